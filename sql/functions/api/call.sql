@@ -1,0 +1,25 @@
+/*
+ * Ask a process for an answer; return the task, whose result the caller reads later.
+ *
+ * Safe inside the application's own transaction: rolled back with it, holds up nobody while it is
+ * open.  Repeated with the same idempotency_key it returns the same task.
+ * The answer is read with pgprog.result(task_id) after this transaction has committed.
+ *
+ * Raises UP001: no such process.  UP004, UP006: it is in error, finished.  UP007: no such namespace.
+ * UP008: the key belongs to another request.  UP010: a value out of its range.
+ */
+create or replace function pgprog.call(
+  namespace text, process_id text, args jsonb = null, name text = null, idempotency_key text = null,
+  context jsonb = null, priority integer = 0, run_at timestamptz = null)
+returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+begin
+  return pgprog_engine._submit(
+    'call', namespace, process_id, args, name, idempotency_key, context, priority, run_at);
+end
+$$;
+
+comment on function pgprog.call(text, text, jsonb, text, text, jsonb, integer, timestamptz)
+  is 'Ask a process for an answer; return the task, whose result the caller reads later';

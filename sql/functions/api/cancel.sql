@@ -1,0 +1,73 @@
+/*
+ * End a task that has not started, as cancelled; return whether it was there to be cancelled.
+ *
+ * Its waiter is told.  Of an init the process is absent again and its calls are cancelled too; of a
+ * timer it is as UnsetTimer; of a task that waits for its retry the process stays as it is.
+ * Returns false for a task that runs or has ended.  Locks the process row, waiting for a completion
+ * of that process.
+ *
+ * Raises UP011: there is no such task.
+ */
+create or replace function pgprog.cancel(task_id bigint)
+returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_incarnation bigint;
+  v_type text;
+  v_at timestamptz;
+begin
+  select c.incarnation
+  into v_incarnation
+  from (
+    select q.incarnation from pgprog_data.queue as q where q.task_id = cancel.task_id
+    union all
+    select t.incarnation from pgprog_data.timers as t where t.task_id = cancel.task_id
+  ) as c;
+  if not found then
+    perform pgprog_engine._require_task(cancel.task_id);
+    return false;
+  end if;
+
+  perform 1 from pgprog_data.processes as p where p.incarnation = v_incarnation for no key update;
+  v_at := pgprog_engine._clock();
+
+  -- A later statement: the task may have started or ended while we waited for the process.
+  select q.type into v_type
+  from pgprog_data.queue as q
+  where q.task_id = cancel.task_id
+    and q.status <> 'r'
+  for update;
+  if v_type = 'init' then
+    perform pgprog_engine._remove_processes(array[v_incarnation], 'cancelled', v_at);
+    return true;
+  end if;
+
+  with gone as (
+    delete from pgprog_data.queue as q
+    where q.task_id = cancel.task_id
+      and q.status <> 'r'
+    returning q.*
+  )
+  insert into pgprog_data.tasks (
+    task_id, namespace, process_id, incarnation, type, name, status, priority, attempt, crashes,
+    due_at, created_at, ended_at, key, args, context, error)
+  select
+    g.task_id, g.namespace, g.process_id, g.incarnation, g.type, g.name, 'cancelled', g.priority, g.attempt, g.crashes,
+    g.due_at, g.created_at, v_at, g.key, g.args, g.context, '{"cause": "cancelled"}'
+  from gone as g;
+  if found then
+    perform pgprog_engine._let_next_go(array[v_incarnation]);
+    return true;
+  end if;
+
+  perform pgprog_engine._cancel_timers(array[t.incarnation], array[t.name], 'cancelled', v_at)
+  from pgprog_data.timers as t
+  where t.task_id = cancel.task_id;
+  return found;
+end
+$$;
+
+comment on function pgprog.cancel(bigint) is 'End a task that has not started, as cancelled; return whether it was there to be cancelled';

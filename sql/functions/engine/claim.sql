@@ -1,0 +1,266 @@
+/*
+ * Claim up to max_tasks due tasks for a worker, at most one of each process, with all a step needs.
+ *
+ * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
+ * left; null: nothing is due or planned in the served namespaces).
+ *
+ * Order: by rank within a namespace, the budget divided over the namespaces with due work.  Process
+ * rows are the locks; a process locked elsewhere is passed by, up to three windows of candidates.
+ * The task is chosen in a statement later than the locks, so that it sees what was committed
+ * meanwhile.  Tasks of gone, broken and finished processes end here and their waiters are told.
+ *
+ * Locks: worker (key share), process rows (no key update, skip locked), queue and timer rows.
+ * Indexes: queue_ready, timers_due, queue_head, queue_running, queue_later.
+ * Raises UP002: the lease of the worker is lost.
+ */
+create or replace function pgprog_engine.claim(
+  worker_id bigint, max_tasks integer,
+  out task_id bigint, out claim_id bigint, out incarnation bigint, out namespace text, out process_id text,
+  out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
+  out args jsonb, out context jsonb, out status text, out state_version integer, out state jsonb,
+  out metadata jsonb, out last_event_id bigint, out version bigint, out wait_us bigint)
+returns setof record
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := pgprog_engine._now();
+  v_at timestamptz;
+  v_served text[];
+  v_active text[];
+  v_share integer;
+  v_candidates bigint[];
+  v_wanted bigint[];
+  v_locked bigint[];
+  v_ended bigint[];
+  v_gone bigint[];
+  v_elsewhere bigint[] := '{}';
+  v_chosen bigint[];
+  v_timers bigint[];
+  v_timer_names text[];
+  v_removals bigint[];
+  v_poison bigint[];
+  v_got integer := 0;
+  v_count integer;
+  v_more boolean := false;
+  v_next timestamptz;
+begin
+  perform pgprog_engine._require_read_committed();
+
+  -- 1. The worker must live; the collector takes the same row for update.
+  select w.namespaces into v_served
+  from pgprog_data.workers as w
+  where w.worker_id = claim.worker_id
+    and w.lease_until > pgprog_engine._clock()
+  for key share;
+  if not found then
+    raise exception 'the lease of worker % is lost', claim.worker_id using errcode = 'UP002';
+  end if;
+
+  -- 2. What has come due joins the waiting ones; like an insert this needs no process lock.
+  update pgprog_data.queue as q
+  set status = 'w'
+  where q.task_id in (
+    select l.task_id from pgprog_data.queue as l
+    where l.status in ('f', 'h') and l.due_at <= v_now
+    order by l.due_at limit 1000
+    for update skip locked);
+
+  for v_window in 1..3 loop
+    -- 3. Candidates.
+    select array_agg(s.namespace) into v_active
+    from unnest(v_served) as s(namespace)
+    join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
+    left join lateral (
+      select q.task_id from pgprog_data.queue as q
+      where q.namespace = s.namespace and q.status = 'w'
+      order by q.rank limit 1
+    ) as q on true
+    left join lateral (
+      select t.task_id from pgprog_data.timers as t
+      where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now
+      order by t.due_at limit 1
+    ) as t on true
+    where q.task_id is not null or t.task_id is not null;
+    exit when v_active is null;
+    v_share := ceil((claim.max_tasks - v_got)::numeric / cardinality(v_active));
+    select array_agg(c.task_id), array_agg(distinct c.incarnation)
+    into v_candidates, v_wanted
+    from unnest(v_active) as s(namespace)
+    cross join lateral (
+      select * from (
+        (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
+         where q.namespace = s.namespace and q.status = 'w' and q.incarnation <> all (v_elsewhere)
+         order by q.rank, q.task_id limit v_share)
+        union all
+        (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
+         where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
+         order by t.due_at limit v_share)
+      ) as u
+      order by u.rank limit v_share
+    ) as c;
+    exit when v_candidates is null;
+
+    -- 4. Their process rows; one that is locked elsewhere is passed by.
+    select
+      coalesce(array_agg(l.incarnation), '{}'),
+      array_agg(l.incarnation) filter (where l.status in ('error', 'finished'))
+    into v_locked, v_ended
+    from (
+      select p.incarnation, p.status from pgprog_data.processes as p
+      where p.incarnation = any (v_wanted)
+      order by p.incarnation
+      for no key update skip locked
+    ) as l;
+    v_at := pgprog_engine._clock();
+
+    -- 5. End what can never run.
+    v_gone := null;
+    if cardinality(v_locked) < cardinality(v_wanted) then
+      select array_agg(x.incarnation) into v_gone
+      from unnest(v_wanted) as x(incarnation)
+      where not exists (select 1 from pgprog_data.processes as p where p.incarnation = x.incarnation);
+    end if;
+    if v_gone is not null then
+      perform pgprog_engine._end_tasks(v_gone, 'removed', v_at);
+    end if;
+    if v_ended is not null then
+      perform pgprog_engine._end_tasks(v_ended, 'process ended', v_at);
+    end if;
+
+    -- 6. A later statement chooses one task a process; a timer only where nothing waits, or overdue past patience.
+    select
+      array_agg(h.task_id) filter (where not h.timer_first and not h.held and h.task_id is not null),
+      array_agg(h.incarnation) filter (where h.timer_first and h.timer_type = 'timeout'),
+      array_agg(h.timer) filter (where h.timer_first and h.timer_type = 'timeout'),
+      array_agg(h.incarnation) filter (where h.timer_first and h.timer_type = 'remove'),
+      array_agg(h.task_id) filter (where h.poison and not h.timer_first and not h.held)
+    into v_chosen, v_timers, v_timer_names, v_removals, v_poison
+    from (
+      select
+        x.incarnation, c.task_id, c.status = 'h' as held, t.name as timer, t.type as timer_type,
+        c.crashes >= n.max_crashes as poison,
+        t.name is not null and (
+          c.task_id is null or (t.due_at < v_now - n.timer_patience and t.due_at < c.created_at)) as timer_first
+      from unnest(v_locked) as x(incarnation)
+      join pgprog_data.processes as p on p.incarnation = x.incarnation
+      join pgprog_data.namespaces as n on n.namespace = p.namespace
+      left join lateral (
+        select q.task_id, q.status, q.type, q.created_at, q.crashes from pgprog_data.queue as q
+        where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
+        order by q.task_id limit 1
+      ) as c on true
+      left join lateral (
+        select t.name, t.type, t.due_at from pgprog_data.timers as t
+        where t.incarnation = x.incarnation and t.due_at <= v_now and t.status in ('w', 'b')
+        order by t.due_at limit 1
+      ) as t on true
+      left join lateral (
+        select r.task_id from pgprog_data.queue as r
+        where r.incarnation = x.incarnation and r.status = 'r' limit 1
+      ) as r on true
+      where r.task_id is null
+        and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
+      offset 0
+    ) as h;
+
+    -- 7. Timers that remove do it here; tasks that crashed too often break their process.
+    if v_removals is not null then
+      perform pgprog_engine._remove_processes(v_removals, 'removed', v_at);
+    end if;
+    if v_poison is not null then
+      perform pgprog_engine._break_crashed(v_poison, v_at);
+    end if;
+
+    -- 8. Start them.
+    return query
+      with started as (
+        update pgprog_data.queue as q
+        set status = 'r', worker_id = claim.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
+          attempt = q.attempt + 1, started_at = v_at, begun = false
+        where q.task_id = any (v_chosen)
+        returning q.task_id, q.claim_id, q.incarnation, q.type, q.name, q.attempt, q.created_at, q.due_at, q.args, q.context
+      )
+      select
+        s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
+        s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version, null::bigint
+      from started as s
+      join pgprog_data.processes as p on p.incarnation = s.incarnation;
+    get diagnostics v_count = row_count;
+    v_got := v_got + v_count;
+    if v_timers is not null then
+      return query
+        with started as (
+          select * from pgprog_engine._start_timers(claim.worker_id, v_timers, v_timer_names, v_at)
+        )
+        select
+          s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
+          s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version, null::bigint
+        from started as s
+        join pgprog_data.processes as p on p.incarnation = s.incarnation;
+      get diagnostics v_count = row_count;
+      v_got := v_got + v_count;
+    end if;
+
+    -- 9. Candidates left in processes that we hold wait behind a running or held task.
+    if cardinality(v_candidates) > coalesce(cardinality(v_chosen), 0) then
+      update pgprog_data.queue as q
+      set status = 'b'
+      where q.task_id = any (v_candidates)
+        and q.status = 'w'
+        and q.incarnation = any (v_locked)
+        and (
+          exists (select 1 from pgprog_data.queue as r where r.incarnation = q.incarnation and r.status = 'r')
+          or exists (
+            select 1 from pgprog_data.queue as h
+            where h.incarnation = q.incarnation and h.status in ('w', 'b', 'h') and h.status = 'h'));
+      update pgprog_data.timers as t
+      set status = 'b'
+      where t.incarnation = any (v_locked)
+        and t.status = 'w'
+        and t.due_at <= v_now
+        and (
+          exists (select 1 from pgprog_data.queue as r where r.incarnation = t.incarnation and r.status = 'r')
+          or exists (
+            select 1 from pgprog_data.queue as h
+            where h.incarnation = t.incarnation and h.status in ('w', 'b', 'h')));
+    end if;
+
+    v_more := cardinality(v_candidates) >= v_share or cardinality(v_locked) < cardinality(v_wanted);
+    exit when v_got >= claim.max_tasks or cardinality(v_candidates) < v_share;
+    -- Rows of processes that we hold are blocked or running by now: only what is held elsewhere is passed by.
+    if cardinality(v_locked) < cardinality(v_wanted) then
+      select v_elsewhere || coalesce(array_agg(x.incarnation), '{}') into v_elsewhere
+      from unnest(v_wanted) as x(incarnation)
+      where x.incarnation <> all (v_locked);
+    end if;
+  end loop;
+
+  -- 10. When to ask again.
+  task_id := null;
+  if v_more then
+    wait_us := 0;
+  else
+    select least(
+      (select q.due_at from pgprog_data.queue as q where q.status in ('f', 'h') order by q.due_at limit 1),
+      (select min(t.due_at) from unnest(v_served) as s(namespace)
+       cross join lateral (
+         select t.due_at from pgprog_data.timers as t
+         where t.namespace = s.namespace and t.status = 'w'
+         order by t.due_at limit 1
+       ) as t))
+    into v_next;
+    wait_us := greatest(0, extract(epoch from least(v_next, v_now + interval '1 day') - pgprog_engine._now()) * 1000000);
+  end if;
+  return next;
+end
+$$;
+
+comment on function pgprog_engine.claim(bigint, integer) is 'Claim due tasks for a worker, at most one of each process, with all a step needs';

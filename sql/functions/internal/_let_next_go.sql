@@ -1,0 +1,49 @@
+/*
+ * Let the next task of processes go whose running or held task was taken away without a successor.
+ *
+ * Turns the blocked head into waiting, or, where no task waits, the blocked timers back to their
+ * times.  The caller holds the process rows and calls this in a statement later than the locks.
+ */
+create or replace function pgprog_engine._let_next_go(incarnations bigint[])
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+begin
+  with heads as (
+    select x.incarnation, h.task_id, h.status
+    from unnest(_let_next_go.incarnations) as x(incarnation)
+    left join lateral (
+      select q.task_id, q.status from pgprog_data.queue as q
+      where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
+      order by q.task_id limit 1
+    ) as h on true
+    left join lateral (
+      select q.task_id from pgprog_data.queue as q
+      where q.incarnation = x.incarnation and q.status = 'r' limit 1
+    ) as r on true
+    where r.task_id is null
+  ),
+  freed as (
+    update pgprog_data.queue as q
+    set status = 'w'
+    from heads
+    where q.task_id = heads.task_id
+      and heads.status = 'b'
+      and q.status = 'b'
+  )
+  update pgprog_data.timers as t
+  set status = 'w'
+  from heads
+  where heads.status is distinct from 'h'
+    and t.incarnation = heads.incarnation
+    and t.status = 'b';
+end
+$$;
+
+comment on function pgprog_engine._let_next_go(bigint[]) is 'Let the next task of processes go that stand still';

@@ -1,0 +1,43 @@
+/*
+ * Bind an idempotency key to a new task, or return the task that holds it.
+ *
+ * Returns task_id itself when the key was free.  Waits for an open transaction that holds the same
+ * key; in REPEATABLE READ such a transaction ends this one with 40001, which is safe to repeat.
+ * A key older than key_ttl is free.
+ *
+ * Raises UP008: the key belongs to another operation, process or args.
+ */
+create or replace function pgprog_engine._take_key(
+  namespace text, key text, task_id bigint, fingerprint bytea, process_id text)
+returns bigint
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  v_task_id bigint;
+  v_fingerprint bytea;
+begin
+  insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
+  values (_take_key.namespace, _take_key.key, _take_key.task_id, pgprog_engine._clock(), _take_key.fingerprint)
+  on conflict do nothing;
+  if found then
+    return _take_key.task_id;
+  end if;
+
+  -- A later statement sees the winner.
+  select k.task_id, k.fingerprint
+  into v_task_id, v_fingerprint
+  from pgprog_data.keys as k
+  where k.namespace = _take_key.namespace
+    and k.key = _take_key.key;
+  if v_fingerprint is distinct from _take_key.fingerprint then
+    raise exception '%', pgprog_engine._refusal('UP008', _take_key.namespace, _take_key.process_id, _take_key.key)
+      using errcode = 'UP008', hint = 'use one key for one operation with the same process and args',
+        detail = format('the key belongs to task %s', v_task_id);
+  end if;
+  return v_task_id;
+end
+$$;
+
+comment on function pgprog_engine._take_key(text, text, bigint, bytea, text)
+  is 'Bind an idempotency key to a new task, or return the task that holds it';

@@ -1,0 +1,238 @@
+-- The tables of pgprog: hot (queue, timers), warm (processes), cold (events, tasks, attempts, keys).
+-- Locks: none on existing objects; everything here is new.
+
+create schema if not exists pgprog;
+create schema if not exists pgprog_data;
+create schema if not exists pgprog_engine;
+
+comment on schema pgprog is 'What applications and operators use: functions and views of long-lived processes';
+comment on schema pgprog_data is 'Tables of pgprog; only its functions write them';
+comment on schema pgprog_engine is 'Functions of workers';
+
+-- One sequence for tasks and incarnations: the incarnation of a process is the id of its init task.
+create sequence pgprog_data.task_ids cache 1;
+create sequence pgprog_data.claim_ids cache 1;
+create sequence pgprog_data.versions cache 1;
+create sequence pgprog_data.worker_ids cache 1;
+
+-- Settings that every claim needs are columns; all of them, as text of the configuration, are in settings.
+create table pgprog_data.namespaces (
+  namespace text collate "C" primary key check (octet_length(namespace) between 1 and 256),
+  settings jsonb not null default '{}',
+  settings_version bigint not null default 1,
+  concurrency integer check (concurrency > 0),
+  timer_patience interval not null default '60 s',
+  max_crashes integer not null default 3 check (max_crashes > 0),
+  args_bytes integer not null default 1048576 check (args_bytes > 0),
+  context_bytes integer not null default 1048576 check (context_bytes > 0),
+  max_queue bigint not null default 100000 check (max_queue > 0),
+  retention interval not null default '30 days',
+  paused_at timestamptz,
+  pause_reason text,
+  created_at timestamptz not null
+);
+
+create table pgprog_data.namespace_settings (
+  namespace text collate "C" not null,
+  settings_version bigint not null,
+  settings jsonb not null,
+  changed_at timestamptz not null,
+  changed_by text not null default current_user,
+  primary key (namespace, settings_version)
+);
+
+-- One row for each incarnation of a worker process; the row is the lease.
+create table pgprog_data.workers (
+  worker_id bigint primary key,
+  name text not null,
+  namespaces text[] collate "C" not null,
+  state_versions integer[] not null default '{}',
+  renewals bigint not null default 0,
+  lease_until timestamptz not null,
+  started_at timestamptz not null
+) with (fillfactor = 50);
+
+-- No index on a column that a step changes: updates of running processes stay HOT.
+create table pgprog_data.processes (
+  namespace text collate "C" not null,
+  process_id text collate "C" not null,
+  incarnation bigint not null unique,
+  status text not null check (status in ('init', 'running', 'error', 'finished')),
+  previous_status text,
+  status_changed_at timestamptz not null,
+  version bigint not null,
+  last_event_id bigint not null default 0,
+  created_at timestamptz not null,
+  changed_at timestamptz not null,
+  state_version integer not null default 1,
+  corrupted_by bigint,
+  detail text,
+  metadata jsonb,
+  state jsonb,
+  primary key (namespace, process_id)
+) with (fillfactor = 70);
+
+-- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status changes.
+create table pgprog_data.ended_processes (
+  incarnation bigint primary key,
+  namespace text collate "C" not null,
+  status text not null check (status in ('error', 'finished')),
+  at timestamptz not null
+);
+create index ended_processes_by_time on pgprog_data.ended_processes (namespace, status, at);
+
+-- Removed incarnations whose events are still to be deleted in the background.
+create table pgprog_data.removals (
+  incarnation bigint primary key,
+  removed_at timestamptz not null
+);
+
+create table pgprog_data.events (
+  incarnation bigint not null,
+  event_id bigint not null check (event_id > 0),
+  task_id bigint not null,
+  at timestamptz not null,
+  xid xid8 not null default pg_current_xact_id(),
+  announced boolean not null default false,
+  payload jsonb not null,
+  metadata jsonb,
+  primary key (incarnation, event_id)
+);
+
+-- status: w waiting and due, f waits for its run_at, h waits for its retry and holds its place, b blocked
+-- behind the running or held task of its process, r running.
+create table pgprog_data.queue (
+  task_id bigint primary key,
+  namespace text collate "C" not null,
+  process_id text collate "C" not null,
+  incarnation bigint not null,
+  type text not null check (type in ('init', 'call', 'notify', 'repair', 'timeout', 'remove')),
+  name text,
+  status "char" not null check (status in ('w', 'f', 'h', 'b', 'r')),
+  begun boolean not null default false,
+  priority integer not null default 0,
+  attempt integer not null default 0,
+  crashes integer not null default 0,
+  due_at timestamptz not null,
+  rank timestamptz not null,
+  created_at timestamptz not null,
+  started_at timestamptz,
+  worker_id bigint,
+  claim_id bigint,
+  key text collate "C",
+  args jsonb,
+  context jsonb,
+  check ((status = 'r') = (claim_id is not null))
+) with (
+  fillfactor = 70,
+  -- Every task leaves three dead versions behind: vacuum by count, not by share, and do not pause.
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 5000,
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold = 20000,
+  autovacuum_vacuum_cost_delay = 0
+);
+-- Every waiting row is due: the claim needs no filter on time and no bound on rank.
+create index queue_ready on pgprog_data.queue (namespace, rank, task_id) where status = 'w';
+create index queue_head on pgprog_data.queue (incarnation, task_id) where status in ('w', 'b', 'h');
+create index queue_later on pgprog_data.queue (due_at) where status in ('f', 'h');
+create index queue_future on pgprog_data.queue (incarnation) where status = 'f';
+-- I1: at most one running task of a process; also finds it.
+create unique index queue_running on pgprog_data.queue (incarnation) where status = 'r';
+
+-- status: w waits for its time, b due but its process is busy, s suspended with its process.
+create table pgprog_data.timers (
+  incarnation bigint not null,
+  name text collate "C" not null,
+  task_id bigint not null unique,
+  namespace text collate "C" not null,
+  process_id text collate "C" not null,
+  type text not null check (type in ('timeout', 'remove')),
+  status "char" not null default 'w' check (status in ('w', 'b', 's')),
+  attempt integer not null default 0,
+  crashes integer not null default 0,
+  due_at timestamptz not null,
+  created_at timestamptz not null,
+  context jsonb,
+  primary key (incarnation, name)
+) with (
+  autovacuum_vacuum_scale_factor = 0.01,
+  autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_cost_delay = 0
+);
+create index timers_due on pgprog_data.timers (namespace, due_at) where status = 'w';
+create index timers_blocked on pgprog_data.timers (incarnation) where status = 'b';
+
+-- Ended tasks with their answers; insert-only, one partition a week.
+create table pgprog_data.tasks (
+  task_id bigint not null,
+  namespace text collate "C" not null,
+  process_id text collate "C" not null,
+  incarnation bigint not null,
+  type text not null,
+  name text,
+  status text not null check (status in ('finished', 'error', 'cancelled')),
+  priority integer not null default 0,
+  attempt integer not null,
+  crashes integer not null default 0,
+  due_at timestamptz not null,
+  created_at timestamptz not null,
+  started_at timestamptz,
+  ended_at timestamptz not null,
+  worker_id bigint,
+  claim_id bigint,
+  version bigint,
+  first_event_id bigint,
+  events integer not null default 0,
+  key text collate "C",
+  args jsonb,
+  context jsonb,
+  response jsonb,
+  error jsonb
+) partition by range (ended_at);
+create index tasks_by_id on pgprog_data.tasks (task_id);
+create index tasks_by_process on pgprog_data.tasks (incarnation, task_id);
+
+-- Attempts that did not end their task: 'retry' (told by its worker) or 'lost' (told by the collector).
+create table pgprog_data.attempts (
+  task_id bigint not null,
+  claim_id bigint not null,
+  attempt integer not null,
+  worker_id bigint,
+  outcome text not null check (outcome in ('retry', 'lost')),
+  started_at timestamptz,
+  ended_at timestamptz not null,
+  retry_at timestamptz,
+  error jsonb
+) partition by range (ended_at);
+create index attempts_by_task on pgprog_data.attempts (task_id, claim_id);
+
+create table pgprog_data.partitions (
+  name text primary key,
+  parent text not null,
+  starts_at timestamptz not null,
+  ends_at timestamptz not null
+);
+
+-- The answer of a key is read from its task: an update of this row at each completion is hardly ever HOT.
+create table pgprog_data.keys (
+  namespace text collate "C" not null,
+  key text collate "C" not null,
+  task_id bigint not null,
+  created_at timestamptz not null,
+  fingerprint bytea not null,
+  primary key (namespace, key)
+);
+create index keys_by_time on pgprog_data.keys using brin (created_at);
+
+-- Facts of a process's life for sinks; written in the commit that makes them true, once sinks are configured.
+create table pgprog_data.outbox (
+  outbox_id bigint generated always as identity primary key,
+  namespace text collate "C" not null,
+  process_id text collate "C" not null,
+  incarnation bigint not null,
+  kind text not null,
+  at timestamptz not null,
+  xid xid8 not null default pg_current_xact_id(),
+  payload jsonb
+);

@@ -1,0 +1,1 @@
+"""Long-lived processes on PostgreSQL alone."""

@@ -1,0 +1,260 @@
+"""JSON in and out, exactly, and only such JSON as PostgreSQL's jsonb can hold.
+
+Dataclasses, msgspec structs, attrs classes and pydantic models go through unharmed, with Decimal,
+datetime, UUID and bytes (base64) in them.  A pydantic model is written and read by its own rules;
+pydantic itself is never imported.  A pydantic dataclass is treated as any other dataclass.
+
+What is refused before it is sent: NUL characters and lone surrogates, which jsonb cannot hold;
+NaN and the infinities, which JSON cannot say; what has no JSON form; what is too big.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from decimal import Decimal
+from math import isfinite
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    Protocol,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    overload,
+)
+
+import msgspec
+
+from pgprog.errors import ConfigError, InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Numbers = Literal["float", "decimal"]
+
+T = TypeVar("T")
+
+
+class Misfit(ValueError):  # noqa: N818 - a word of its own; the message carries the reason
+    """JSON that does not fit the type it is read as; the message says where and why."""
+
+
+def encode(value: object, *, field: str, limit: int, numbers: Numbers = "float") -> bytes:
+    """Return *value* as compact JSON in UTF-8 that jsonb takes as it is.
+
+    Decimals are written as strings; or as numbers when *numbers* is ``"decimal"``, the setting
+    under which plain JSON is read back with Decimals.  Integers may have up to 4 300 digits.
+
+    Raises:
+        InvalidArgument: The value has no such form or has more than *limit* bytes; the message
+            begins with *field* and says where in the value the fault is.
+    """
+    try:
+        data = _ENCODERS[numbers].encode(value)
+        if len(data) > limit:
+            msg = f"{field}: {len(data)} bytes, and the limit is {limit}"
+            raise InvalidArgument(msg)
+        _SKIMMER.decode(data)
+    except (TypeError, ValueError, OverflowError, RecursionError) as e:
+        msg = f"{field}: {_first_fault(value) or f'no JSON form: {e}'}"
+        raise InvalidArgument(msg) from e
+    # msgspec writes NaN as null and NUL as an escape.  Both marks may also be innocent, so what
+    # holds one is looked at value by value; nearly everything is done after two searches.
+    if (b"null" in data or b"\\u0000" in data) and (fault := _first_fault(value)):
+        msg = f"{field}: {fault}"
+        raise InvalidArgument(msg)
+    return data
+
+
+def check_text(text: str, *, field: str, limit: int) -> None:
+    """Check that *text* can be a text of PostgreSQL with at most *limit* bytes, and at least one.
+
+    For what travels outside JSON: ids, names, keys.
+
+    Raises:
+        InvalidArgument: It cannot; the message begins with *field*.
+    """
+    if not isinstance(text, str):
+        fault = f"must be text, not {type(text).__name__}"
+    elif not text:
+        fault = "is empty"
+    elif (character := _text_fault(text)) is not None:
+        fault = f"holds {character}"
+    elif (size := len(text.encode())) > limit:
+        fault = f"has {size} bytes, and the limit is {limit}"
+    else:
+        return
+    msg = f"{field} {fault}"
+    raise InvalidArgument(msg)
+
+
+def decode(data: bytes | None, *, numbers: Numbers = "float") -> object:
+    """Return plain JSON as dicts, lists, strings, numbers, booleans and None.
+
+    No data is None, as SQL's null is.  A number with a fraction becomes a float, or a Decimal
+    with all its digits when *numbers* says so.
+
+    Raises:
+        Misfit: The data is not JSON.
+    """
+    if data is None:
+        return None
+    try:
+        return _DECODERS[numbers].decode(data)
+    except (ValueError, RecursionError) as e:
+        raise Misfit(str(e)) from e
+
+
+class Codec(Generic[T]):
+    """Write and read values of one type; None stands for plain JSON.
+
+    A type is a class with fields (dataclass, msgspec struct, attrs, pydantic model), a scalar,
+    or a generic type of these.  One codec may be used by many threads at once.
+
+    Raises:
+        ConfigError: Values of this type cannot be told apart in JSON.
+    """
+
+    @overload
+    def __init__(self, type_: type[T], numbers: Numbers = "float") -> None: ...
+
+    @overload  # plain JSON, and unions, which are no type[T]
+    def __init__(self: Codec[Any], type_: object = None, numbers: Numbers = "float") -> None: ...
+
+    def __init__(self, type_: object = None, numbers: Numbers = "float") -> None:
+        self.type = type_
+        self.numbers = numbers
+        self._classes = None if type_ is None else _classes_with_fields(type_)
+        self._read: Callable[[bytes], T] = _reader(Any if type_ is None else type_, numbers)
+
+    def encode(self, value: T, *, field: str, limit: int) -> bytes:
+        """Return *value* as `encode` does, after a look at its class.
+
+        A dict where a class with fields is due would be written without complaint and could not
+        be read again.
+
+        Raises:
+            InvalidArgument: The value is not of this type, or `encode` refuses it.
+        """
+        if self._classes is not None and not isinstance(value, self._classes):
+            due = " or ".join(c.__name__ for c in self._classes)
+            msg = f"{field}: must be {due}, not {type(value).__name__}"
+            raise InvalidArgument(msg)
+        return encode(value, field=field, limit=limit, numbers=self.numbers)
+
+    def decode(self, data: bytes | None) -> T:
+        """Return the value; no data reads as JSON's null.
+
+        Raises:
+            Misfit: The data does not fit the type.
+        """
+        try:
+            return self._read(b"null" if data is None else data)
+        except (ValueError, RecursionError) as e:
+            raise Misfit(_reason(e)) from e
+
+
+class _PydanticModel(Protocol):
+    """What is used of pydantic's BaseModel."""
+
+    @classmethod
+    def model_validate_json(cls, json_data: bytes) -> object: ...
+
+    def model_dump(self, *, mode: str, by_alias: bool, round_trip: bool) -> object: ...
+
+    def model_dump_json(self, *, by_alias: bool, round_trip: bool) -> str: ...
+
+
+def _is_pydantic(class_: object) -> TypeGuard[type[_PydanticModel]]:
+    return hasattr(class_, "__pydantic_validator__") and hasattr(class_, "model_validate_json")
+
+
+def _reader(type_: object, numbers: Numbers) -> Callable[[bytes], Any]:
+    """Return the function that reads JSON as *type_*."""
+    if _is_pydantic(type_):
+        return type_.model_validate_json
+    encoder = _ENCODERS[numbers]
+
+    def read_custom(class_: type, plain: object) -> object:
+        # From JSON and not from the plain value: pydantic reads dates, bytes and tuples from
+        # JSON by other rules than from Python.
+        if _is_pydantic(class_):
+            try:
+                return class_.model_validate_json(encoder.encode(plain))
+            except ValueError as e:
+                raise ValueError(_reason(e)) from e
+        msg = f"{class_.__qualname__} cannot be read from JSON"
+        raise TypeError(msg)
+
+    float_hook = Decimal if numbers == "decimal" else None
+    try:
+        return msgspec.json.Decoder(type_, dec_hook=read_custom, float_hook=float_hook).decode
+    except TypeError as e:
+        msg = f"no codec for {type_!r}: {e}"
+        raise ConfigError(msg) from e
+
+
+def _reason(error: Exception) -> str:
+    """Return where and why reading failed, without the input, which pydantic would repeat."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error)
+    return "; ".join(f"{e['msg']} - at `{_path(e['loc'])}`" for e in errors())
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    path = "$"
+    for part in location:
+        path = _under(path, part)
+    return path
+
+
+def _under(path: str, part: object) -> str:
+    return f"{path}.{part}" if isinstance(part, str) and part.isidentifier() else f"{path}[{part!r}]"
+
+
+def _classes_with_fields(type_: object) -> tuple[type, ...] | None:
+    """Return the classes whose instances *type_* takes, None if it takes other things too."""
+    origin = get_origin(type_)
+    if origin is Annotated:
+        return _classes_with_fields(get_args(type_)[0])
+    if origin in (Union, types.UnionType):
+        members = [_classes_with_fields(member) for member in get_args(type_)]
+        return None if None in members else tuple(c for m in members if m for c in m)
+    class_ = type_ if origin is None else origin
+    if not isinstance(class_, type):
+        return None
+    has_fields = (
+        class_ is type(None)
+        or dataclasses.is_dataclass(class_)
+        or issubclass(class_, msgspec.Struct)
+        or _is_pydantic(class_)
+        or hasattr(class_, "__attrs_attrs__")
+    )
+    return (class_,) if has_fields else None
+
+
+def _first_fault(value: object) -> str | None:
+    """Return what jsonb cannot hold in *value* and where, or None."""
+    try:
+        plain = msgspec.to_builtins(value, enc_hook=_as_plain, builtin_types=(Decimal,))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    for path, leaf in _leaves(plain):
+        match leaf:
+            case str():
+                fault = _text_fault(leaf)
+            case float() | Decimal() if not isfinite(leaf):
+                fault = f"{leaf}, which JSON cannot say,"
+            case _:
+                fault = None
+        if fault is not None:
+            return f"{fault} at `{path}`"
+    return None
