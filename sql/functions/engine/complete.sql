@@ -1,0 +1,351 @@
+/*
+ * End steps of a worker: events, process, answer, timers and the end of the task, all in one commit.
+ *
+ * One element of the arrays a step.  outcomes: 1 finished, 2 rejected (process untouched; of an init
+ * absent again), 3 another attempt retry_after µs from here, 4 error that breaks the process,
+ * 5 error that leaves the process untouched.  thens: 0 none, 1 finish, 2 remove.  states, metadatas: null leaves what was
+ * there.  event_of, timer_of: position of the step that an event or timer belongs to; event_no
+ * counts from 1 within its step.  A timer with neither time is unset.
+ *
+ * A row for each step has its outcome: 'done'; 'already': an earlier try of the same completion was
+ * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, give it again
+ * with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
+ * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed:
+ * where chains allows it and the worker lives.
+ *
+ * Locks: worker (key share), process rows (no key update, skip locked), then the fence: a delete by
+ * claim.  Everything after joins what the fence returned.  The next task is chosen in a later
+ * statement.  Indexes: processes by incarnation, queue by task_id, queue_head.
+ */
+create or replace function pgprog_engine.complete(
+  worker_id bigint, task_ids bigint[], claim_ids bigint[], incarnations bigint[], outcomes integer[],
+  states jsonb[], state_versions integer[], metadatas jsonb[], responses jsonb[], errors jsonb[], retry_after bigint[],
+  thens integer[], chains boolean[], event_counts integer[],
+  event_of integer[], event_no integer[], event_payloads jsonb[], event_metadatas jsonb[],
+  timer_of integer[], timer_names text[], timer_at timestamptz[], timer_after bigint[], timer_remove boolean[],
+  out pos integer, out outcome text, out version bigint, out task_id bigint, out claim_id bigint,
+  out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
+  out args jsonb, out context jsonb)
+returns setof record
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_count integer := cardinality(complete.task_ids);
+  v_live boolean;
+  v_at timestamptz;
+  v_row record;
+  v_pos integer;
+  v_locked integer[];
+  v_done integer[] := '{}';
+  v_held integer[] := '{}';
+  v_inits_rejected integer[];
+  v_ok boolean[] := array_fill(false, array[v_count]);
+  v_may_go boolean[] := array_fill(false, array[v_count]);
+  v_base bigint[] := array_fill(null::bigint, array[v_count]);
+  v_versions bigint[] := array_fill(null::bigint, array[v_count]);
+  v_stamps timestamptz[] := array_fill(null::timestamptz, array[v_count]);
+  v_broken bigint[];
+  v_finished bigint[];
+  v_removed bigint[];
+  v_heads bigint[];
+  v_heads_pos integer[];
+  v_timers bigint[];
+  v_timer_names text[];
+  v_still bigint[];
+begin
+  perform pgprog_engine._require_read_committed();
+
+  -- 1. Only a live worker may be given a next task; a late one may still complete what it holds.
+  select true into v_live
+  from pgprog_data.workers as w
+  where w.worker_id = complete.worker_id
+    and w.lease_until > pgprog_engine._clock()
+  for key share;
+  v_live := coalesce(v_live, false);
+
+  -- 2. Process rows first: after the fence it would be too late to say 'busy'.
+  select array_agg(l.pos) into v_locked
+  from (
+    select x.pos::integer
+    from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
+    join pgprog_data.processes as p on p.incarnation = x.incarnation
+    order by p.incarnation
+    for no key update of p skip locked
+  ) as l;
+  v_at := pgprog_engine._clock();
+  if v_locked is not null then
+    for v_row in
+      select x.pos, p.last_event_id, p.changed_at, p.status, p.version
+      from unnest(v_locked) as x(pos)
+      join pgprog_data.processes as p on p.incarnation = complete.incarnations[x.pos]
+    loop
+      v_base[v_row.pos] := v_row.last_event_id;
+      -- Times never decrease within a process, whatever the clock does.
+      v_stamps[v_row.pos] := greatest(v_at, v_row.changed_at);
+      -- The version is drawn before the fence: the ended task carries it.
+      v_versions[v_row.pos] := case
+        when complete.outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
+      v_may_go[v_row.pos] := v_row.status in ('init', 'running')
+        and complete.outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
+    end loop;
+
+    -- 3. The fence: by claim, under the process lock; the ended task and its answer in the same statement.
+    with fenced as (
+      delete from pgprog_data.queue as q
+      using (
+        select l.pos, complete.task_ids[l.pos] as task_id, complete.claim_ids[l.pos] as claim_id
+        from unnest(v_locked) as l(pos)
+        where complete.outcomes[l.pos] <> 3
+      ) as x
+      where q.task_id = x.task_id
+        and q.claim_id = x.claim_id
+      returning q.*, x.pos
+    ),
+    ended as (
+      insert into pgprog_data.tasks (
+        task_id, namespace, process_id, incarnation, type, name, status, priority, attempt, crashes,
+        due_at, created_at, started_at, ended_at, worker_id, claim_id, version, first_event_id, events,
+        key, args, context, response, error)
+      select
+        f.task_id, f.namespace, f.process_id, f.incarnation, f.type, f.name,
+        case when complete.outcomes[f.pos] in (4, 5) then 'error' else 'finished' end, f.priority, f.attempt, f.crashes,
+        f.due_at, f.created_at, f.started_at, v_stamps[f.pos], f.worker_id, f.claim_id, v_versions[f.pos],
+        case when complete.outcomes[f.pos] = 1 and complete.event_counts[f.pos] > 0 then v_base[f.pos] + 1 end,
+        case when complete.outcomes[f.pos] = 1 then complete.event_counts[f.pos] else 0 end,
+        f.key, f.args, f.context, complete.responses[f.pos], complete.errors[f.pos]
+      from fenced as f
+    )
+    select
+      coalesce(array_agg(f.pos), '{}'),
+      array_agg(f.pos) filter (where f.type = 'init' and complete.outcomes[f.pos] = 2)
+    into v_done, v_inits_rejected
+    from fenced as f;
+
+    if 3 = any (complete.outcomes) then
+      -- A task in retry keeps its place and holds up those behind it.
+      with held as (
+        update pgprog_data.queue as q
+        set status = 'h', due_at = v_at + complete.retry_after[x.pos] * interval '1 microsecond',
+          claim_id = null, worker_id = null
+        from (
+          select l.pos, complete.task_ids[l.pos] as task_id, complete.claim_ids[l.pos] as claim_id
+          from unnest(v_locked) as l(pos)
+          where complete.outcomes[l.pos] = 3
+        ) as x
+        where q.task_id = x.task_id
+          and q.claim_id = x.claim_id
+          and q.type not in ('timeout', 'remove')
+        returning q.task_id, q.attempt, q.started_at, q.due_at, x.pos, x.claim_id
+      ),
+      noted as (
+        insert into pgprog_data.attempts (
+          task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at, retry_at, error)
+        select h.task_id, h.claim_id, h.attempt, complete.worker_id, 'retry', h.started_at, v_at, h.due_at, complete.errors[h.pos]
+        from held as h
+      )
+      select coalesce(array_agg(h.pos), '{}') into v_held from held as h;
+      -- A timer in retry goes back to the timers and holds nobody up.
+      with freed as (
+        delete from pgprog_data.queue as q
+        using (
+          select l.pos, complete.task_ids[l.pos] as task_id, complete.claim_ids[l.pos] as claim_id
+          from unnest(v_locked) as l(pos)
+          where complete.outcomes[l.pos] = 3
+        ) as x
+        where q.task_id = x.task_id
+          and q.claim_id = x.claim_id
+          and q.type in ('timeout', 'remove')
+        returning q.*, x.pos
+      ),
+      noted as (
+        insert into pgprog_data.attempts (
+          task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at, retry_at, error)
+        select f.task_id, f.claim_id, f.attempt, complete.worker_id, 'retry', f.started_at, v_at,
+          v_at + complete.retry_after[f.pos] * interval '1 microsecond', complete.errors[f.pos]
+        from freed as f
+      ),
+      back as (
+        insert into pgprog_data.timers (
+          incarnation, name, task_id, namespace, process_id, type, attempt, crashes, due_at, created_at, context)
+        select f.incarnation, f.name, f.task_id, f.namespace, f.process_id, f.type, f.attempt, f.crashes,
+          v_at + complete.retry_after[f.pos] * interval '1 microsecond', f.created_at, f.context
+        from freed as f
+        on conflict (incarnation, name) do nothing
+      )
+      select v_done || coalesce(array_agg(f.pos), '{}') into v_done from freed as f;
+    end if;
+  end if;
+  foreach v_pos in array v_done || v_held loop
+    v_ok[v_pos] := true;
+  end loop;
+
+  if cardinality(v_done) > 0 then
+    -- 4. Events: their ids go on from the locked row.
+    insert into pgprog_data.events (incarnation, event_id, task_id, at, payload, metadata)
+    select complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos], e.payload, e.metadata
+    from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
+      as e(pos, no, payload, metadata)
+    where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
+
+    -- 5. Processes.
+    update pgprog_data.processes as p
+    set
+      version = v_versions[x.pos],
+      changed_at = v_stamps[x.pos],
+      last_event_id = p.last_event_id + case when x.finished then complete.event_counts[x.pos] else 0 end,
+      state = case when x.finished then coalesce(complete.states[x.pos], p.state) else p.state end,
+      state_version = case when x.finished and complete.states[x.pos] is not null
+        then complete.state_versions[x.pos] else p.state_version end,
+      metadata = case when x.finished then nullif(coalesce(complete.metadatas[x.pos], p.metadata), 'null'::jsonb) else p.metadata end,
+      status = x.status,
+      previous_status = case when p.status <> x.status then p.status else p.previous_status end,
+      status_changed_at = case when p.status <> x.status then v_stamps[x.pos] else p.status_changed_at end,
+      detail = case when x.finished then p.detail else complete.errors[x.pos] ->> 'detail' end,
+      corrupted_by = case when x.finished then p.corrupted_by else complete.task_ids[x.pos] end
+    from (
+      select d.pos, complete.outcomes[d.pos] = 1 as finished,
+        case when complete.outcomes[d.pos] = 4 then 'error' when complete.thens[d.pos] = 1 then 'finished' else 'running' end as status
+      from unnest(v_done) as d(pos)
+      where complete.outcomes[d.pos] in (1, 4)
+    ) as x
+    where p.incarnation = complete.incarnations[x.pos];
+
+    -- 6. Timers: those of the same name give way first.
+    if cardinality(complete.timer_of) > 0 then
+      perform pgprog_engine._cancel_timers(array_agg(complete.incarnations[t.pos]), array_agg(t.name), 'replaced', v_at)
+      from unnest(complete.timer_of, complete.timer_names) as t(pos, name)
+      where v_ok[t.pos];
+      insert into pgprog_data.timers (
+        incarnation, name, task_id, namespace, process_id, type, due_at, created_at, context)
+      select
+        p.incarnation, t.name, nextval('pgprog_data.task_ids'), p.namespace, p.process_id,
+        case when t.remove then 'remove' else 'timeout' end,
+        coalesce(t.at, v_at + t.after * interval '1 microsecond'), v_at,
+        (select e.context from pgprog_data.tasks as e
+         where e.task_id = complete.task_ids[t.pos] and e.ended_at = v_stamps[t.pos] limit 1)
+      from unnest(complete.timer_of, complete.timer_names, complete.timer_at, complete.timer_after, complete.timer_remove)
+        as t(pos, name, at, after, remove)
+      join pgprog_data.processes as p on p.incarnation = complete.incarnations[t.pos]
+      where v_ok[t.pos]
+        and (t.at is not null or t.after is not null);
+    end if;
+
+    -- 7. Ends of processes.
+    if 4 = any (complete.outcomes) or 1 = any (complete.thens) or 2 = any (complete.thens) or v_inits_rejected is not null then
+      select
+        array_agg(complete.incarnations[d.pos]) filter (where complete.outcomes[d.pos] = 4),
+        array_agg(complete.incarnations[d.pos]) filter (where complete.outcomes[d.pos] = 1 and complete.thens[d.pos] = 1),
+        array_agg(complete.incarnations[d.pos]) filter (where complete.outcomes[d.pos] = 1 and complete.thens[d.pos] = 2)
+      into v_broken, v_finished, v_removed
+      from unnest(v_done) as d(pos);
+      insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
+      select p.incarnation, p.namespace, p.status, v_at
+      from unnest(coalesce(v_broken, '{}') || coalesce(v_finished, '{}')) as x(incarnation)
+      join pgprog_data.processes as p on p.incarnation = x.incarnation
+      on conflict (incarnation) do nothing;
+      if v_broken is not null then
+        update pgprog_data.timers as t
+        set status = 's'
+        from unnest(v_broken) as x(incarnation)
+        where t.incarnation = x.incarnation;
+        perform pgprog_engine._end_tasks(v_broken, 'process broken', v_at);
+      end if;
+      if v_finished is not null then
+        perform pgprog_engine._end_tasks(v_finished, 'process finished', v_at);
+        perform pgprog_engine._cancel_timers(v_finished, array_fill(null::text, array[cardinality(v_finished)]), 'process finished', v_at);
+      end if;
+      if v_removed is not null then
+        perform pgprog_engine._remove_processes(v_removed, 'removed', v_at);
+      end if;
+      if v_inits_rejected is not null then
+        foreach v_pos in array v_inits_rejected loop
+          v_may_go[v_pos] := false;
+        end loop;
+        perform pgprog_engine._remove_processes(
+          (select array_agg(complete.incarnations[r.pos]) from unnest(v_inits_rejected) as r(pos)), 'init rejected', v_at);
+      end if;
+    end if;
+
+    -- 8. A statement of its own: the next task of the same process, or else its due timer.
+    select
+      array_agg(h.task_id) filter (where h.go and h.task_id is not null),
+      array_agg(h.pos) filter (where h.go and h.task_id is not null),
+      array_agg(h.incarnation) filter (where h.go and h.task_id is null and h.timer is not null),
+      array_agg(h.timer) filter (where h.go and h.task_id is null and h.timer is not null),
+      array_agg(h.incarnation) filter (where not h.go or (h.task_id is null and h.timer is null))
+    into v_heads, v_heads_pos, v_timers, v_timer_names, v_still
+    from (
+      select
+        d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
+        v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
+          and coalesce(t.type, 'timeout') = 'timeout' and n.paused_at is null as go
+      from unnest(v_done) as d(pos)
+      left join lateral (
+        select q.task_id, q.status, q.namespace from pgprog_data.queue as q
+        where q.incarnation = complete.incarnations[d.pos] and q.status in ('w', 'b', 'h')
+        order by q.task_id limit 1
+      ) as c on true
+      left join lateral (
+        select t.name, t.type, t.namespace from pgprog_data.timers as t
+        where t.incarnation = complete.incarnations[d.pos] and t.due_at <= v_at and t.status in ('w', 'b')
+        order by t.due_at limit 1
+      ) as t on true
+      left join pgprog_data.namespaces as n on n.namespace = coalesce(c.namespace, t.namespace)
+      offset 0
+    ) as h;
+    if v_still is not null then
+      perform pgprog_engine._let_next_go(v_still);
+    end if;
+    if v_heads is not null then
+      return query
+        update pgprog_data.queue as q
+        set status = 'r', worker_id = complete.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
+          attempt = q.attempt + 1, started_at = v_at, begun = false
+        from unnest(v_heads, v_heads_pos) as x(task_id, pos)
+        where q.task_id = x.task_id
+        returning x.pos, 'next'::text, v_versions[x.pos], q.task_id, q.claim_id, q.type, q.name, q.attempt,
+          q.created_at, q.due_at, q.args, q.context;
+    end if;
+    if v_timers is not null then
+      return query
+        select d.pos, 'next'::text, v_versions[d.pos], s.task_id, s.claim_id, s.type, s.name, s.attempt,
+          s.created_at, s.due_at, s.args, s.context
+        from pgprog_engine._start_timers(complete.worker_id, v_timers, v_timer_names, v_at) as s
+        join unnest(v_done) as d(pos) on complete.incarnations[d.pos] = s.incarnation;
+    end if;
+  end if;
+
+  -- 9. An outcome for each.
+  return query
+    select
+      x.pos::integer,
+      case
+        when x.ok then 'done'
+        when (select true from pgprog_data.tasks as t
+              where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) then 'already'
+        when (select true from pgprog_data.attempts as a
+              where a.task_id = complete.task_ids[x.pos] and a.claim_id = complete.claim_ids[x.pos]
+                and a.outcome = 'retry' limit 1) then 'already'
+        when not x.pos = any (coalesce(v_locked, '{}'))
+          and (select true from pgprog_data.queue as q
+               where q.task_id = complete.task_ids[x.pos] and q.claim_id = complete.claim_ids[x.pos] limit 1) then 'busy'
+        else 'lost'
+      end,
+      v_versions[x.pos], null::bigint, null::bigint, null::text, null::text, null::integer,
+      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb
+    from unnest(v_ok) with ordinality as x(ok, pos);
+end
+$$;
+
+comment on function pgprog_engine.complete(
+  bigint, bigint[], bigint[], bigint[], integer[], jsonb[], integer[], jsonb[], jsonb[], jsonb[], bigint[], integer[],
+  boolean[], integer[], integer[], integer[], jsonb[], jsonb[], integer[], text[], timestamptz[], bigint[], boolean[])
+  is 'End steps of a worker: events, process, answer, timers and the end of the task, all in one commit';

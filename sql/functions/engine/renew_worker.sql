@@ -1,0 +1,36 @@
+/*
+ * Renew the lease of a worker and return the claims that it holds.
+ *
+ * What the worker does not know of them it hands back, once every round trip that was in flight at
+ * the renewal has ended.  Steps in begun are marked: a crash counts for those.
+ *
+ * Raises UP002: the collector has ended this incarnation; its claims are gone.
+ */
+create or replace function pgprog_engine.renew_worker(
+  worker_id bigint, lease interval, begun bigint[], out task_id bigint, out claim_id bigint)
+returns setof record
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  update pgprog_data.workers as w
+  set renewals = w.renewals + 1, lease_until = pgprog_engine._clock() + renew_worker.lease
+  where w.worker_id = renew_worker.worker_id;
+  if not found then
+    raise exception 'the lease of worker % is lost', renew_worker.worker_id using errcode = 'UP002';
+  end if;
+  update pgprog_data.queue as q
+  set begun = true
+  where q.task_id = any (renew_worker.begun)
+    and q.worker_id = renew_worker.worker_id
+    and q.status = 'r'
+    and not q.begun;
+  return query
+    select q.task_id, q.claim_id from pgprog_data.queue as q
+    where q.status = 'r' and q.worker_id = renew_worker.worker_id;
+end
+$$;
+
+comment on function pgprog_engine.renew_worker(bigint, interval, bigint[]) is 'Renew the lease of a worker and return the claims that it holds';

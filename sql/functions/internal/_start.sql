@@ -1,0 +1,230 @@
+/*
+ * Take many requests in one statement batch; each has its own outcome and none raises for others.
+ *
+ * outcome: 'started' (claimed for worker_id, with all a step needs), 'queued', 'known' (the key
+ * belongs to task_id already), or the SQLSTATE of a refusal with its message.
+ * At most max_starts are started, and only where the process has nothing waiting, blocked, held or running, nothing
+ * stands against it and the worker serves its namespace; an expected race makes it 'queued'.
+ *
+ * Duplicates of a key are removed and keys and processes are inserted in their order, so that two
+ * batches do not deadlock.  Waits for open transactions with the same key or new process_id: the
+ * caller sets lock_timeout and gives the items one by one after 55P03.
+ * Locks: worker (key share), process rows (no key update, skip locked).
+ */
+create or replace function pgprog_engine._start(
+  worker_id bigint, max_starts integer, types text[], namespaces text[], process_ids text[], argss jsonb[], names text[],
+  idempotency_keys text[], contexts jsonb[], priorities integer[], run_ats timestamptz[],
+  out pos integer, out outcome text, out message text, out task_id bigint, out claim_id bigint, out incarnation bigint,
+  out created_at timestamptz, out status text, out state_version integer, out state jsonb, out metadata jsonb,
+  out last_event_id bigint, out version bigint)
+returns setof record
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  v_count integer := cardinality(_start.types);
+  v_served text[] := '{}';
+  v_startable text[];
+  v_now timestamptz := pgprog_engine._now();
+  v_at timestamptz;
+  v_ids bigint[];
+  v_winners bigint[];
+  v_codes text[];
+  v_messages text[];
+  v_incarnations bigint[] := array_fill(null::bigint, array[v_count]);
+  v_inits boolean := 'init' = any (_start.types);
+  v_locked integer[];
+  v_free integer[];
+  v_claims bigint[] := array_fill(null::bigint, array[v_count]);
+  v_row record;
+  v_pos integer;
+begin
+  if _start.worker_id is not null then
+    perform pgprog_engine._require_read_committed();
+    select w.namespaces into v_served
+    from pgprog_data.workers as w
+    where w.worker_id = _start.worker_id
+      and w.lease_until > pgprog_engine._clock()
+    for key share;
+    if not found then
+      raise exception 'the lease of worker % is lost', _start.worker_id using errcode = 'UP002';
+    end if;
+  end if;
+  select coalesce(array_agg(n.namespace), '{}') into v_startable
+  from unnest(v_served) as s(namespace)
+  join pgprog_data.namespaces as n on n.namespace = s.namespace
+  where n.paused_at is null and n.concurrency is null;
+
+  -- 1. Values, each item by itself.
+  select
+    array_agg(nextval('pgprog_data.task_ids') order by x.pos),
+    array_agg(case when n.namespace is null then 'UP007' when f.fault is not null then 'UP010' end order by x.pos),
+    array_agg(f.fault order by x.pos)
+  into v_ids, v_codes, v_messages
+  from unnest(_start.namespaces) with ordinality as x(namespace, pos)
+  left join pgprog_data.namespaces as n on n.namespace = x.namespace
+  left join lateral (
+    select pgprog_engine._request_fault(
+      _start.process_ids[x.pos], _start.names[x.pos], _start.idempotency_keys[x.pos], _start.argss[x.pos],
+      _start.contexts[x.pos], _start.priorities[x.pos], _start.run_ats[x.pos], n.args_bytes, n.context_bytes) as fault
+  ) as f on n.namespace is not null;
+  v_winners := v_ids;
+
+  -- 2. Keys; the winners are read in a second statement.
+  if array_length(array_remove(_start.idempotency_keys, null), 1) > 0 then
+    insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
+    select distinct on (x.namespace, x.key)
+      x.namespace, x.key, v_ids[x.pos], v_now,
+      pgprog_engine._fingerprint(_start.types[x.pos], _start.names[x.pos], _start.process_ids[x.pos], _start.argss[x.pos])
+    from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
+    where x.key is not null
+      and v_codes[x.pos] is null
+    order by x.namespace, x.key, x.pos
+    on conflict do nothing;
+    for v_row in
+      select x.pos, k.task_id, k.fingerprint = pgprog_engine._fingerprint(
+        _start.types[x.pos], _start.names[x.pos], _start.process_ids[x.pos], _start.argss[x.pos]) as same
+      from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
+      join pgprog_data.keys as k on k.namespace = x.namespace and k.key = x.key
+      where v_codes[x.pos] is null
+    loop
+      if v_row.same then
+        v_winners[v_row.pos] := v_row.task_id;
+      else
+        v_codes[v_row.pos] := 'UP008';
+        v_messages[v_row.pos] := _start.idempotency_keys[v_row.pos];
+      end if;
+    end loop;
+  end if;
+
+  -- 3. New processes, in the order of their ids.
+  if v_inits then
+    with fresh as (
+      insert into pgprog_data.processes (
+        namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at)
+      select distinct on (x.namespace, x.process_id)
+        x.namespace, x.process_id, v_ids[x.pos], 'init', v_now, nextval('pgprog_data.versions'), v_now, v_now
+      from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
+      where x.type = 'init'
+        and v_codes[x.pos] is null
+        and v_winners[x.pos] = v_ids[x.pos]
+      order by x.namespace, x.process_id, x.pos
+      on conflict do nothing
+      returning incarnation
+    )
+    select array_agg(case when f.incarnation is not null then f.incarnation end order by x.pos) into v_incarnations
+    from unnest(v_ids) with ordinality as x(task_id, pos)
+    left join fresh as f on f.incarnation = x.task_id;
+  end if;
+
+  -- 4. What stands against each; a later statement, which sees the new processes.
+  for v_row in
+    select x.pos, p.incarnation, p.status, x.type
+    from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
+    left join pgprog_data.processes as p on p.namespace = x.namespace and p.process_id = x.process_id
+    where v_codes[x.pos] is null
+      and v_winners[x.pos] = v_ids[x.pos]
+  loop
+    if v_row.type = 'init' then
+      v_codes[v_row.pos] := case when v_incarnations[v_row.pos] is null then 'UP005' end;
+    else
+      v_codes[v_row.pos] := pgprog_engine._refusal_code(v_row.type, v_row.status);
+      v_incarnations[v_row.pos] := v_row.incarnation;
+      v_messages[v_row.pos] := v_row.status;
+    end if;
+  end loop;
+  -- A refused request keeps no key, and what shares its key in this batch is refused with it.
+  for v_row in
+    select x.pos, w.pos as winner
+    from unnest(v_winners) with ordinality as x(task_id, pos)
+    join unnest(v_ids) with ordinality as w(task_id, pos) on w.task_id = x.task_id
+    where v_codes[w.pos] is not null
+      and _start.idempotency_keys[x.pos] is not null
+  loop
+    v_codes[v_row.pos] := v_codes[v_row.winner];
+    v_messages[v_row.pos] := v_messages[v_row.winner];
+    delete from pgprog_data.keys as k
+    where k.namespace = _start.namespaces[v_row.pos]
+      and k.key = _start.idempotency_keys[v_row.pos]
+      and k.task_id = v_ids[v_row.winner];
+  end loop;
+
+  -- 5. Processes that may be free are locked, the others are only queued.
+  if _start.max_starts > 0 and cardinality(v_startable) > 0 then
+    select array_agg(l.pos) into v_locked
+    from (
+      select x.pos::integer
+      from unnest(v_incarnations) with ordinality as x(incarnation, pos)
+      join pgprog_data.processes as p on p.incarnation = x.incarnation
+      where v_codes[x.pos] is null
+        and v_winners[x.pos] = v_ids[x.pos]
+        and _start.namespaces[x.pos] = any (v_startable)
+        and (_start.run_ats[x.pos] is null or _start.run_ats[x.pos] <= v_now)
+      order by p.incarnation, x.pos
+      for no key update of p skip locked
+    ) as l;
+  end if;
+  v_at := pgprog_engine._clock();
+  if v_locked is not null then
+    -- A later statement: the first request of each process of which nothing waits, runs or is overdue.
+    select array_agg(f.pos) into v_free
+    from (
+      select distinct on (v_incarnations[l.pos]) l.pos
+      from unnest(v_locked) as l(pos)
+      join pgprog_data.processes as p on p.incarnation = v_incarnations[l.pos]
+      left join lateral (
+        select q.task_id from pgprog_data.queue as q
+        where q.incarnation = v_incarnations[l.pos] and q.status in ('w', 'b', 'h') limit 1
+      ) as h on true
+      left join lateral (
+        select q.task_id from pgprog_data.queue as q
+        where q.incarnation = v_incarnations[l.pos] and q.status = 'r' limit 1
+      ) as r on true
+      where h.task_id is null
+        and r.task_id is null
+        and p.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end
+      order by v_incarnations[l.pos], l.pos
+      limit _start.max_starts
+    ) as f;
+    foreach v_pos in array coalesce(v_free, '{}') loop
+      v_claims[v_pos] := nextval('pgprog_data.claim_ids');
+    end loop;
+  end if;
+
+  insert into pgprog_data.queue (
+    task_id, namespace, process_id, incarnation, type, name, status, priority, due_at, rank, created_at,
+    attempt, worker_id, claim_id, started_at, key, args, context)
+  select
+    v_ids[x.pos], _start.namespaces[x.pos], _start.process_ids[x.pos], v_incarnations[x.pos], _start.types[x.pos], _start.names[x.pos],
+    case when v_claims[x.pos] is not null then 'r' when _start.run_ats[x.pos] > v_now then 'f' else 'w' end,
+    _start.priorities[x.pos], coalesce(_start.run_ats[x.pos], v_now),
+    coalesce(_start.run_ats[x.pos], v_now) - _start.priorities[x.pos] * interval '10 s', v_now,
+    case when v_claims[x.pos] is not null then 1 else 0 end, case when v_claims[x.pos] is not null then _start.worker_id end,
+    v_claims[x.pos], case when v_claims[x.pos] is not null then v_at end,
+    _start.idempotency_keys[x.pos], _start.argss[x.pos], _start.contexts[x.pos]
+  from unnest(v_codes) with ordinality as x(code, pos)
+  where x.code is null
+    and v_winners[x.pos] = v_ids[x.pos];
+
+  return query
+    select
+      x.pos::integer,
+      case
+        when x.code is not null then x.code
+        when v_winners[x.pos] <> v_ids[x.pos] then 'known'
+        when v_claims[x.pos] is not null then 'started'
+        else 'queued'
+      end,
+      case when x.code is not null
+        then pgprog_engine._refusal(x.code, _start.namespaces[x.pos], _start.process_ids[x.pos], v_messages[x.pos]) end,
+      case when x.code is null then v_winners[x.pos] end,
+      v_claims[x.pos], v_incarnations[x.pos], v_now, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version
+    from unnest(v_codes) with ordinality as x(code, pos)
+    left join pgprog_data.processes as p on p.incarnation = v_incarnations[x.pos] and v_claims[x.pos] is not null
+    order by x.pos;
+end
+$$;
+
+comment on function pgprog_engine._start(
+  bigint, integer, text[], text[], text[], jsonb[], text[], text[], jsonb[], integer[], timestamptz[])
+  is 'Take many requests in one statement batch; each has its own outcome and none raises for others';

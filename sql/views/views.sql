@@ -1,0 +1,53 @@
+-- What operators read: no payloads here; pgprog.process_payloads and pgprog.event_payloads have them.
+
+create or replace view pgprog.namespaces as
+select n.namespace, n.settings, n.settings_version, n.paused_at, n.pause_reason, n.created_at
+from pgprog_data.namespaces as n;
+comment on view pgprog.namespaces is 'Kinds of process with the settings that all workers obey';
+
+create or replace view pgprog.processes as
+select
+  p.namespace, p.process_id, p.incarnation, p.status, p.previous_status, p.status_changed_at, p.detail, p.corrupted_by,
+  p.state_version, p.created_at, p.changed_at, p.last_event_id, p.version
+from pgprog_data.processes as p;
+comment on view pgprog.processes is 'Durable state machines, without their payloads';
+
+create or replace view pgprog.process_payloads as
+select p.namespace, p.process_id, p.incarnation, p.state, p.metadata
+from pgprog_data.processes as p;
+comment on view pgprog.process_payloads is 'State and metadata of processes';
+
+create or replace view pgprog.event_payloads as
+select p.namespace, p.process_id, e.incarnation, e.event_id, e.at, e.task_id, e.payload, e.metadata
+from pgprog_data.events as e
+join pgprog_data.processes as p on p.incarnation = e.incarnation;
+comment on view pgprog.event_payloads is 'Events of processes with their payloads';
+
+create or replace view pgprog.tasks as
+select
+  q.task_id, q.namespace, q.process_id, q.incarnation, q.type, q.name, pgprog_engine._status_of(q.status) as status,
+  q.priority, q.attempt, q.due_at as scheduled_at, q.created_at, q.started_at, null::timestamptz as ended_at,
+  q.worker_id, q.key as idempotency_key, null::text as error_type, null::text as cause
+from pgprog_data.queue as q
+union all
+select
+  t.task_id, t.namespace, t.process_id, t.incarnation, t.type, t.name, pgprog_engine._status_of(t.status),
+  0, t.attempt, t.due_at, t.created_at, null, null, null, null, null, null
+from pgprog_data.timers as t
+union all
+select
+  t.task_id, t.namespace, t.process_id, t.incarnation, t.type, t.name, t.status,
+  t.priority, t.attempt, t.due_at, t.created_at, t.started_at, t.ended_at,
+  t.worker_id, t.key, t.error ->> 'error_type', t.error ->> 'cause'
+from pgprog_data.tasks as t;
+comment on view pgprog.tasks is 'Tasks that are open, timers, and ended tasks within task_retention, without their payloads';
+
+create or replace view pgprog.timers as
+select t.namespace, t.process_id, t.incarnation, t.name, t.type, t.task_id, t.due_at, t.attempt, t.status = 's' as suspended
+from pgprog_data.timers as t;
+comment on view pgprog.timers is 'Pending timers of processes';
+
+create or replace view pgprog.workers as
+select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewals
+from pgprog_data.workers as w;
+comment on view pgprog.workers is 'Worker incarnations and their leases';

@@ -1,0 +1,231 @@
+"""The configuration: read once, checked as a whole, frozen, passed down.
+
+The dataclasses are the schema of the file; an annotation with a text says the range.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pgprog.codec import Numbers
+from pgprog.config.schema import Reader, to_plain
+from pgprog.config.sources import (
+    Layers,
+    check_variables,
+    find_file,
+    overlay,
+    read_file,
+    with_environ,
+    with_profiles,
+)
+from pgprog.errors import ConfigError
+from pgprog.model import Limits, TaskType
+from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
+
+_HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOverride:
+    """What the retry policy of one task type has of its own; None is as in the namespace's."""
+
+    initial_interval: Interval | None = None
+    backoff_coefficient: Coefficient | None = None
+    max_interval: Interval | None = None
+    max_attempts: Attempts | None = None
+    jitter: Share | None = None
+    non_retryable: frozenset[str] | None = None
+
+    def over(self, policy: RetryPolicy) -> RetryPolicy:
+        """Return *policy* with what is given here in its place."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return dataclasses.replace(policy, **{k: v for k, v in given.items() if v is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """The cache of one namespace; *ttl* counts from the last change or read."""
+
+    enabled: bool = False
+    ttl: Annotated[timedelta, "1s to 365d"] = timedelta(minutes=5)
+    max_bytes: Annotated[int, "1MiB to 1024GiB"] = 256 << 20
+    max_lag: Annotated[timedelta, "0s to 1d"] = timedelta(seconds=1)
+    wait: Annotated[timedelta, "0s to 1m"] = timedelta(milliseconds=10)
+    reconnect: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceSettings:
+    """What may be set for a namespace, in code, in the file and in the database.
+
+    *concurrency* bounds the running tasks of the whole cluster, None does not.  *history* is how
+    many of the newest events are loaded with a step.  A timer overdue by *timer_patience* goes
+    before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
+    in error.  *numbers* says what a fraction in plain JSON becomes.
+    """
+
+    concurrency: Annotated[int, "1 to 1000000"] | None = None
+    step_timeout: Annotated[timedelta, "10ms to 7d"] = timedelta(seconds=30)
+    isolation: Literal["thread", "process"] = "thread"
+    history: Annotated[int, "0 to 100000"] | Literal["full"] = 0
+    retention: Annotated[timedelta, "0s to 36500d"] = timedelta(days=30)
+    max_queue: Annotated[int, "1 to 1000000000"] = 100_000
+    on_full: Literal["refuse", "drop_lowest"] = "refuse"
+    on_call_error: Literal["break", "reject"] = "break"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry_by_type: Mapping[TaskType, RetryOverride] = field(default_factory=dict)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    timer_patience: Annotated[timedelta, "0s to 36500d"] = timedelta(seconds=60)
+    max_crashes: Annotated[int, "1 to 1000"] = 3
+    numbers: Numbers = "float"
+    limits: Limits = field(default_factory=Limits)
+
+    def retry_for(self, type_: TaskType) -> RetryPolicy:
+        """Return the policy for tasks of one type.
+
+        An init, a call and a repair have one attempt, unless *retry_by_type* gives them more:
+        somebody waits for their answer and may decide himself.
+        """
+        policy = self.retry
+        if type_ in (TaskType.INIT, TaskType.CALL, TaskType.REPAIR):
+            policy = dataclasses.replace(policy, max_attempts=1)
+        override = self.retry_by_type.get(type_)
+        return policy if override is None else override.over(policy)
+
+    def to_json(self) -> dict[str, object]:
+        """Return all settings as plain JSON: durations as texts, sizes in bytes, no nulls."""
+        return {
+            f.name: to_plain(value)
+            for f in dataclasses.fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object], *, where: str = "the settings") -> Self:
+        """Return the settings that *data* says, over the defaults.
+
+        Values may also have their Python types: a timedelta, a `RetryPolicy`.
+
+        Raises:
+            ConfigError: There are faults; the message begins with *where* and lists them.
+        """
+        reader = Reader()
+        settings = reader.read_fields(cls, data, path="")
+        return reader.checked(settings, where=where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceConfig:
+    """A namespace that a worker serves: where its handlers are, and its settings.
+
+    *given* holds what the file says, for `over`; *settings* is that over the defaults.
+    """
+
+    handlers: str
+    settings: NamespaceSettings
+    given: Mapping[str, object] = field(default_factory=dict)
+
+    def over(self, defaults: NamespaceSettings) -> NamespaceSettings:
+        """Return what the file says over *defaults*, those of the `Namespace` in code."""
+        return NamespaceSettings.from_json(overlay(defaults.to_json(), self.given))
+
+    @classmethod
+    def read_section(cls, raw: object, *, path: str, reader: Reader) -> Self | None:
+        """Return the section, in which *handlers* stands among the settings."""
+        settings = reader.read_fields(NamespaceSettings, raw, path=path, besides=("handlers",))
+        given = (
+            {k: v for k, v in raw.items() if k != "handlers"} if isinstance(raw, Mapping) else {}
+        )
+        handlers = raw.get("handlers") if isinstance(raw, Mapping) else None
+        if not isinstance(handlers, str) or _HANDLERS.fullmatch(handlers) is None:
+            reader.add_fault(
+                f"{path}.handlers", f"{handlers!r} is not module:name, such as shop:orders"
+            )
+            return None
+        return None if settings is None else cls(handlers=handlers, settings=settings, given=given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """How many connections each part may hold, and how long it waits for a free one."""
+
+    engine: Annotated[int, "1 to 1000"] = 4
+    api: Annotated[int, "1 to 1000"] = 10
+    transactions: Annotated[int, "1 to 1000"] = 10
+    checkout_timeout: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """One worker daemon: *concurrency* steps at once in each of its *processes*."""
+
+    concurrency: Annotated[int, "1 to 100000"] = 100
+    processes: Annotated[int, "1 to 1024"] = 1
+    poll_every: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=1)
+    lease: Annotated[timedelta, "1s to 1h"] = timedelta(seconds=10)
+    heartbeat_every: Annotated[timedelta, "100ms to 30m"] = timedelta(seconds=2)
+    stop_timeout: Annotated[timedelta, "0s to 1d"] = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_every * 2 > self.lease:
+            beat, lease = to_plain(self.heartbeat_every), to_plain(self.lease)
+            msg = f"heartbeat_every, {beat}, must be at most half of lease, {lease}"
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration of a worker or a client.
+
+    An empty *dsn* leaves everything to libpq's own variables and defaults.  *direct_dsn* is for
+    LISTEN, replication and migration, which go through no pooler; None is *dsn*.
+    """
+
+    dsn: str = ""
+    direct_dsn: str | None = None
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    namespaces: Mapping[str, NamespaceConfig] = field(default_factory=dict)
+    task_retention: Annotated[timedelta, "1h to 36500d"] = timedelta(days=30)
+    key_ttl: Annotated[timedelta, "1m to 36500d"] = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        if self.key_ttl > self.task_retention:
+            ttl, retention = to_plain(self.key_ttl), to_plain(self.task_retention)
+            msg = f"key_ttl, {ttl}, must be at most task_retention, {retention}"
+            raise ConfigError(msg)
+
+
+def load(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    profile: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """Return the configuration: the file, its profile, the environment, *overrides*, in this order.
+
+    Without *path* the file is that of PGPROG_CONFIG, or ./pgprog.yaml if there is one.  Without
+    *profile* it is that of PGPROG_PROFILE, or none.  *overrides* has dotted paths as keys, and
+    one that is None says nothing.  Profiles that are not chosen are checked too.
+
+    Raises:
+        ConfigError: There are faults; the message lists all of them with path, value and range.
+    """
+    file = find_file(path, environ=environ)
+    base = dict({} if file is None else read_file(file))
+    profiles = base.pop("profiles", None)
+    chosen = profile or environ.get("PGPROG_PROFILE") or None
+    reader = Reader()
+    check_variables(environ, class_=Config, reader=reader)
+    layers = with_profiles(Layers(base), profiles, chosen=chosen, class_=Config, reader=reader)
+    layers = with_environ(layers, environ, class_=Config)
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            layers = layers.under_value(dotted, value, origin="the command line")
+    config = reader.read(Config, layers.plain, origins=layers.origins)
+    return reader.checked(config, where="the configuration" if file is None else str(file))

@@ -1,0 +1,179 @@
+"""Structured logs: the name of an event and its fields, on the standard library's logging.
+
+    log = logs.get(__name__)
+    log.info("claim_taken", namespace="orders", process_id="o-1", task_id=17)
+
+A payload is never logged: a field that would hold one is refused where it is written, whatever the
+level.  A program that embeds pgprog and sets up logging by itself sees ordinary records; their
+message is the event, their fields are in `LogRecord.fields`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+Format = Literal["console", "json"]
+
+# What identifies a line, in the order in which it is looked for; other fields follow as given.
+_FIRST = (
+    "namespace",
+    "process_id",
+    "task_id",
+    "type",
+    "name",
+    "attempt",
+    "worker_id",
+    "trace_id",
+    "correlation_id",
+)
+_PAYLOADS = frozenset({"args", "context", "metadata", "payload", "response", "state"})
+_OWN = frozenset({"at", "level", "event", "logger", "exception"})
+_BARE = re.compile(r"[\w./:+-]+")
+
+
+class Log:
+    """Writes the events of one module.
+
+    An ERROR means that a person must act.  Fields that are None are unknown and left out.
+
+    Raises:
+        ValueError: A field is a payload's, or one of those that every line has by itself.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """Write what only a developer of pgprog asks for."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """Write what happened as it should."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(
+        self, event: str, /, *, error: BaseException | None = None, **fields: object
+    ) -> None:
+        """Write what went wrong and mends itself; *error* is written with its traceback."""
+        self._write(logging.WARNING, event, fields, error=error)
+
+    def error(self, event: str, /, *, error: BaseException | None = None, **fields: object) -> None:
+        """Write what a person must mend; *error* is written with its traceback."""
+        self._write(logging.ERROR, event, fields, error=error)
+
+    def _write(
+        self,
+        level: int,
+        event: str,
+        fields: Mapping[str, object],
+        *,
+        error: BaseException | None = None,
+    ) -> None:
+        if not (_PAYLOADS.isdisjoint(fields) and _OWN.isdisjoint(fields)):
+            refused = ", ".join(sorted(fields.keys() & (_PAYLOADS | _OWN)))
+            msg = f"the event {event} may not have the fields {refused}"
+            raise ValueError(msg)
+        if self._logger.isEnabledFor(level):
+            extra = {"fields": _ordered(fields)}
+            # Three frames up is the caller of info() and its like.
+            self._logger.log(level, "%s", event, exc_info=error, extra=extra, stacklevel=3)
+
+
+def get(name: str) -> Log:
+    """Return the log of the module called *name*."""
+    return Log(logging.getLogger(name))
+
+
+def configure(
+    *,
+    format: Format = "console",  # noqa: A002 - what it is, and nobody formats here
+    level: int | str = "info",
+    stream: TextIO | None = None,
+) -> None:
+    """Send every log of this program to *stream* (the standard error), one line an event.
+
+    *level* is pgprog's; of other packages only warnings and errors are shown.  Calling it again
+    replaces what the last call set up, and nothing else.
+    """
+    handler = _Handler(sys.stderr if stream is None else stream)
+    handler.setFormatter(_JsonFormatter() if format == "json" else _ConsoleFormatter())
+    root = logging.getLogger()
+    for earlier in [h for h in root.handlers if isinstance(h, _Handler)]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    set_level(level)
+
+
+def set_level(level: int | str) -> None:
+    """Change the level of pgprog's logs; it may be called at any time.
+
+    Raises:
+        ValueError: There is no such level.
+    """
+    logging.getLogger("pgprog").setLevel(level.upper() if isinstance(level, str) else level)
+
+
+class _Handler(logging.StreamHandler["TextIO"]):
+    """The handler that `configure` put there, so that it finds it again."""
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": _at(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _writable(json.dumps(line, ensure_ascii=False, default=_plain))
+
+
+class _ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={_shown(value)}" for key, value in _fields(record).items())
+        line = f"{_at(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return _writable(line)
+
+
+def _ordered(fields: Mapping[str, object]) -> dict[str, object]:
+    first = {key: fields[key] for key in _FIRST if key in fields}
+    return {key: value for key, value in {**first, **fields}.items() if value is not None}
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, object]:
+    fields: Mapping[str, object] = getattr(record, "fields", {})
+    return fields
+
+
+def _at(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _shown(value: object) -> str:
+    """Return *value* as one word: a text without its quotes where it needs none."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return text[1:-1] if _BARE.fullmatch(text[1:-1]) and text.startswith('"') else text
+
+
+def _plain(value: object) -> object:
+    """Return what JSON does not know as text, and a duration as seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else str(value)
+
+
+def _writable(line: str) -> str:
+    """Return *line* with lone surrogates escaped, also as JSON has it: no stream takes them."""
+    return line.encode(errors="backslashreplace").decode()

@@ -1,0 +1,168 @@
+"""Bring a database to the schema of this version of pgprog.
+
+Numbered migrations run once, forward only; one that was edited after it ran is refused.  Functions
+and views are applied again in the same transaction when their text has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from pgprog.errors import SchemaMismatch
+from pgprog.store.pool import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TRIES = 30
+_PAUSE_SECONDS = 0.5
+
+_BOOKS = b"""
+create schema if not exists pgprog_data;
+create table if not exists pgprog_data.schema_migrations (
+  name text primary key, sha256 bytea not null, applied_at timestamptz not null default clock_timestamp());
+create table if not exists pgprog_data.schema_functions (
+  name text primary key, sha256 bytea not null, applied_at timestamptz not null default clock_timestamp());
+"""
+
+# After every change: nothing is executable or visible to everybody.
+_CLOSE = b"""
+revoke all on schema pgprog, pgprog_data, pgprog_engine from public;
+revoke all on all functions in schema pgprog, pgprog_engine from public;
+select pgprog_engine.maintain();
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaFile:
+    """One file of sql/, by its path below it."""
+
+    name: str
+    text: bytes
+
+    @property
+    def sha256(self) -> bytes:
+        """Return the digest that tells whether the file was changed."""
+        return hashlib.sha256(self.text).digest()
+
+
+def sql_directory() -> Path:
+    """Return where the .sql files lie: in the wheel, or at the top of a checkout."""
+    package = Path(__file__).parents[1]
+    return package / "sql" if (package / "sql").is_dir() else package.parents[1] / "sql"
+
+
+def migrations() -> list[SchemaFile]:
+    """Return the numbered migrations, in their order."""
+    return list(_files("migrations"))
+
+
+def functions() -> list[SchemaFile]:
+    """Return functions, then the views that use them."""
+    return [*_files("functions/internal"), *_files("functions/engine"), *_files("functions/api"), *_files("views")]
+
+
+def latest_version() -> int:
+    """Return the number of the last migration that this version of pgprog brings."""
+    return max(int(Path(file.name).name[:4]) for file in migrations())
+
+
+def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
+    """Apply what is missing or changed and return the names of the applied files.
+
+    All in one transaction under an advisory lock: two at once are safe, the second finds nothing to
+    do.  A lock that is not had within *lock_timeout* rolls everything back and is tried again, at
+    most 30 times.
+
+    Raises:
+        SchemaMismatch: A migration was edited after it ran, or the database is newer than pgprog.
+        StoreUnavailable: The database cannot be reached; nothing or everything was applied.
+    """
+    for attempt in range(_TRIES):
+        try:
+            with translated(), psycopg.connect(dsn, autocommit=True) as connection:
+                return _apply(connection, lock_timeout)
+        except psycopg.errors.LockNotAvailable:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+    return []
+
+
+def pending(dsn: str) -> list[str]:
+    """Return the names of the files that `migrate` would apply; changes nothing.
+
+    Raises:
+        SchemaMismatch: As for `migrate`.
+    """
+    with translated(), psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute("select to_regclass('pgprog_data.schema_migrations')").fetchone()
+        if row is None or row[0] is None:
+            return [file.name for file in [*migrations(), *functions()]]
+        return [file.name for file in _missing(connection)]
+
+
+def script() -> str:
+    """Return the whole schema as one SQL script, for a DBA to read and run."""
+    parts = [f"-- {file.name}\n{file.text.decode()}" for file in [*migrations(), *functions()]]
+    books = [
+        f"insert into pgprog_data.schema_{kind} (name, sha256) values ('{file.name}', '\\x{file.sha256.hex()}');"
+        for kind, files in (("migrations", migrations()), ("functions", functions()))
+        for file in files
+    ]
+    return "\n".join(
+        ["begin;", "set local check_function_bodies = off;", _BOOKS.decode(), *parts, *books, _CLOSE.decode(), "commit;", ""]
+    )
+
+
+def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
+    with connection.transaction():
+        connection.execute("select set_config('lock_timeout', %s, true)", (lock_timeout,))
+        connection.execute("set local check_function_bodies = off")
+        connection.execute("set local client_min_messages = warning")
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
+        connection.execute(_BOOKS)
+        missing = _missing(connection)
+        for file in missing:
+            connection.execute(file.text)
+            connection.execute(
+                "insert into pgprog_data.schema_migrations (name, sha256) values (%s, %s)"
+                if file.name.startswith("migrations/")
+                else "insert into pgprog_data.schema_functions (name, sha256) values (%s, %s)"
+                " on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
+                (file.name, file.sha256),
+            )
+        if missing:
+            connection.execute(_CLOSE)
+        return [file.name for file in missing]
+
+
+def _missing(connection: psycopg.Connection) -> list[SchemaFile]:
+    applied = dict(connection.execute("select name, sha256 from pgprog_data.schema_migrations").fetchall())
+    known = {file.name for file in migrations()}
+    for name in applied:
+        if name not in known:
+            msg = f"the database has migration {name}, which this pgprog does not know"
+            raise SchemaMismatch(msg, hint="install the version of pgprog that migrated it, or a newer one")
+    for file in migrations():
+        if file.name in applied and applied[file.name] != file.sha256:
+            msg = (
+                f"{file.name} was changed after it was applied: "
+                f"applied {applied[file.name].hex()[:12]}, file {file.sha256.hex()[:12]}"
+            )
+            raise SchemaMismatch(msg, hint="restore the file; put changes into a new migration")
+    current = dict(connection.execute("select name, sha256 from pgprog_data.schema_functions").fetchall())
+    return [file for file in migrations() if file.name not in applied] + [
+        file for file in functions() if current.get(file.name) != file.sha256
+    ]
+
+
+def _files(folder: str) -> Iterator[SchemaFile]:
+    for path in sorted((sql_directory() / folder).glob("*.sql")):
+        yield SchemaFile(name=f"{folder}/{path.name}", text=path.read_bytes())

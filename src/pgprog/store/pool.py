@@ -1,0 +1,90 @@
+"""Connections to PostgreSQL, and the translation of its errors.
+
+Every long-lived connection has time-outs of its own: without them a network that drops packets is
+noticed when the kernel gives up, after a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from pgprog.errors import Overloaded, for_sqlstate
+from pgprog.store import packing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_TIMEOUTS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn PostgreSQL's errors into pgprog's, by SQLSTATE only; others pass through."""
+    try:
+        yield
+    except PoolTimeout as e:
+        msg = "no connection was free in time"
+        raise Overloaded(msg, hint="raise pool sizes, or send less at once") from e
+    except psycopg.Error as e:
+        known = for_sqlstate(e.sqlstate)
+        if known is None:
+            raise
+        raise known(e.diag.message_primary or str(e), hint=e.diag.message_hint) from e
+
+
+def conninfo(dsn: str, *, name: str) -> str:
+    """Return *dsn* with time-outs and an application name, where it says nothing of them."""
+    given = conninfo_to_dict(dsn)
+    defaults = {**_TIMEOUTS, "application_name": name}
+    return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given})
+
+
+@asynccontextmanager
+async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.AsyncConnection]:
+    """Open one autocommit connection for as long as the block lasts.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached.
+    """
+    connection = await open_connection(dsn, name=name)
+    async with connection:
+        yield connection
+
+
+async def open_connection(dsn: str, *, name: str) -> psycopg.AsyncConnection:
+    """Open one autocommit connection that speaks packed arrays; the caller closes it."""
+    with translated():
+        connection = await psycopg.AsyncConnection.connect(conninfo(dsn, name=name), autocommit=True)
+    await _configure(connection)
+    return connection
+
+
+def make_pool(dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> AsyncConnectionPool:
+    """Return a closed pool of autocommit connections; the caller opens and closes it."""
+    return AsyncConnectionPool(
+        conninfo(dsn, name=name),
+        min_size=1,
+        max_size=size,
+        timeout=checkout_timeout.total_seconds(),
+        kwargs={"autocommit": True},
+        configure=_configure,
+        open=False,
+    )
+
+
+async def _configure(connection: psycopg.AsyncConnection) -> None:
+    # A transaction pooler gives each statement another server: nothing may be prepared there.
+    connection.prepare_threshold = None
+    packing.register(connection)

@@ -1,0 +1,173 @@
+"""The server that all tests share, and the databases on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pgprog.embedded import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from psycopg.rows import TupleRow
+
+    Connection = psycopg.Connection[TupleRow]
+
+# What a migration makes once, and every test needs.
+_KEPT_TABLES = ["partitions", "schema_migrations", "schema_functions"]
+
+
+class SessionFactory(Protocol):
+    """Opens autocommit sessions in READ COMMITTED; all are closed when the test ends."""
+
+    def __call__(self, dsn: str | None = None) -> Connection: ...
+
+
+class ClockSetter(Protocol):
+    """Stops the database's clock at an instant; it runs again when the test ends."""
+
+    def __call__(self, instant: datetime | str) -> None: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start one server a run; the workers of pytest-xdist inherit its address.
+
+    PGPROG_TEST_DSN names a server of your own, with wal_level=logical.
+    """
+    if os.environ.get("PGPROG_TEST_DSN") or config.option.collectonly:
+        return
+    server = EmbeddedPostgres(durable=False).start()
+    os.environ["PGPROG_TEST_DSN"] = server.dsn
+
+    def stop() -> None:
+        server.stop()
+        del os.environ["PGPROG_TEST_DSN"]
+
+    config.add_cleanup(stop)
+
+
+@pytest.fixture(scope="session")
+def admin() -> Iterator[Connection]:
+    with psycopg.connect(os.environ["PGPROG_TEST_DSN"], autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(admin: Connection) -> Iterator[str]:
+    """The name of a migrated database that nobody is connected to."""
+    from pgprog.store.migrate import migrate  # noqa: PLC0415 - pure tests need no store
+
+    name = f"template_{_worker()}"
+    migrate(_create(admin, name, template="template1"))
+    yield name
+    _drop(admin, name)
+
+
+@pytest.fixture
+def fresh_db(admin: Connection, template: str) -> Iterator[str]:
+    """A database of one's own, for slots, publications and DDL: about 50 ms."""
+    name = f"fresh_{_worker()}_{time.monotonic_ns()}"
+    yield _create(admin, name, template=template)
+    _drop(admin, name)
+
+
+@pytest.fixture(scope="session")
+def _shared_db(admin: Connection, template: str) -> Iterator[str]:
+    name = f"shared_{_worker()}"
+    yield _create(admin, name, template=template)
+    _drop(admin, name)
+
+
+@pytest.fixture
+def db(_shared_db: str) -> str:
+    """A database without data: about 2 ms."""
+    with psycopg.connect(_shared_db, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        tables = connection.execute(
+            "select relname from pg_class"
+            " where relnamespace = 'pgprog_data'::regnamespace and relkind in ('r', 'p')"
+            "   and not relispartition and relname <> all (%s)",
+            (_KEPT_TABLES,),
+        ).fetchall()
+        with connection.transaction():
+            connection.execute("set local session_replication_role = replica")  # no order to mind
+            for (table,) in tables:
+                statement = sql.SQL("delete from {}").format(sql.Identifier("pgprog_data", table))
+                connection.execute(statement)
+    return _shared_db
+
+
+@pytest.fixture
+def session(db: str) -> Iterator[SessionFactory]:
+    with ExitStack() as opened:
+
+        def connect(dsn: str | None = None) -> Connection:
+            connection = psycopg.connect(dsn or db, autocommit=True)
+            opened.callback(connection.close)
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            return connection
+
+        yield connect
+
+
+@pytest.fixture
+def set_clock(db: str) -> Iterator[ClockSetter]:
+    """Replaces both clocks of the engine in the database of this test."""
+    with psycopg.connect(db, autocommit=True) as connection:
+        originals = connection.execute(
+            "select pg_get_functiondef(oid) from pg_proc"
+            " where oid in ('pgprog_engine._now()'::regprocedure,"
+            "               'pgprog_engine._clock()'::regprocedure)"
+        ).fetchall()
+
+    def stop_at(instant: datetime | str) -> None:
+        _replace_clocks(db, instant=instant)
+
+    yield stop_at
+    with psycopg.connect(db, autocommit=True) as connection:
+        for (original,) in originals:
+            connection.execute(original.encode())
+
+
+def _replace_clocks(dsn: str, *, instant: datetime | str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
+        for name, volatility in (("_now", "stable"), ("_clock", "volatile")):
+            statement = sql.SQL(
+                "create or replace function {}() returns timestamptz language sql {}"
+                " return {}::timestamptz"
+            ).format(
+                sql.Identifier("pgprog_engine", name), sql.SQL(volatility), sql.Literal(instant)
+            )
+            connection.execute(statement)
+
+
+def _worker() -> str:
+    return f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+
+
+def _create(admin: Connection, name: str, *, template: str) -> str:
+    statement = sql.SQL("create database {} template {}")
+    admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+    return make_conninfo(os.environ["PGPROG_TEST_DSN"], dbname=name)
+
+
+def _drop(admin: Connection, name: str) -> None:
+    """Drop a database; an active slot would block that even WITH (FORCE)."""
+    admin.execute(
+        "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots"
+        " where database = %s and active",
+        (name,),
+    )
+    admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))

@@ -1,0 +1,54 @@
+"""`pgprog db`, as a person or a script types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from pgprog.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow  # makes a database cluster: 0.6 s or more
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="pgprog-test-", dir="/tmp"))
+    place.chmod(0o711)
+    monkeypatch.setenv("PGPROG_HOME", str(place))
+    yield place
+    _db("stop")
+    shutil.rmtree(place)
+
+
+def _db(command: str) -> dict[str, object]:
+    answer = CliRunner().invoke(main, ["db", command, "--json"])
+    assert answer.exit_code == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_server_is_started_found_and_stopped_by_commands(home: Path) -> None:
+    started, again, found, stopped = _db("start"), _db("start"), _db("status"), _db("stop")
+
+    assert started["is_running"]
+    assert started == again == found
+    assert not stopped["is_running"]
+    assert stopped["dsn"] == started["dsn"]
+
+
+def test_a_running_server_is_shown_with_a_line_for_psql(home: Path) -> None:
+    dsn = _db("start")["dsn"]
+
+    shown = CliRunner().invoke(main, ["db", "status"]).output
+
+    assert f'psql "{dsn}"' in shown

@@ -1,0 +1,103 @@
+"""The two commands of the README, typed into a fresh clone by root and by an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgprog.embedded.account import Account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PATH = "/usr/bin:/bin"
+
+pytestmark = [
+    pytest.mark.slow,  # each makes a virtual environment
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone"),
+    pytest.mark.skipif(shutil.which("git") is None, reason="no git"),
+    pytest.mark.skipif(
+        subprocess.run(
+            ["python3", "-c", "import sys, ensurepip; sys.exit(sys.version_info < (3, 11))"],
+            check=False,
+            env={"PATH": PATH},
+            stderr=subprocess.DEVNULL,
+        ).returncode
+        != 0,
+        reason="python3 on the plain PATH is no Python 3.11 with venv",
+    ),
+]
+
+
+@pytest.fixture(params=["caller", "ordinary"])
+def account(request: pytest.FixtureRequest) -> Account:
+    if request.param == "caller":
+        return Account()
+    if os.geteuid() != 0:
+        pytest.skip("the caller is the ordinary user")
+    entry = pwd.getpwnam("nobody")
+    return Account(uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+@pytest.fixture
+def clone(account: Account) -> Iterator[Path]:
+    """A fresh clone of what is committed, in a directory of the account's own."""
+    place = Path(tempfile.mkdtemp(prefix="pgprog-clone-", dir="/var/tmp"))
+    subprocess.run(
+        ["git", "-c", "safe.directory=*", "clone", "--quiet", str(ROOT), str(place / "pgprog")],
+        check=True,
+    )
+    if account.uid is not None:
+        subprocess.run(["chown", "-R", f"{account.uid}:{account.gid}", str(place)], check=True)
+    yield place / "pgprog"
+    shutil.rmtree(place)
+
+
+def _make(*words: str, clone: Path, account: Account, home: str | None = None) -> str:
+    """Run make with nothing in the environment, and return the end of what it printed."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", *words],
+        check=False,
+        cwd=clone,
+        env={"PATH": PATH, **({"PGPROG_HOME": home} if home else {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        user=account.uid,
+        group=account.gid,
+        extra_groups=account.extra_groups,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def test_make_test_is_enough_in_a_fresh_clone(clone: Path, account: Account) -> None:
+    # Without the slow tests, and so without this one.
+    printed = _make("test", "ARGS=-m 'not slow'", clone=clone, account=account)
+
+    assert " passed" in printed.splitlines()[-1]
+
+
+def test_make_demo_is_enough_in_a_fresh_clone(clone: Path, account: Account) -> None:
+    home = str(clone.parent / "home")  # what the developer's own demo left stays out of it
+    try:
+        _make("demo", clone=clone, account=account, home=home)
+    finally:
+        subprocess.run(
+            [clone / ".venv" / "bin" / "pgprog", "db", "stop"],
+            check=True,
+            env={"PATH": PATH, "PGPROG_HOME": home},
+            user=account.uid,
+            group=account.gid,
+            extra_groups=account.extra_groups,
+        )
