@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, TypeVar
 
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg.abc import AdaptContext
 
@@ -30,6 +30,8 @@ _TRUE = b"\x00\x00\x00\x01\x01"
 _FALSE = b"\x00\x00\x00\x01\x00"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+T = TypeVar("T")
 
 _BOOL, _INT8_OID, _INT4_OID, _TEXT, _TIMESTAMPTZ, _JSONB = 16, 20, 23, 25, 1184, 3802
 
@@ -99,5 +101,61 @@ def _text(value: str) -> bytes:
     return _LENGTH.pack(len(encoded)) + encoded
 
 
-def _pack[T](oid: int, values: Sequence[T | None], element: Callable[[T], bytes]) -> bytes:
-    ...
+def _pack(oid: int, values: Sequence[T | None], element: Callable[[T], bytes]) -> bytes:
+    if not values:
+        return _EMPTY.pack(0, 0, oid)
+    parts = [_NULL if value is None else element(value) for value in values]
+    has_nulls = any(part is _NULL for part in parts)
+    return _HEADER.pack(1, has_nulls, oid, len(values), 1) + b"".join(parts)
+
+
+class _PackedDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: PackedArray) -> Buffer:
+        return obj
+
+
+class _BigintsDumper(_PackedDumper):
+    oid = 1016
+
+
+class _IntegersDumper(_PackedDumper):
+    oid = 1007
+
+
+class _BooleansDumper(_PackedDumper):
+    oid = 1000
+
+
+class _TextsDumper(_PackedDumper):
+    oid = 1009
+
+
+class _JsonbsDumper(_PackedDumper):
+    oid = 3807
+
+
+class _InstantsDumper(_PackedDumper):
+    oid = 1185
+
+
+class _RawJsonLoader(Loader):
+    """Load jsonb as the bytes of its text; who needs the value decodes it."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)[1:]
+
+
+def register(context: AdaptContext) -> None:
+    """Make a connection send packed arrays, and give jsonb of binary results as bytes."""
+    adapters = context.adapters
+    adapters.register_dumper(Bigints, _BigintsDumper)
+    adapters.register_dumper(Integers, _IntegersDumper)
+    adapters.register_dumper(Booleans, _BooleansDumper)
+    adapters.register_dumper(Texts, _TextsDumper)
+    adapters.register_dumper(Jsonbs, _JsonbsDumper)
+    adapters.register_dumper(Instants, _InstantsDumper)
+    adapters.register_loader("jsonb", _RawJsonLoader)
