@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`.  Each makes .venv by itself.
+# Each target makes .venv by itself: nothing else has to be typed first.
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
@@ -6,17 +6,11 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check fmt build bench bench-quick matrix clean
+.PHONY: help test check fmt build matrix clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo 'ARGS="…" is passed on; PYTHON=… names the Python (3.11 or newer) to make .venv with.'
-
-demo: $(VENV)/.ready ## Carry real documents by long-lived processes, on a PostgreSQL of its own
-	$(BIN)/pgprog demo $(ARGS)
-
-dev: $(VENV)/.ready ## Server, migration and a worker that reloads: make dev ARGS=shop.py
-	$(BIN)/pgprog dev $(ARGS)
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
@@ -37,12 +31,6 @@ fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
 
 build: $(VENV)/.ready ## Make the sdist and the wheel in dist/
 	$(BIN)/python -m hatchling build
-
-bench: $(VENV)/.ready ## Compare with pgbench and raw SQL in one run: half an hour, an idle machine
-	$(BIN)/python -m bench $(ARGS)
-
-bench-quick: $(VENV)/.ready ## The same in a few minutes: it shows direction, not size
-	$(BIN)/python -m bench --quick $(ARGS)
 
 clean: ## Remove what the other targets made; the development server's data stay
 	rm -rf $(VENV) .pg dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

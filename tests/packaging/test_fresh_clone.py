@@ -1,4 +1,4 @@
-"""The two commands of the README, typed into a fresh clone by root and by an ordinary user."""
+"""The command of the README, typed into a fresh clone by root and by an ordinary user."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def clone(account: Account) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def _make(*words: str, clone: Path, account: Account, home: str | None = None) -> str:
+def _make(*words: str, clone: Path, account: Account) -> str:
     """Run make with nothing in the environment, and return the end of what it printed."""
     done = subprocess.run(
         ["make", "--no-print-directory", *words],
         check=False,
         cwd=clone,
-        env={"PATH": PATH, **({"PGPROG_HOME": home} if home else {})},
+        env={"PATH": PATH},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -86,18 +86,3 @@ def test_make_test_is_enough_in_a_fresh_clone(clone: Path, account: Account) -> 
     printed = _make("test", "ARGS=-m 'not slow'", clone=clone, account=account)
 
     assert " passed" in printed.splitlines()[-1]
-
-
-def test_make_demo_is_enough_in_a_fresh_clone(clone: Path, account: Account) -> None:
-    home = str(clone.parent / "home")  # what the developer's own demo left stays out of it
-    try:
-        _make("demo", clone=clone, account=account, home=home)
-    finally:
-        subprocess.run(
-            [clone / ".venv" / "bin" / "pgprog", "db", "stop"],
-            check=True,
-            env={"PATH": PATH, "PGPROG_HOME": home},
-            user=account.uid,
-            group=account.gid,
-            extra_groups=account.extra_groups,
-        )

@@ -261,7 +261,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     value: list[object] = []
     value.append(value)
 
-    with pytest.raises(InvalidArgument, match="args: no JSON form: .*recursion"):
+    with pytest.raises(InvalidArgument, match=r"args: no JSON form: .*recursion"):
         encoded(value)
 
 

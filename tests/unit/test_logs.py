@@ -19,6 +19,11 @@ def stream() -> Iterator[io.StringIO]:
     root.handlers = before[1]
 
 
+def open_missing() -> None:
+    msg = "no disk"
+    raise OSError(msg)
+
+
 def written(stream: io.StringIO) -> dict[str, object]:
     line: dict[str, object] = json.loads(stream.getvalue())
     return line
@@ -86,12 +91,12 @@ def test_a_field_cannot_take_the_place_of_what_every_line_has(field: str) -> Non
 def test_an_error_is_written_with_its_traceback(stream: io.StringIO, format_: logs.Format) -> None:
     logs.configure(format=format_, stream=stream)
     try:
-        msg = "no disk"
-        raise OSError(msg)
+        open_missing()
     except OSError as e:
         logs.get("pgprog").error("flush_failed", error=e)
 
     assert "Traceback (most recent call last)" in stream.getvalue()
+    assert "in open_missing" in stream.getvalue()
     assert "OSError: no disk" in stream.getvalue()
 
 
@@ -142,4 +147,4 @@ def test_a_record_knows_the_line_that_wrote_it(caplog: pytest.LogCaptureFixture)
 
     [record] = caplog.records
     assert record.funcName == "test_a_record_knows_the_line_that_wrote_it"
-    assert record.fields == {"task_id": 1}
+    assert vars(record)["fields"] == {"task_id": 1}

@@ -339,7 +339,10 @@ begin
                where q.task_id = complete.task_ids[x.pos] and q.claim_id = complete.claim_ids[x.pos] limit 1) then 'busy'
         else 'lost'
       end,
-      v_versions[x.pos], null::bigint, null::bigint, null::text, null::text, null::integer,
+      case when x.ok then v_versions[x.pos] else (
+        select t.version from pgprog_data.tasks as t
+        where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) end,
+      null::bigint, null::bigint, null::text, null::text, null::integer,
       null::timestamptz, null::timestamptz, null::jsonb, null::jsonb
     from unnest(v_ok) with ordinality as x(ok, pos);
 end

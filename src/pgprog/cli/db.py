@@ -1,4 +1,4 @@
-"""`pgprog db`: the development server."""
+"""`pgprog db`: the development server, and the schema of any database."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ import click
 
 from pgprog.cli.output import json_option, print_fields, print_json
 from pgprog.embedded import DevelopmentServer, ServerStatus
+from pgprog.errors import SchemaMismatch
+from pgprog.store import migrate as schema
+
+_dsn_option = click.option(
+    "--dsn",
+    envvar="PGPROG_DSN",
+    help="The database; default: $PGPROG_DSN, else the development server.",
+)
 
 
 @click.group()
 def db() -> None:
-    """The private PostgreSQL for development.
+    """The private PostgreSQL for development, and the schema of any database.
 
     The server listens on a Unix socket only.  Its data are kept in $PGPROG_HOME, by default
     /var/lib/pgprog for root and ~/.local/share/pgprog for others.
@@ -45,6 +53,46 @@ def stop(*, as_json: bool) -> None:
 def status(*, as_json: bool) -> None:
     """Say whether the server runs, where its data are and how to connect to it."""
     _print_status(DevelopmentServer().status(), as_json=as_json)
+
+
+@db.command()
+@_dsn_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
+@json_option
+def migrate(*, dsn: str | None, dry_run: bool, as_json: bool) -> None:
+    """Bring a database to the schema of this version, in one transaction.
+
+    Two at once are safe.  A migration that was edited after it ran is refused.
+    """
+    target = dsn or DevelopmentServer().dsn
+    names = schema.pending(target) if dry_run else schema.migrate(target)
+    if as_json:
+        print_json({"dry_run": dry_run, "files": names})
+        return
+    for name in names:
+        click.echo(name)
+    click.echo(f"{len(names)} files {'to apply' if dry_run else 'applied'}")
+
+
+@db.command(name="sql")
+def print_sql() -> None:
+    """Print the whole schema as one script, for a DBA to read and run."""
+    click.echo(schema.script(), nl=False)
+
+
+@db.command()
+@_dsn_option
+@json_option
+def check(*, dsn: str | None, as_json: bool) -> None:
+    """Say whether the schema of a database is that of this version; exit code 1 if not."""
+    names = schema.pending(dsn or DevelopmentServer().dsn)
+    if as_json:
+        print_json({"current": not names, "missing": names})
+    elif not names:
+        click.echo("the schema is current")
+    if names:
+        msg = f"{len(names)} files are missing or changed, the first is {names[0]}"
+        raise SchemaMismatch(msg, hint="run `pgprog db migrate`")
 
 
 def _print_status(found: ServerStatus, *, as_json: bool) -> None:

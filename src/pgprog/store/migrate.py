@@ -10,7 +10,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 
@@ -26,9 +26,15 @@ _PAUSE_SECONDS = 0.5
 _BOOKS = b"""
 create schema if not exists pgprog_data;
 create table if not exists pgprog_data.schema_migrations (
-  name text primary key, sha256 bytea not null, applied_at timestamptz not null default clock_timestamp());
+  name text primary key,
+  sha256 bytea not null,
+  applied_at timestamptz not null default clock_timestamp()
+);
 create table if not exists pgprog_data.schema_functions (
-  name text primary key, sha256 bytea not null, applied_at timestamptz not null default clock_timestamp());
+  name text primary key,
+  sha256 bytea not null,
+  applied_at timestamptz not null default clock_timestamp()
+);
 """
 
 # After every change: nothing is executable or visible to everybody.
@@ -65,7 +71,12 @@ def migrations() -> list[SchemaFile]:
 
 def functions() -> list[SchemaFile]:
     """Return functions, then the views that use them."""
-    return [*_files("functions/internal"), *_files("functions/engine"), *_files("functions/api"), *_files("views")]
+    return [
+        *_files("functions/internal"),
+        *_files("functions/engine"),
+        *_files("functions/api"),
+        *_files("views"),
+    ]
 
 
 def latest_version() -> int:
@@ -110,15 +121,16 @@ def pending(dsn: str) -> list[str]:
 
 def script() -> str:
     """Return the whole schema as one SQL script, for a DBA to read and run."""
-    parts = [f"-- {file.name}\n{file.text.decode()}" for file in [*migrations(), *functions()]]
-    books = [
-        f"insert into pgprog_data.schema_{kind} (name, sha256) values ('{file.name}', '\\x{file.sha256.hex()}');"
-        for kind, files in (("migrations", migrations()), ("functions", functions()))
-        for file in files
-    ]
-    return "\n".join(
-        ["begin;", "set local check_function_bodies = off;", _BOOKS.decode(), *parts, *books, _CLOSE.decode(), "commit;", ""]
-    )
+    parts = ["begin;", "set local check_function_bodies = off;", _BOOKS.decode()]
+    for kind, files in (("migrations", migrations()), ("functions", functions())):
+        for file in files:
+            entry = f"pgprog_data.schema_{kind} (name, sha256)"
+            digest = f"\\x{file.sha256.hex()}"
+            parts += [f"-- {file.name}", file.text.decode()]
+            values = f"('{file.name}', '{digest}');"
+            statement = f"insert into {entry} values {values}"  # noqa: S608 - our own names
+            parts.append(statement)
+    return "\n".join([*parts, _CLOSE.decode(), "commit;", ""])
 
 
 def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
@@ -144,12 +156,14 @@ def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
 
 
 def _missing(connection: psycopg.Connection) -> list[SchemaFile]:
-    applied = dict(connection.execute("select name, sha256 from pgprog_data.schema_migrations").fetchall())
+    applied = _digests(connection, "select name, sha256 from pgprog_data.schema_migrations")
     known = {file.name for file in migrations()}
     for name in applied:
         if name not in known:
             msg = f"the database has migration {name}, which this pgprog does not know"
-            raise SchemaMismatch(msg, hint="install the version of pgprog that migrated it, or a newer one")
+            raise SchemaMismatch(
+                msg, hint="install the version of pgprog that migrated it, or a newer one"
+            )
     for file in migrations():
         if file.name in applied and applied[file.name] != file.sha256:
             msg = (
@@ -157,10 +171,14 @@ def _missing(connection: psycopg.Connection) -> list[SchemaFile]:
                 f"applied {applied[file.name].hex()[:12]}, file {file.sha256.hex()[:12]}"
             )
             raise SchemaMismatch(msg, hint="restore the file; put changes into a new migration")
-    current = dict(connection.execute("select name, sha256 from pgprog_data.schema_functions").fetchall())
+    current = _digests(connection, "select name, sha256 from pgprog_data.schema_functions")
     return [file for file in migrations() if file.name not in applied] + [
         file for file in functions() if current.get(file.name) != file.sha256
     ]
+
+
+def _digests(connection: psycopg.Connection, query: LiteralString) -> dict[str, bytes]:
+    return dict(connection.execute(query).fetchall())
 
 
 def _files(folder: str) -> Iterator[SchemaFile]:

@@ -88,12 +88,16 @@ def texts(values: Sequence[str | None]) -> Texts:
 
 def jsonbs(values: Sequence[bytes | None]) -> Jsonbs:
     """Pack JSON texts, which `pgprog.codec` has checked."""
-    return Jsonbs(_pack(_JSONB, values, lambda value: _LENGTH.pack(len(value) + 1) + b"\x01" + value))
+    return Jsonbs(
+        _pack(_JSONB, values, lambda value: _LENGTH.pack(len(value) + 1) + b"\x01" + value)
+    )
 
 
 def instants(values: Sequence[datetime | None]) -> Instants:
     """Pack aware times, by the microsecond."""
-    return Instants(_pack(_TIMESTAMPTZ, values, lambda value: _INT8.pack(8, (value - _EPOCH) // _MICROSECOND)))
+    return Instants(
+        _pack(_TIMESTAMPTZ, values, lambda value: _INT8.pack(8, (value - _EPOCH) // _MICROSECOND))
+    )
 
 
 def _text(value: str) -> bytes:

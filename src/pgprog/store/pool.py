@@ -7,7 +7,6 @@ noticed when the kernel gives up, after a quarter of an hour.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -19,6 +18,7 @@ from pgprog.store import packing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from datetime import timedelta
 
 _TIMEOUTS = {
     "connect_timeout": "10",
@@ -66,12 +66,16 @@ async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.As
 async def open_connection(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     """Open one autocommit connection that speaks packed arrays; the caller closes it."""
     with translated():
-        connection = await psycopg.AsyncConnection.connect(conninfo(dsn, name=name), autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(
+            conninfo(dsn, name=name), autocommit=True
+        )
     await _configure(connection)
     return connection
 
 
-def make_pool(dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> AsyncConnectionPool:
+def make_pool(
+    dsn: str, *, size: int, checkout_timeout: timedelta, name: str
+) -> AsyncConnectionPool:
     """Return a closed pool of autocommit connections; the caller opens and closes it."""
     return AsyncConnectionPool(
         conninfo(dsn, name=name),

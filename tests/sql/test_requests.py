@@ -1,0 +1,148 @@
+"""What applications do by plain SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+CALL = "select pgprog.call('orders', %s)"
+
+
+def sqlstate_of(connection: Any, statement: str, *values: object) -> str | None:
+    with pytest.raises(psycopg.Error) as caught:
+        connection.execute(statement, values)
+    return caught.value.sqlstate
+
+
+def test_an_init_rolled_back_leaves_nothing(app: Any, worker: Any) -> None:
+    with app.transaction(force_rollback=True):
+        app.execute("select pgprog.init('orders', 'p1')")
+
+    assert worker.claim() == []
+    assert app.execute("select pgprog.get('orders', 'p1')").fetchone() == (None,)
+
+
+def test_a_committed_init_runs_and_makes_the_process_running(app: Any, worker: Any) -> None:
+    app.execute("""select pgprog.init('orders', 'p1', '{"due": 10}')""")
+    [task] = worker.claim()
+    [done] = worker.complete(task, state='{"due": 10}')
+
+    assert (task.type, task.args, done.outcome) == ("init", {"due": 10}, "done")
+    [process] = app.execute("select pgprog.get('orders', 'p1', 10)").fetchone()
+    assert (process["status"], process["state"], process["last_event_id"]) == (
+        "running",
+        {"due": 10},
+        1,
+    )
+
+
+def test_requests_that_cannot_be_are_refused_each_with_its_own_code(app: Any, process: str) -> None:
+    assert sqlstate_of(app, CALL, "absent") == "UP001"
+    assert sqlstate_of(app, "select pgprog.init('orders', %s)", process) == "UP005"
+    assert sqlstate_of(app, "select pgprog.call('nowhere', 'p1')") == "UP007"
+    assert sqlstate_of(app, CALL, "x" * 300) == "UP010"
+    assert sqlstate_of(app, "select pgprog.call('orders', 'p1', run_at => 'infinity')") == "UP010"
+    assert (
+        sqlstate_of(app, "select pgprog.call('orders', 'p1', to_jsonb(repeat('x', 20000000)))")
+        == "UP010"
+    )
+    assert sqlstate_of(app, "select pgprog.cancel(999999999)") == "UP011"
+    assert app.execute("select count(*) from pgprog_data.queue").fetchone() == (0,)
+
+
+def test_a_call_on_a_broken_process_is_refused_and_on_a_finished_one_too(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), outcome=4, error='{"detail": "no"}')
+    assert sqlstate_of(app, CALL, process) == "UP004"
+
+    app.execute("select pgprog.init('orders', 'p2')")
+    worker.complete(*worker.claim(), then=1)
+    assert sqlstate_of(app, CALL, "p2") == "UP006"
+
+
+def test_one_key_gives_one_task_and_another_request_with_it_is_an_error(
+    app: Any, process: str
+) -> None:
+    statement = "select pgprog.call('orders', 'p1', %s::jsonb, idempotency_key => 'k')"
+    first = app.execute(statement, ('{"a": 1, "b": 2}',)).fetchone()
+    again = app.execute(statement, ('{"b": 2.0, "a": 1}',)).fetchone()
+
+    assert first == again
+    assert sqlstate_of(app, statement, '{"a": 2}') == "UP008"
+
+
+def test_a_cancelled_init_leaves_no_process_and_cancels_its_calls(app: Any, worker: Any) -> None:
+    [init] = app.execute("select pgprog.init('orders', 'p1')").fetchone()
+    [call] = app.execute(CALL, ("p1",)).fetchone()
+
+    assert app.execute("select pgprog.cancel(%s)", (init,)).fetchone() == (True,)
+
+    assert worker.claim() == []
+    assert app.execute("select pgprog.get('orders', 'p1')").fetchone() == (None,)
+    [result] = app.execute("select pgprog.result(%s)", (call,)).fetchone()
+    assert (result["status"], result["error"]) == ("cancelled", {"cause": "cancelled"})
+
+
+def test_many_requests_each_have_their_own_outcome_in_order(app: Any, process: str) -> None:
+    rows = app.execute(
+        "select outcome, message from pgprog.submit_many(array['call', 'call', 'init', 'init'],"
+        " array['orders', 'orders', 'orders', 'orders'], array['p1', 'absent', 'p1', 'p9'],"
+        " array[null, null, null, null]::jsonb[], array[null, null, null, null]::text[],"
+        " array['a', 'b', null, null]::text[], array[null, null, null, null]::jsonb[],"
+        " array[0, 0, 0, 0], array[null, null, null, null]::timestamptz[])"
+    ).fetchall()
+
+    assert [outcome for outcome, _ in rows] == ["queued", "UP001", "UP005", "queued"]
+    assert rows[1][1] == "no process absent in namespace orders"
+    assert app.execute("select key from pgprog_data.keys").fetchall() == [("a",)]
+
+
+def test_the_session_time_zone_does_not_matter(app: Any, worker: Any) -> None:
+    app.execute("set timezone = 'Europe/Moscow'")
+    worker.connection.execute("set timezone = 'Europe/Moscow'")
+    app.execute("select pgprog.init('orders', 'p1')")
+
+    worker.complete(*worker.claim(), timers={"soon": 0})
+
+    assert [task.name for task in worker.claim()] == ["soon"]
+
+
+def test_finish_cancels_what_waits_and_keeps_the_process_readable(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    [second] = app.execute(CALL, (process,)).fetchone()
+    worker.complete(*worker.claim(), then=1)
+
+    [result] = app.execute("select pgprog.result(%s)", (second,)).fetchone()
+    assert result["error"] == {"cause": "process finished"}
+    [found] = app.execute("select pgprog.get('orders', 'p1')").fetchone()
+    assert found["status"] == "finished"
+
+
+def test_a_rejected_init_is_absent_again(app: Any, worker: Any) -> None:
+    app.execute("select pgprog.init('orders', 'p1')")
+    worker.complete(*worker.claim(), outcome=2, error='{"rejected": "no"}')
+
+    assert app.execute("select pgprog.get('orders', 'p1')").fetchone() == (None,)
+    app.execute("select pgprog.init('orders', 'p1')")
+    assert len(worker.claim()) == 1
+
+
+def test_the_trace_shows_attempts_and_events(app: Any, worker: Any, process: str) -> None:
+    app.execute("select pgprog.notify('orders', 'p1')")
+    worker.complete(*worker.claim(), outcome=3, retry_after=0, error='{"detail": "later"}')
+    worker.complete(*worker.claim())
+
+    rows = app.execute(
+        "select type, status, attempt, jsonb_array_length(events) from pgprog.trace('orders', 'p1')"
+    ).fetchall()
+    assert rows == [
+        ("init", "finished", 1, 1),
+        ("notify", "error", 1, 0),
+        ("notify", "finished", 2, 1),
+    ]
