@@ -118,7 +118,7 @@ def test_a_level_that_does_not_exist_is_refused() -> None:
 def test_configuring_again_replaces_only_what_it_set_up(stream: io.StringIO) -> None:
     foreign = logging.NullHandler()
     logging.getLogger().addHandler(foreign)
-    logs.configure(stream=io.StringIO())
+    logs.configure(stream=stream)
     logs.configure(stream=stream)
     logs.get("pgprog").info("once")
 

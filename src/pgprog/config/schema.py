@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _FAULTY = object()
-_FAULTY_SECTION = object()
 
 T = TypeVar("T")
 D = TypeVar("D", bound="DataclassInstance")
@@ -127,9 +126,8 @@ class Reader:
             for name, hint in hints.items()
             if name in plain
         }
-        # A section with faults is left out, so that the class may still compare its own fields.
-        sound = {name: value for name, value in values.items() if value is not _FAULTY_SECTION}
-        built = None if _FAULTY in sound.values() else self._build(class_, sound, path=path)
+        # The class compares its own fields even when a section among them has faults.
+        built = None if _FAULTY in values.values() else self._build(class_, values, path=path)
         return built if len(self.faults) == before else None
 
     def _build(self, class_: type[D], values: Mapping[str, Any], *, path: str) -> D | None:
@@ -152,16 +150,13 @@ class Reader:
                 return None
 
     def _read(self, hint: object, raw: object, *, path: str) -> object:
-        before = len(self.faults)
         if isinstance(hint, type) and issubclass(hint, Section):
-            value: object = hint.read_section(raw, path=path, reader=self)
-        elif is_section(hint):
-            value = self.read_fields(hint, raw, path=path)
-        elif get_origin(hint) is Mapping:
-            value = self._read_mapping(get_args(hint), raw, path=path)
-        else:
-            return self._read_scalar(scalar_of(hint), raw, path=path)
-        return value if len(self.faults) == before else _FAULTY_SECTION
+            return hint.read_section(raw, path=path, reader=self)
+        if is_section(hint):
+            return self.read_fields(hint, raw, path=path)
+        if get_origin(hint) is Mapping:
+            return self._read_mapping(get_args(hint), raw, path=path)
+        return self._read_scalar(scalar_of(hint), raw, path=path)
 
     def _read_scalar(self, scalar: Scalar, raw: object, *, path: str) -> object:
         try:

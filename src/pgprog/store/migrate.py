@@ -147,7 +147,8 @@ def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
                 "insert into pgprog_data.schema_migrations (name, sha256) values (%s, %s)"
                 if file.name.startswith("migrations/")
                 else "insert into pgprog_data.schema_functions (name, sha256) values (%s, %s)"
-                " on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
+                " on conflict (name) do update"
+                " set sha256 = excluded.sha256, applied_at = clock_timestamp()",
                 (file.name, file.sha256),
             )
         if missing:
