@@ -99,7 +99,8 @@ def decode(data: bytes | None, *, numbers: Numbers = "float") -> object:
     """Return plain JSON as dicts, lists, strings, numbers, booleans and None.
 
     No data is None, as SQL's null is.  A number with a fraction becomes a float, or a Decimal
-    with all its digits when *numbers* says so.
+    with all its digits when *numbers* says so.  jsonb keeps a number's value and not its form:
+    ``1e16`` comes back as an integer, and only a type makes it a float again.
 
     Raises:
         Misfit: The data is not JSON.

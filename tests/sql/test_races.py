@@ -273,3 +273,26 @@ def test_race_35_a_task_in_retry_keeps_its_place(app: Any, worker: Any, process:
     assert again.task_id == first
     [row, following] = sorted(worker.complete(again, chain=True), key=lambda row: row.outcome)
     assert (row.outcome, following.outcome, following.task_id) == ("done", "next", second)
+
+
+def test_a_task_behind_a_running_one_waits_and_then_goes(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    [first] = worker.claim()
+    [second] = app.execute(CALL, (process,)).fetchone()
+    assert worker.claim() == []
+
+    worker.complete(first)
+
+    assert [task.task_id for task in worker.claim()] == [second]
+
+
+def test_nothing_overtakes_a_task_that_waits_for_its_retry(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute("select pgprog.notify('orders', 'p1')")
+    worker.complete(*worker.claim(), outcome=3, retry_after=3_600_000_000)
+    app.execute(CALL, (process,))
+
+    assert worker.claim() == []

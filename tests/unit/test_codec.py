@@ -337,6 +337,10 @@ def test_a_typed_decimal_is_read_from_a_number_with_all_its_digits() -> None:
     assert Codec(Item).decode(data).price == Decimal("123456789012345678901234567890.12")
 
 
+def test_a_typed_float_is_read_from_an_integer_as_jsonb_writes_great_ones() -> None:
+    assert repr(Codec(float).decode(b"15" + b"0" * 307)) == "1.5e+308"
+
+
 @pytest.mark.parametrize("numbers", ["float", "decimal"])
 def test_untyped_parts_of_a_type_follow_the_setting(numbers: Numbers) -> None:
     codec = Codec(dict[str, Any], numbers)

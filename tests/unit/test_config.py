@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgprog.config import CacheSettings, Config, NamespaceSettings, load
-from pgprog.config.schema import hints_of, is_section, scalar_of
+from pgprog.config.schema import Reader, hints_of, is_section, scalar_of
 from pgprog.config.units import format_duration, format_size, parse_duration, parse_size
 from pgprog.errors import ConfigError
 from pgprog.model import Limits, TaskType
@@ -522,3 +522,10 @@ namespaces:
     assert settings.max_queue == 5
     assert settings.retry == RetryPolicy(initial_interval=seconds(1), max_attempts=9)
     assert settings.cache.enabled
+
+
+def test_what_has_faults_is_not_built() -> None:
+    reader = Reader()
+
+    assert reader.read_fields(Config, {"pool": {"api": 0}}, path="") is None
+    assert len(reader.faults) == 1
