@@ -45,20 +45,9 @@ begin
     return true;
   end if;
 
-  with gone as (
-    delete from pgprog_data.queue as q
-    where q.task_id = cancel.task_id
-      and q.status <> 'r'
-    returning q.*
-  )
-  insert into pgprog_data.tasks (
-    task_id, namespace, process_id, incarnation, type, name, status, priority, attempt, crashes,
-    due_at, created_at, ended_at, key, args, context, error)
-  select
-    g.task_id, g.namespace, g.process_id, g.incarnation, g.type, g.name, 'cancelled', g.priority, g.attempt, g.crashes,
-    g.due_at, g.created_at, v_at, g.key, g.args, g.context, '{"cause": "cancelled"}'
-  from gone as g;
-  if found then
+  -- We hold the row, if it is there: it cannot start any more.
+  if v_type is not null then
+    perform pgprog_engine._cancel_queued(array[cancel.task_id], 'cancelled', v_at);
     perform pgprog_engine._let_next_go(array[v_incarnation]);
     return true;
   end if;

@@ -15,9 +15,7 @@ set search_path = pg_catalog, pgprog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  if coalesce(get.max_events, -1) < 0 then
-    raise exception 'max_events is %, 0 or more are allowed', coalesce(get.max_events::text, 'null') using errcode = 'UP010';
-  end if;
+  perform pgprog_engine._require_max_events(get.max_events);
   -- A stable function: all that it reads comes from the snapshot of the calling statement.
   return (
     select jsonb_build_object(

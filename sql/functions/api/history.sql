@@ -11,9 +11,7 @@ set search_path = pg_catalog, pgprog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  if coalesce(history.max_events, -1) < 0 then
-    raise exception 'max_events is %, 0 or more are allowed', coalesce(history.max_events::text, 'null') using errcode = 'UP010';
-  end if;
+  perform pgprog_engine._require_max_events(history.max_events);
   return query
     select e.event_id, e.at, e.task_id, e.payload, e.metadata
     from pgprog_engine._events(

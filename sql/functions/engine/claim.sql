@@ -2,7 +2,7 @@
  * Claim up to max_tasks due tasks for a worker, at most one of each process, with all a step needs.
  *
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
- * left; null: nothing is due or planned in the served namespaces).
+ * left; a day: nothing is due or planned in the served namespaces before that).
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work.  Process
  * rows are the locks; a process locked elsewhere is passed by, up to three windows of candidates.

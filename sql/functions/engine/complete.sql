@@ -43,7 +43,7 @@ declare
   v_at timestamptz;
   v_row record;
   v_pos integer;
-  v_locked integer[];
+  v_locked integer[] := '{}';
   v_done integer[] := '{}';
   v_held integer[] := '{}';
   v_inits_rejected integer[];
@@ -72,31 +72,28 @@ begin
   v_live := coalesce(v_live, false);
 
   -- 2. Process rows first: after the fence it would be too late to say 'busy'.
-  select array_agg(l.pos) into v_locked
-  from (
-    select x.pos::integer
+  for v_row in
+    select x.pos::integer as pos, p.last_event_id, p.changed_at, p.status, p.version
     from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
     join pgprog_data.processes as p on p.incarnation = x.incarnation
     order by p.incarnation
     for no key update of p skip locked
-  ) as l;
+  loop
+    v_locked := v_locked || v_row.pos;
+    v_base[v_row.pos] := v_row.last_event_id;
+    v_stamps[v_row.pos] := v_row.changed_at;
+    -- The version is drawn before the fence: the ended task carries it.
+    v_versions[v_row.pos] := case
+      when complete.outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
+    v_may_go[v_row.pos] := v_row.status in ('init', 'running')
+      and complete.outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
+  end loop;
   v_at := pgprog_engine._clock();
-  if v_locked is not null then
-    for v_row in
-      select x.pos, p.last_event_id, p.changed_at, p.status, p.version
-      from unnest(v_locked) as x(pos)
-      join pgprog_data.processes as p on p.incarnation = complete.incarnations[x.pos]
-    loop
-      v_base[v_row.pos] := v_row.last_event_id;
-      -- Times never decrease within a process, whatever the clock does.
-      v_stamps[v_row.pos] := greatest(v_at, v_row.changed_at);
-      -- The version is drawn before the fence: the ended task carries it.
-      v_versions[v_row.pos] := case
-        when complete.outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
-      v_may_go[v_row.pos] := v_row.status in ('init', 'running')
-        and complete.outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
-    end loop;
-
+  -- Times never decrease within a process, whatever the clock does.
+  foreach v_pos in array v_locked loop
+    v_stamps[v_pos] := greatest(v_at, v_stamps[v_pos]);
+  end loop;
+  if cardinality(v_locked) > 0 then
     -- 3. The fence: by claim, under the process lock; the ended task and its answer in the same statement.
     with fenced as (
       delete from pgprog_data.queue as q
@@ -334,7 +331,7 @@ begin
         when (select true from pgprog_data.attempts as a
               where a.task_id = complete.task_ids[x.pos] and a.claim_id = complete.claim_ids[x.pos]
                 and a.outcome = 'retry' limit 1) then 'already'
-        when not x.pos = any (coalesce(v_locked, '{}'))
+        when not x.pos = any (v_locked)
           and (select true from pgprog_data.queue as q
                where q.task_id = complete.task_ids[x.pos] and q.claim_id = complete.claim_ids[x.pos] limit 1) then 'busy'
         else 'lost'

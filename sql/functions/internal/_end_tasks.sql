@@ -16,7 +16,8 @@ set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin
-  with dead as (
+  perform pgprog_engine._cancel_queued(array_agg(dead.task_id), _end_tasks.cause, _end_tasks.at)
+  from (
     select q.task_id
     from unnest(_end_tasks.incarnations) as x(incarnation)
     cross join lateral (
@@ -27,25 +28,13 @@ begin
        where f.incarnation = x.incarnation and f.status = 'f')
     ) as c
     join pgprog_data.queue as q on q.task_id = c.task_id
-    where c.type <> 'repair'
-      or (select p.status from pgprog_data.processes as p where p.incarnation = x.incarnation) is distinct from 'error'
+    where q.status <> 'r'
+      and (
+        c.type <> 'repair'
+        or (select p.status from pgprog_data.processes as p where p.incarnation = x.incarnation) is distinct from 'error')
     order by q.task_id
     for update of q skip locked
-  ),
-  gone as (
-    delete from pgprog_data.queue as q
-    using dead
-    where q.task_id = dead.task_id
-      and q.status <> 'r'
-    returning q.*
-  )
-  insert into pgprog_data.tasks (
-    task_id, namespace, process_id, incarnation, type, name, status, priority, attempt, crashes,
-    due_at, created_at, ended_at, key, args, context, error)
-  select
-    g.task_id, g.namespace, g.process_id, g.incarnation, g.type, g.name, 'cancelled', g.priority, g.attempt, g.crashes,
-    g.due_at, g.created_at, _end_tasks.at, g.key, g.args, g.context, jsonb_build_object('cause', _end_tasks.cause)
-  from gone as g;
+  ) as dead;
 end
 $$;
 

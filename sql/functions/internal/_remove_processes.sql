@@ -32,21 +32,9 @@ begin
     _remove_processes.incarnations, array_fill(null::text, array[cardinality(_remove_processes.incarnations)]),
     _remove_processes.cause, _remove_processes.at);
 
-  with gone as (
-    delete from pgprog_data.queue as q
-    using unnest(_remove_processes.incarnations) as x(incarnation)
-    where q.incarnation = x.incarnation
-      and q.status = 'r'
-    returning q.*
-  )
-  insert into pgprog_data.tasks (
-    task_id, namespace, process_id, incarnation, type, name, status, priority, attempt, crashes,
-    due_at, created_at, started_at, ended_at, worker_id, key, args, context, error)
-  select
-    g.task_id, g.namespace, g.process_id, g.incarnation, g.type, g.name, 'cancelled', g.priority, g.attempt, g.crashes,
-    g.due_at, g.created_at, g.started_at, _remove_processes.at, g.worker_id, g.key, g.args, g.context,
-    jsonb_build_object('cause', _remove_processes.cause)
-  from gone as g;
+  perform pgprog_engine._cancel_queued(array_agg(r.task_id), _remove_processes.cause, _remove_processes.at)
+  from unnest(_remove_processes.incarnations) as x(incarnation)
+  join pgprog_data.queue as r on r.incarnation = x.incarnation and r.status = 'r';
 end
 $$;
 

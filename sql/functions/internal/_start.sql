@@ -29,6 +29,7 @@ declare
   v_at timestamptz;
   v_ids bigint[];
   v_winners bigint[];
+  v_fingerprints bytea[];
   v_codes text[];
   v_messages text[];
   v_incarnations bigint[] := array_fill(null::bigint, array[v_count]);
@@ -72,18 +73,22 @@ begin
 
   -- 2. Keys; the winners are read in a second statement.
   if array_length(array_remove(_start.idempotency_keys, null), 1) > 0 then
+    select array_agg(
+      case when x.key is not null then pgprog_engine._fingerprint(
+        _start.types[x.pos], _start.names[x.pos], _start.process_ids[x.pos], _start.argss[x.pos]) end
+      order by x.pos)
+    into v_fingerprints
+    from unnest(_start.idempotency_keys) with ordinality as x(key, pos);
     insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
     select distinct on (x.namespace, x.key)
-      x.namespace, x.key, v_ids[x.pos], v_now,
-      pgprog_engine._fingerprint(_start.types[x.pos], _start.names[x.pos], _start.process_ids[x.pos], _start.argss[x.pos])
+      x.namespace, x.key, v_ids[x.pos], v_now, v_fingerprints[x.pos]
     from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
     where x.key is not null
       and v_codes[x.pos] is null
     order by x.namespace, x.key, x.pos
     on conflict do nothing;
     for v_row in
-      select x.pos, k.task_id, k.fingerprint = pgprog_engine._fingerprint(
-        _start.types[x.pos], _start.names[x.pos], _start.process_ids[x.pos], _start.argss[x.pos]) as same
+      select x.pos, k.task_id, k.fingerprint = v_fingerprints[x.pos] as same
       from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
       join pgprog_data.keys as k on k.namespace = x.namespace and k.key = x.key
       where v_codes[x.pos] is null
@@ -112,7 +117,7 @@ begin
       on conflict do nothing
       returning incarnation
     )
-    select array_agg(case when f.incarnation is not null then f.incarnation end order by x.pos) into v_incarnations
+    select array_agg(f.incarnation order by x.pos) into v_incarnations
     from unnest(v_ids) with ordinality as x(task_id, pos)
     left join fresh as f on f.incarnation = x.task_id;
   end if;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, LiteralString
 import psycopg
 
 from pgprog.errors import SchemaMismatch
-from pgprog.store.pool import translated
+from pgprog.store.pool import conninfo, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,15 +96,16 @@ def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
         SchemaMismatch: A migration was edited after it ran, or the database is newer than pgprog.
         StoreUnavailable: The database cannot be reached; nothing or everything was applied.
     """
-    for attempt in range(_TRIES):
+    tries_left = _TRIES
+    while True:
         try:
-            with translated(), psycopg.connect(dsn, autocommit=True) as connection:
+            with _connection(dsn) as connection:
                 return _apply(connection, lock_timeout)
         except psycopg.errors.LockNotAvailable:
-            if attempt == _TRIES - 1:
+            tries_left -= 1
+            if not tries_left:
                 raise
             time.sleep(_PAUSE_SECONDS)
-    return []
 
 
 def pending(dsn: str) -> list[str]:
@@ -112,7 +114,7 @@ def pending(dsn: str) -> list[str]:
     Raises:
         SchemaMismatch: As for `migrate`.
     """
-    with translated(), psycopg.connect(dsn, autocommit=True) as connection:
+    with _connection(dsn) as connection:
         row = connection.execute("select to_regclass('pgprog_data.schema_migrations')").fetchone()
         if row is None or row[0] is None:
             return [file.name for file in [*migrations(), *functions()]]
@@ -131,6 +133,15 @@ def script() -> str:
             statement = f"insert into {entry} values {values}"  # noqa: S608 - our own names
             parts.append(statement)
     return "\n".join([*parts, _CLOSE.decode(), "commit;", ""])
+
+
+@contextmanager
+def _connection(dsn: str) -> Iterator[psycopg.Connection]:
+    with (
+        translated(),
+        psycopg.connect(conninfo(dsn, name="pgprog migrate"), autocommit=True) as connection,
+    ):
+        yield connection
 
 
 def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
