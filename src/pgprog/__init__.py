@@ -11,6 +11,7 @@ from pgprog.model import (
     Step,
     UnsetTimer,
 )
+from pgprog.namespace import Namespace
 from pgprog.store.migrate import migrate
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Event",
     "Finish",
     "Intent",
+    "Namespace",
     "Process",
     "Remove",
     "SetTimer",

@@ -30,7 +30,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _db(command: str) -> dict[str, object]:
-    answer = CliRunner().invoke(main, ["db", command, "--json"])
+    answer = CliRunner().invoke(main, ["db", *command.split(), "--json"])
     assert answer.exit_code == 0, answer.stderr
     found = json.loads(answer.stdout)
     assert isinstance(found, dict)
@@ -52,3 +52,22 @@ def test_a_running_server_is_shown_with_a_line_for_psql(home: Path) -> None:
     shown = CliRunner().invoke(main, ["db", "status"]).output
 
     assert f'psql "{dsn}"' in shown
+
+
+def test_a_database_is_migrated_and_checked_by_commands(home: Path) -> None:
+    _db("start")
+    before = CliRunner().invoke(main, ["db", "check"])
+    planned = _db("migrate --dry-run")["files"]
+    applied = _db("migrate")["files"]
+
+    assert before.exit_code == 1
+    assert "pgprog db migrate" in before.stderr
+    assert planned == applied
+    assert _db("check") == {"current": True, "missing": []}
+
+
+def test_the_schema_is_printed_as_one_script() -> None:
+    printed = CliRunner().invoke(main, ["db", "sql"]).stdout
+
+    assert printed.startswith("begin;")
+    assert "create table pgprog_data.queue" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -16,6 +17,14 @@ def make_processes(app: Any, worker: Any, count: int) -> list[str]:
         app.execute("select pgprog.init('orders', %s)", (name,))
     worker.complete(*worker.claim(count))
     return names
+
+
+def wait_for_lock(connection: Any, pid: int) -> None:
+    """Return once the backend waits for a lock; the time-out of the test ends a wait in vain."""
+    while not connection.execute("select cardinality(pg_blocking_pids(%s)) > 0", (pid,)).fetchone()[
+        0
+    ]:
+        pass
 
 
 def test_race_1_an_open_transaction_that_enqueued_holds_up_no_completion(
@@ -201,7 +210,26 @@ def test_race_17_a_smaller_id_committed_later_runs_later(
     assert (first.task_id, second.task_id) == (late, early)
 
 
-def test_race_22_times_that_are_stored_come_from_the_clock_after_the_locks(
+def test_race_22_a_stored_time_is_later_than_the_wait_for_the_lock(
+    app: Any, session: Any, process: str
+) -> None:
+    [task_id] = app.execute(CALL, (process,)).fetchone()
+    canceller = session()
+    with ThreadPoolExecutor(1) as threads:
+        with app.transaction():
+            app.execute("select 1 from pgprog_data.processes for update")
+            waiting = threads.submit(canceller.execute, "select pgprog.cancel(%s)", (task_id,))
+            wait_for_lock(app, canceller.info.backend_pid)
+            [released_at] = app.execute("select clock_timestamp()").fetchone()
+        waiting.result()
+
+    [ended_at] = app.execute(
+        "select ended_at from pgprog.tasks where task_id = %s", (task_id,)
+    ).fetchone()
+    assert ended_at >= released_at
+
+
+def test_race_37_a_clock_that_goes_back_makes_no_event_earlier_than_the_last(
     app: Any, worker: Any, process: str, set_clock: Any
 ) -> None:
     app.execute(CALL, (process,))
@@ -209,10 +237,10 @@ def test_race_22_times_that_are_stored_come_from_the_clock_after_the_locks(
     set_clock("2026-01-01 00:00Z")
     worker.complete(task)
 
-    # Race 37 too: a clock that goes back makes no event earlier than its process's last change.
     times = app.execute(
         "select at from pgprog.history('orders', 'p1') order by event_id"
     ).fetchall()
+    assert len(times) == 2
     assert times == sorted(times)
 
 

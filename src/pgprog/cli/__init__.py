@@ -53,6 +53,7 @@ def main() -> None:
     \b
     Try it, with nothing else installed:
       pgprog db start       a private PostgreSQL for development; prints its DSN
+      pgprog db migrate     bring its schema up to this version
       pgprog db status      where it is
       pgprog db stop        end it; its data stay
 
