@@ -168,6 +168,7 @@ class Namespace(Generic[S]):
         self.name = name
         self.settings = NamespaceSettings.from_json(settings, where=f"Namespace({name!r})")
         self.state_codec: Codec[Any] = Codec(state, self.settings.numbers)
+        self.plain_codec: Codec[Any] = Codec(None, self.settings.numbers)
         self.state_version = state_version
         self._handlers: dict[tuple[TaskType, str | None], Handler[..., Any]] = {}
         self._fallback: functools.partial[Handler[..., Any]] | None = None

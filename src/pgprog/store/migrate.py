@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 
-from pgprog.errors import SchemaMismatch
-from pgprog.store.pool import conninfo, translated
+from pgprog.errors import Overloaded, SchemaMismatch
+from pgprog.store.faults import LockTimeout, translated
+from pgprog.store.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,16 +96,18 @@ def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
     Raises:
         SchemaMismatch: A migration was edited after it ran, or the database is newer than pgprog.
         StoreUnavailable: The database cannot be reached; nothing or everything was applied.
+        Overloaded: Somebody holds a lock that is needed; nothing was applied.
     """
     tries_left = _TRIES
     while True:
         try:
             with _connection(dsn) as connection:
                 return _apply(connection, lock_timeout)
-        except psycopg.errors.LockNotAvailable:
+        except LockTimeout as e:
             tries_left -= 1
             if not tries_left:
-                raise
+                msg = f"a lock was not free in {_TRIES} tries of {lock_timeout}: {e}"
+                raise Overloaded(msg, hint="end long transactions on the tables of pgprog") from e
             time.sleep(_PAUSE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and the translation of its errors.
+"""Connections to PostgreSQL.
 
 Every long-lived connection has time-outs of its own: without them a network that drops packets is
 noticed when the kernel gives up, after a quarter of an hour.
@@ -6,18 +6,18 @@ noticed when the kernel gives up, after a quarter of an hour.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
-from pgprog.errors import Overloaded, for_sqlstate
 from pgprog.store import packing
+from pgprog.store.faults import translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from datetime import timedelta
 
 _TIMEOUTS = {
@@ -27,21 +27,6 @@ _TIMEOUTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn PostgreSQL's errors into pgprog's, by SQLSTATE only; others pass through."""
-    try:
-        yield
-    except PoolTimeout as e:
-        msg = "no connection was free in time"
-        raise Overloaded(msg, hint="raise pool sizes, or send less at once") from e
-    except psycopg.Error as e:
-        known = for_sqlstate(e.sqlstate)
-        if known is None:
-            raise
-        raise known(e.diag.message_primary or str(e), hint=e.diag.message_hint) from e
 
 
 def conninfo(dsn: str, *, name: str) -> str:

@@ -1,0 +1,5 @@
+"""The engine: one asyncio loop that claims tasks, runs handlers and commits what they intend."""
+
+from pgprog.engine.worker import Worker
+
+__all__ = ["Worker"]

@@ -1,0 +1,183 @@
+"""What a handler may ask of the engine while it runs: history, and a transaction of its step."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pgprog.codec import Codec
+from pgprog.errors import InvalidArgument, LeaseLost, Overloaded, StoreUnavailable
+from pgprog.model import Event
+from pgprog.store.transactions import InThread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from datetime import timedelta
+
+    from pgprog.model import Direction
+    from pgprog.namespace import Namespace
+    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.rows import Claimed, Completed, Completion
+    from pgprog.store.transactions import BlockingTransaction, StepTransaction, StepTransactions
+
+_MOST_EVENTS = 100_000
+
+
+class OpenTransaction(Protocol):
+    """A transaction that waits for the end of its step."""
+
+    async def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
+        """End the step in it; nothing is committed yet."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit all."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo all."""
+        ...
+
+
+class Access:
+    """What both colours share; a step uses one of the two below.
+
+    *is_interrupted* says that the engine, and not the handler, is to blame for what the handler
+    raised: the database was gone, or no connection was free.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        *,
+        namespace: Namespace[Any],
+        store: EngineStore,
+        transactions: StepTransactions,
+    ) -> None:
+        self.is_interrupted = False
+        self._claimed = claimed
+        self._store = store
+        self._transactions = transactions
+        self._plain: Codec[Any] = Codec(None, namespace.settings.numbers)
+        self._timeout: timedelta = namespace.settings.step_timeout
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Refuse everything from here: the step is over, though its thread may still run."""
+        self._is_closed = True
+
+    def open_transaction(self) -> OpenTransaction | None:
+        """Return the transaction that waits for the end of the step, if there is one."""
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            msg = f"the step of task {self._claimed.task_id} is over"
+            raise LeaseLost(msg)
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        """Note where the engine is to blame."""
+        try:
+            yield
+        except (StoreUnavailable, Overloaded):
+            self.is_interrupted = True
+            raise
+
+    async def _read(
+        self, *, after: int | None, limit: int, direction: Direction
+    ) -> tuple[Event, ...]:
+        self._check_open()
+        if not 0 <= limit <= _MOST_EVENTS:
+            msg = f"limit is {limit}, 0 to {_MOST_EVENTS} are allowed"
+            raise InvalidArgument(msg)
+        with self._blaming():
+            rows = await self._store.history(
+                self._claimed.namespace,
+                self._claimed.process_id,
+                after=after,
+                max_events=limit,
+                direction=direction,
+            )
+        return tuple(
+            Event(
+                self._plain.decode(payload),
+                self._mapping(metadata),
+                event_id=event_id,
+                at=at,
+                task_id=task_id,
+            )
+            for event_id, at, task_id, payload, metadata in rows
+        )
+
+    def _mapping(self, raw: bytes | None) -> Mapping[str, object] | None:
+        mapping: Mapping[str, object] | None = self._plain.decode(raw)
+        return mapping
+
+
+class AsyncAccess(Access):
+    """For async handlers."""
+
+    _transaction: StepTransaction | None = None
+
+    def open_transaction(self) -> StepTransaction | None:
+        """Return the transaction that waits for the end of the step."""
+        return self._transaction
+
+    async def history(
+        self, *, after: int | None, limit: int, direction: Direction
+    ) -> tuple[Event, ...]:
+        """Return events, as `Step.history` says."""
+        return await self._read(after=after, limit=limit, direction=direction)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Give the connection; a second block of a step goes on with the same transaction."""
+        self._check_open()
+        if self._transaction is None:
+            with self._blaming():
+                self._transaction = await self._transactions.begin(patience=self._timeout)
+        transaction = self._transaction
+        try:
+            yield transaction.connection
+        except BaseException:
+            self.is_interrupted = transaction.is_lost
+            self._transaction = None
+            await asyncio.shield(transaction.rollback())
+            raise
+
+
+class SyncAccess(Access):
+    """For sync handlers, whose threads wait for the loop."""
+
+    _transaction: BlockingTransaction | None = None
+
+    def open_transaction(self) -> InThread | None:
+        """Return the transaction that waits for the end of the step."""
+        return None if self._transaction is None else InThread(self._transaction)
+
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the loop that reads for the handler's thread."""
+        self._loop = loop
+
+    def history(self, *, after: int | None, limit: int, direction: Direction) -> tuple[Event, ...]:
+        """Return events, as `Step.history` says."""
+        reading = self._read(after=after, limit=limit, direction=direction)
+        return asyncio.run_coroutine_threadsafe(reading, self._loop).result()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Give the connection; a second block of a step goes on with the same transaction."""
+        self._check_open()
+        if self._transaction is None:
+            with self._blaming():
+                self._transaction = self._transactions.begin_blocking(patience=self._timeout)
+        transaction = self._transaction
+        try:
+            yield transaction.connection
+        except BaseException:
+            self.is_interrupted = transaction.is_lost
+            self._transaction = None
+            transaction.rollback()
+            raise

@@ -1,0 +1,78 @@
+"""Batches without a timer: what piles up while one flush is in flight is the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+
+class Batcher(Generic[T]):
+    """Hands items to *flush*, in the order in which they came, one flush at a time.
+
+    A batch has at most *most* items and, beyond the first, *most_bytes* by *size_of*.  *flush*
+    deals with every failure by itself: what it raises ends `run`.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[list[T]], Awaitable[None]],
+        *,
+        most: int,
+        size_of: Callable[[T], int] = lambda _: 0,
+        most_bytes: int = 8 << 20,
+    ) -> None:
+        self._flush = flush
+        self._most = most
+        self._size_of = size_of
+        self._most_bytes = most_bytes
+        self._items: deque[T] = deque()
+        self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return len(self._items)
+
+    def add(self, item: T) -> None:
+        """Put *item* into the next batch that has room."""
+        self._items.append(item)
+        self._idle.clear()
+        self._filled.set()
+
+    def discard(self, item: T) -> bool:
+        """Take an item back that is not in flight yet; return whether it was there."""
+        try:
+            self._items.remove(item)
+        except ValueError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._filled.wait()
+            while batch := self._next_batch():
+                await self._flush(batch)
+            self._filled.clear()
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return when nothing waits and nothing is in flight."""
+        await self._idle.wait()
+
+    def _next_batch(self) -> list[T]:
+        batch: list[T] = []
+        size = 0
+        while self._items and len(batch) < self._most:
+            size += self._size_of(self._items[0])
+            if batch and size > self._most_bytes:
+                break
+            batch.append(self._items.popleft())
+        return batch

@@ -1,0 +1,95 @@
+"""Ends zombies: tasks whose workers are dead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgprog import logs
+from pgprog.errors import StoreUnavailable
+from pgprog.store.faults import RolledBack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from pgprog.store.engine_store import EngineStore
+
+log = logs.get(__name__)
+
+_LOOK_SECONDS = 1.0
+# A look so much later than it was due: the database, or this process, stood still.
+_GAP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    renewals: int
+    since: float
+
+
+class Collector:
+    """Watches the renewal counters of workers, by its own monotonic clock.
+
+    A worker is dead when its counter was seen unchanged for a full lease in which the database
+    answered each look: a stalled database is not the death of workers.  *on_freed* is called when
+    tasks were freed.
+    """
+
+    def __init__(
+        self, store: EngineStore, *, lease: timedelta, on_freed: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._lease_seconds = lease.total_seconds()
+        self._look_seconds = min(_LOOK_SECONDS, self._lease_seconds / 4)
+        self._on_freed = on_freed
+        self._sightings: dict[int, _Sighting] = {}
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        orphans_at = -self._lease_seconds
+        due_at = time.monotonic()
+        while True:
+            try:
+                for worker_id, renewals in await self.look(due_at=due_at):
+                    await self._collect(worker_id, renewals)
+                if due_at - orphans_at >= self._lease_seconds:
+                    await self._collect(None, None)
+                    orphans_at = due_at
+            except (RolledBack, StoreUnavailable) as e:
+                log.warning("collector_without_database", detail=str(e))
+                self._sightings.clear()
+            is_alone = len(self._sightings) < 2
+            pause = self._look_seconds * (2 if is_alone else 1)
+            due_at = time.monotonic() + pause
+            await asyncio.sleep(pause)
+
+    async def look(self, *, due_at: float) -> list[tuple[int, int]]:
+        """Return (worker_id, renewals) of those that are dead; *due_at*, monotonic, is past.
+
+        A look much later than it was due begins the watch anew.
+        """
+        counters = await self._store.list_workers()
+        now = time.monotonic()
+        if now - due_at > _GAP_SECONDS:
+            self._sightings.clear()
+        sightings = {}
+        for worker_id, renewals in counters.items():
+            before = self._sightings.get(worker_id)
+            same = before is not None and before.renewals == renewals
+            sightings[worker_id] = before if before and same else _Sighting(renewals, now)
+        self._sightings = sightings
+        return [
+            (worker_id, seen.renewals)
+            for worker_id, seen in sightings.items()
+            if now - seen.since >= self._lease_seconds
+        ]
+
+    async def _collect(self, worker_id: int | None, renewals: int | None) -> None:
+        freed = await self._store.collect_zombies(worker_id, renewals)
+        if worker_id is not None:
+            log.warning("worker_collected", worker_id=worker_id, tasks=freed)
+        if freed:
+            self._on_freed()

@@ -1,0 +1,240 @@
+"""Commits the ends of steps, in batches, until each has its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pgprog import logs
+from pgprog.engine import decide
+from pgprog.engine.batcher import Batcher
+from pgprog.errors import InvalidArgument, StoreUnavailable
+from pgprog.store.faults import DataFault, RolledBack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pgprog.engine.access import OpenTransaction
+    from pgprog.engine.holdings import Held, Holdings
+    from pgprog.engine.lease import Lease
+    from pgprog.namespace import Namespace
+    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.rows import Claimed, Completed, Completion
+
+log = logs.get(__name__)
+
+_MOST = 200
+_CHAIN_STEPS = 50
+_CHAIN_SECONDS = 1.0
+# 'busy' is normal; after so many refusals a completion waits on a lane of its own.
+_PATIENCE = 3
+_BUSY_PAUSE_SECONDS = 0.005
+_APART_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Ending:
+    held: Held
+    completion: Completion
+    refusals: int = 0
+    is_fault: bool = False
+
+
+class Completer:
+    """Sends completions to pgprog_engine.complete, whatever it takes.
+
+    What cannot be stored is halved until the culprit stands alone and ends in error; for ten
+    seconds after that its namespace is flushed apart.  What was rolled back or has an unknown
+    outcome is repeated: the fence makes that safe.  *tell* gets each end after its commit,
+    *go_on* the next step of a chain, where *may_chain* allows chains.
+    """
+
+    def __init__(
+        self,
+        namespaces: Mapping[str, Namespace[Any]],
+        *,
+        store: EngineStore,
+        holdings: Holdings,
+        lease: Lease,
+        may_chain: Callable[[], bool],
+        go_on: Callable[[Held], None],
+        tell: Callable[[Claimed, Completion, int | None], None],
+    ) -> None:
+        self._namespaces = namespaces
+        self._store = store
+        self._holdings = holdings
+        self._lease = lease
+        self._is_chaining = may_chain
+        self._go_on = go_on
+        self._tell = tell
+        self._apart: dict[str, float] = {}
+        self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
+        self._patient = Batcher(self._flush_patiently, most=_MOST, size_of=_size)
+
+    def add(self, held: Held, completion: Completion) -> None:
+        """Commit the completion with the next batch."""
+        self._batches.add(_Ending(held, completion))
+
+    async def commit(
+        self, held: Held, completion: Completion, transaction: OpenTransaction
+    ) -> None:
+        """Commit it in the transaction of its step; what that cannot store is an error."""
+        try:
+            with self._holdings.trip():
+                completed = await self._complete_in(held, completion, transaction)
+        except (DataFault, InvalidArgument) as e:
+            self.add(held, self._failed(held.claimed, e))
+        except (RolledBack, StoreUnavailable) as e:
+            log.warning("transaction_lost", task_id=held.claimed.task_id, detail=str(e))
+            self.give_back(held)
+        else:
+            self._settle(_Ending(held, completion), completed)
+
+    def give_back(self, held: Held) -> None:
+        """Forget a claim; the next renewal finds it to be nobody's and hands it back."""
+        self._holdings.remove(held)
+        self._lease.renew_now()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._batches.run())
+            tasks.create_task(self._patient.run())
+
+    async def wait_idle(self) -> None:
+        """Return when every completion has its outcome."""
+        await self._batches.wait_idle()
+        await self._patient.wait_idle()
+        await self._batches.wait_idle()
+
+    async def _flush(self, endings: list[_Ending]) -> None:
+        for group in self._groups(endings):
+            await self._flush_group(group)
+
+    async def _flush_patiently(self, endings: list[_Ending]) -> None:
+        await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+        await self._flush_group(endings)
+
+    async def _flush_group(self, endings: Sequence[_Ending]) -> None:
+        """Repeat until every ending of the group has an outcome, or is put into a later flush."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                with self._holdings.trip():
+                    completed = await self._store.complete(
+                        self._lease.worker_id,
+                        [ending.completion for ending in endings],
+                        chains=[self._may_chain(ending) for ending in endings],
+                    )
+                    for ending, each in zip(endings, completed, strict=True):
+                        self._settle(ending, each)
+            except DataFault as e:
+                await self._find_culprit(endings, e)
+            except RolledBack:
+                pause = await _pause(pause)
+                continue
+            except StoreUnavailable:
+                self._lease.renew_now()
+                pause = await _pause(pause)
+                continue
+            return
+
+    async def _find_culprit(self, endings: Sequence[_Ending], fault: DataFault) -> None:
+        if len(endings) > 1:
+            half = len(endings) // 2
+            await self._flush_group(endings[:half])
+            await self._flush_group(endings[half:])
+            return
+        [ending] = endings
+        claimed = ending.held.claimed
+        if ending.is_fault:
+            log.error("error_cannot_be_stored", task_id=claimed.task_id, error=fault)
+            self.give_back(ending.held)
+            return
+        log.warning("completion_cannot_be_stored", task_id=claimed.task_id, detail=str(fault))
+        self._apart[claimed.namespace] = time.monotonic() + _APART_SECONDS
+        failed = replace(ending, completion=self._failed(claimed, fault), is_fault=True)
+        await self._flush_group([failed])
+
+    async def _complete_in(
+        self, held: Held, completion: Completion, transaction: OpenTransaction
+    ) -> Completed:
+        chain = self._may_chain(_Ending(held, completion))
+        try:
+            while True:
+                completed = await transaction.complete(
+                    self._lease.worker_id, completion, chain=chain
+                )
+                if completed.outcome != "busy":
+                    break
+                await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+        except BaseException:
+            await asyncio.shield(transaction.rollback())
+            raise
+        if completed.outcome == "done":
+            await transaction.commit()
+        else:
+            await transaction.rollback()
+        return completed
+
+    def _settle(self, ending: _Ending, completed: Completed) -> None:
+        held = ending.held
+        match completed.outcome:
+            case "done" | "already":
+                self._holdings.remove(held)
+                self._tell(held.claimed, ending.completion, completed.version)
+                if completed.next_ is not None:
+                    self._go_on(self._holdings.add_next(completed.next_, after=held))
+            case "busy":
+                ending.refusals += 1
+                (self._batches if ending.refusals <= _PATIENCE else self._patient).add(ending)
+            case _:
+                self._holdings.remove(held)
+                log.warning(
+                    "claim_lost",
+                    namespace=held.claimed.namespace,
+                    process_id=held.claimed.process_id,
+                    task_id=held.claimed.task_id,
+                )
+
+    def _may_chain(self, ending: _Ending) -> bool:
+        held = ending.held
+        return (
+            self._is_chaining()
+            and held.chained + 1 < _CHAIN_STEPS
+            and time.monotonic() - held.chain_began_at < _CHAIN_SECONDS
+        )
+
+    def _failed(self, claimed: Claimed, fault: Exception) -> Completion:
+        settings = self._namespaces[claimed.namespace].settings
+        return decide.after_data_fault(claimed, fault, settings=settings)
+
+    def _groups(self, endings: list[_Ending]) -> list[list[_Ending]]:
+        """Return the batch as it is, or namespaces with recent faults each for itself."""
+        now = time.monotonic()
+        self._apart = {name: until for name, until in self._apart.items() if until > now}
+        if not self._apart:
+            return [endings]
+        groups: dict[str, list[_Ending]] = {}
+        for ending in endings:
+            name = ending.held.claimed.namespace
+            groups.setdefault(name if name in self._apart else "", []).append(ending)
+        return list(groups.values())
+
+
+async def _pause(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return min(2 * seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _size(ending: _Ending) -> int:
+    completion = ending.completion
+    parts = (completion.state, completion.metadata, completion.response, completion.error)
+    size = sum(len(part) for part in parts if part is not None)
+    return size + sum(
+        len(event.payload) + len(event.metadata or b"") for event in completion.events
+    )

@@ -1,0 +1,226 @@
+"""From what a handler returned or raised to the completion of its step; values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pgprog.codec import Misfit, check_text, encode
+from pgprog.errors import InvalidArgument, PermanentError, Reject, StepError, TransientError
+from pgprog.model import (
+    UNCHANGED,
+    Event,
+    Finish,
+    Intent,
+    Remove,
+    SetTimer,
+    TaskType,
+    UnsetTimer,
+)
+from pgprog.store.rows import Claimed, Completion, NewEvent, Outcome, Then, TimerChange
+
+if TYPE_CHECKING:
+    from pgprog.config import NamespaceSettings
+    from pgprog.namespace import Handler, Namespace
+
+_NAME_BYTES = 256
+_DETAIL_LETTERS = 4000
+# What timestamptz and the interval of a timer take without overflow.
+_LATEST = datetime(9998, 12, 31, tzinfo=UTC)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST = timedelta(days=365 * 7000)
+
+
+class StepTimeout(TransientError):  # noqa: N818 - the name that operators see
+    """The handler ran over the step time-out of its namespace."""
+
+
+def after_success(
+    claimed: Claimed, returned: object, *, namespace: Namespace[Any], handler: Handler[..., Any]
+) -> Completion:
+    """Return what the intent asks for; None changes nothing.
+
+    Raises:
+        InvalidArgument: It is no intent, or a part of it cannot be stored; the message names it.
+    """
+    intent: Intent[Any, Any]
+    match returned:
+        case None:
+            intent = Intent()
+        case Intent():
+            intent = returned
+        case _:
+            msg = f"the handler returned {type(returned).__name__}; an Intent or None is needed"
+            raise InvalidArgument(msg)
+    settings = namespace.settings
+    limits = settings.limits
+    state = None if intent.state is UNCHANGED else namespace.encode_state(intent.state)
+    response = None
+    if intent.response is not None:
+        response = handler.response.encode(
+            intent.response, field="response", limit=limits.response_bytes
+        )
+    return Completion(
+        claimed=claimed,
+        outcome=Outcome.FINISHED,
+        state=state,
+        state_version=namespace.state_version,
+        metadata=_metadata(intent.metadata, field="metadata", settings=settings),
+        response=response,
+        then=_then(intent.then),
+        events=_events(intent.events, settings=settings),
+        timers=_timers(intent.timers),
+    )
+
+
+def after_failure(
+    claimed: Claimed, error: BaseException, *, settings: NamespaceSettings, random: float
+) -> Completion:
+    """Return how a step ends whose handler raised *error*; *random* is for the jitter.
+
+    A rejection leaves the process untouched, and so do args that do not fit their handler.  For
+    timeout and notify, where nobody waits, both are permanent.
+    """
+    is_asked = claimed.type not in (TaskType.TIMEOUT, TaskType.NOTIFY)
+    if isinstance(error, Reject | Misfit) and is_asked:
+        payload = error.payload if isinstance(error, Reject) else str(error)
+        try:
+            rejection = encode(
+                {"rejected": payload},
+                field="the payload of Reject",
+                limit=settings.limits.response_bytes,
+            )
+        except InvalidArgument as e:
+            return after_failure(claimed, e, settings=settings, random=random)
+        return Completion(claimed=claimed, outcome=Outcome.REJECTED, error=rejection)
+    delay = _delay(claimed, error, settings=settings, random=random)
+    told = _told(error, attempt=claimed.attempt)
+    if delay is not None:
+        return Completion(claimed=claimed, outcome=Outcome.RETRY, error=told, retry_after=delay)
+    return Completion(claimed=claimed, outcome=_end(claimed, settings=settings), error=told)
+
+
+def after_data_fault(
+    claimed: Claimed, fault: Exception, *, settings: NamespaceSettings
+) -> Completion:
+    """Return the end of a step whose completion the database could not store."""
+    told = _told(fault, attempt=claimed.attempt)
+    return Completion(claimed=claimed, outcome=_end(claimed, settings=settings), error=told)
+
+
+def _delay(
+    claimed: Claimed, error: BaseException, *, settings: NamespaceSettings, random: float
+) -> timedelta | None:
+    """Return the wait before the next attempt, None where there is none."""
+    if isinstance(error, StepError | Misfit) and not isinstance(error, TransientError):
+        return None
+    delay = settings.retry_for(TaskType(claimed.type)).next_delay(
+        failures=claimed.attempt,
+        error_type=type(error).__name__,
+        code=getattr(error, "code", None),
+        random=random,
+    )
+    if delay is not None and isinstance(error, TransientError) and error.retry_after is not None:
+        return max(error.retry_after, timedelta())
+    return delay
+
+
+def _end(claimed: Claimed, *, settings: NamespaceSettings) -> Outcome:
+    """Return whether a failed task breaks its process."""
+    is_call_let_off = claimed.type == TaskType.CALL and settings.on_call_error == "reject"
+    if claimed.type == TaskType.REPAIR or is_call_let_off:
+        return Outcome.FAILED
+    return Outcome.BROKEN
+
+
+def _told(error: BaseException, *, attempt: int) -> bytes:
+    """Return what waiters and operators are told of *error*, as JSON that jsonb takes."""
+    detail = str(error).encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    told: dict[str, object] = {
+        "error_type": type(error).__name__,
+        "detail": detail[:_DETAIL_LETTERS],
+        "attempt": attempt,
+    }
+    if isinstance(error, PermanentError) and error.code is not None:
+        code = str(error.code).encode(errors="backslashreplace").decode().replace("\0", "\\0")
+        told["code"] = code
+    return encode(told, field="error", limit=1 << 20)
+
+
+def _events(events: object, *, settings: NamespaceSettings) -> tuple[NewEvent, ...]:
+    limits = settings.limits
+    listed = _listed(events, field="events")
+    if len(listed) > limits.events:
+        msg = f"events: {len(listed)} events, and the limit is {limits.events}"
+        raise InvalidArgument(msg)
+    made = []
+    for number, given in enumerate(listed):
+        event = given if isinstance(given, Event) else Event(given)
+        field = f"events[{number}]"
+        payload = encode(
+            event.payload, field=field, limit=limits.event_bytes, numbers=settings.numbers
+        )
+        metadata = _metadata(event.metadata, field=f"{field}.metadata", settings=settings)
+        made.append(NewEvent(payload, None if event.metadata is None else metadata))
+    return tuple(made)
+
+
+def _metadata(metadata: object, *, field: str, settings: NamespaceSettings) -> bytes | None:
+    """Return metadata as JSON, null where they are cleared, None where they stay."""
+    if metadata is UNCHANGED:
+        return None
+    if metadata is not None and not isinstance(metadata, Mapping):
+        msg = f"{field}: must be a mapping or None, not {type(metadata).__name__}"
+        raise InvalidArgument(msg)
+    limit = settings.limits.event_bytes
+    return encode(metadata, field=field, limit=limit, numbers=settings.numbers)
+
+
+def _timers(timers: object) -> tuple[TimerChange, ...]:
+    """Return one change a timer name: of several the last counts."""
+    changes: dict[str, TimerChange] = {}
+    for number, timer in enumerate(_listed(timers, field="timers")):
+        field = f"timers[{number}]"
+        match timer:
+            case SetTimer():
+                change = TimerChange(timer.name, timer.at, timer.after, timer.remove)
+            case UnsetTimer():
+                change = TimerChange(timer.name, None, None, False)  # noqa: FBT003 - a field
+            case _:
+                msg = f"{field}: must be SetTimer or UnsetTimer, not {type(timer).__name__}"
+                raise InvalidArgument(msg)
+        if change.name != "":
+            check_text(change.name, field=f"{field}.name", limit=_NAME_BYTES)
+        _check_time(change, field=field)
+        changes[change.name] = change
+    return tuple(changes.values())
+
+
+def _check_time(change: TimerChange, *, field: str) -> None:
+    if change.at is not None and not _EARLIEST <= change.at <= _LATEST:
+        msg = f"{field}.at: {change.at.isoformat()} is not between the years 1970 and 9998"
+        raise InvalidArgument(msg)
+    if change.after is not None and abs(change.after) > _LONGEST:
+        msg = f"{field}.after: {change.after} is over 7000 years"
+        raise InvalidArgument(msg)
+
+
+def _then(then: object) -> Then:
+    match then:
+        case None:
+            return Then.GO_ON
+        case Finish():
+            return Then.FINISH
+        case Remove():
+            return Then.REMOVE
+        case _:
+            msg = f"then: must be Finish(), Remove() or None, not {then!r}"
+            raise InvalidArgument(msg)
+
+
+def _listed(values: object, *, field: str) -> Sequence[object]:
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray):
+        msg = f"{field}: must be a list, not {type(values).__name__}"
+        raise InvalidArgument(msg)
+    return values

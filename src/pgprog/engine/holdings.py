@@ -1,0 +1,100 @@
+"""The claims that this worker holds in memory, and the round trips that may bring others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pgprog.store.rows import Claimed
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Held:
+    """A claim, from the answer that brought it to the answer that ended it.
+
+    *chained* counts the steps of its chain before it, *chain_began_at* is monotonic.  *runs* is
+    True from the start of its handler, *ends* from the decision how it ends; *is_dropped* says
+    that it was given up: nothing of it may be committed any more.
+    """
+
+    claimed: Claimed
+    chained: int = 0
+    chain_began_at: float = field(default_factory=time.monotonic)
+    runs: bool = False
+    ends: bool = False
+    is_dropped: bool = False
+    step: asyncio.Task[None] | None = None
+
+
+class Holdings:
+    """What the worker holds, by claim."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Held] = {}
+        self._trips: set[asyncio.Future[None]] = set()
+
+    def __len__(self) -> int:
+        """Return how many claims are held."""
+        return len(self._held)
+
+    def add(self, claimed: Claimed) -> Held:
+        """Take a claim that begins a chain."""
+        return self._add(Held(claimed=claimed))
+
+    def add_next(self, claimed: Claimed, *, after: Held) -> Held:
+        """Take a claim that goes on with the chain of *after*."""
+        held = Held(claimed=claimed, chained=after.chained + 1, chain_began_at=after.chain_began_at)
+        return self._add(held)
+
+    def remove(self, held: Held) -> None:
+        """Forget a claim: it was ended, lost or given up."""
+        self._held.pop(held.claimed.claim_id, None)
+
+    def begun(self) -> list[int]:
+        """Return the tasks whose handlers have started; any thread may ask."""
+        return [held.claimed.task_id for held in list(self._held.values()) if held.runs]
+
+    def drop(self) -> list[Held]:
+        """Give up all that has not come to its end, and return it."""
+        dropped = [held for held in self._held.values() if not held.ends]
+        for held in dropped:
+            held.is_dropped = True
+            self.remove(held)
+            if held.step is not None:
+                held.step.cancel()
+        return dropped
+
+    @contextmanager
+    def trip(self) -> Iterator[None]:
+        """Embrace a round trip that may bring claims, with the taking of what it brought."""
+        trip: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._trips.add(trip)
+        try:
+            yield
+        finally:
+            self._trips.discard(trip)
+            trip.set_result(None)
+
+    async def strangers(self, claims: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return those of (task_id, claim_id) that are nobody's, once all trips have ended.
+
+        A claim that the database has and we do not know may be on its way to us.
+        """
+        unknown = self._unknown(claims)
+        if unknown and self._trips:
+            await asyncio.wait(self._trips)
+            unknown = self._unknown(unknown)
+        return unknown
+
+    def _add(self, held: Held) -> Held:
+        self._held[held.claimed.claim_id] = held
+        return held
+
+    def _unknown(self, claims: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [claim for claim in claims if claim[1] not in self._held]

@@ -1,0 +1,178 @@
+"""The lease of a worker: its incarnation, its renewal, and what happens when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from pgprog import logs
+from pgprog.engine.heartbeat import Heartbeat
+from pgprog.errors import StoreUnavailable
+from pgprog.store.faults import RolledBack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from typing import Any
+
+    from pgprog.config import WorkerConfig
+    from pgprog.engine.holdings import Holdings
+    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.renewals import Renewals
+
+log = logs.get(__name__)
+
+# The share of a lease after which a worker that could not renew gives its steps up.
+_SAFE_SHARE = 0.8
+_TICKS_A_LEASE = 40
+_RETRY_SECONDS = 0.5
+
+
+class Lease:
+    """One worker's proof that it may hold claims; *worker_id* is its present incarnation.
+
+    It ends by our own monotonic clock, counted from the moment the renewal was sent: then all
+    steps are cancelled, before anybody else may start them.  A renewal that comes through later
+    regains it; when a collector was faster, another incarnation begins.  Each renewal tells what
+    the database thinks that we hold, and what is nobody's is handed back.
+    """
+
+    def __init__(
+        self,
+        store: EngineStore,
+        *,
+        name: str,
+        settings: Mapping[str, bytes],
+        config: WorkerConfig,
+        renewals: Renewals,
+        holdings: Holdings,
+        wake: Callable[[], None],
+    ) -> None:
+        self.worker_id = 0
+        self.ticked_at = time.monotonic()
+        self._store = store
+        self._name = name
+        self._settings = settings
+        self._duration = config.lease
+        self._seconds = config.lease.total_seconds()
+        self._holdings = holdings
+        self._wake = wake
+        self._ends_at = 0.0
+        self._held = asyncio.Event()
+        self._is_ended = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heartbeat = Heartbeat(
+            self,
+            renewals=renewals,
+            lease=config.lease,
+            every=config.heartbeat_every,
+            loop=asyncio.get_running_loop(),
+        )
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the worker may claim and run."""
+        return self._held.is_set()
+
+    async def begin(self) -> None:
+        """Register an incarnation and begin to renew.
+
+        Raises:
+            StoreUnavailable: There is no database.
+        """
+        await self._register()
+        self._heartbeat.start()
+
+    async def wait(self) -> None:
+        """Return when the lease is held."""
+        await self._held.wait()
+
+    async def run(self) -> None:
+        """Tick, and give the steps up before the lease ends, until cancelled."""
+        while True:
+            self.ticked_at = now = time.monotonic()
+            if now > self._ends_at - self._seconds * (1 - _SAFE_SHARE) and self.is_held:
+                log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
+                self._lapse()
+            await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
+
+    def renew_now(self) -> None:
+        """Learn from the database what is really held: an answer was lost."""
+        self._heartbeat.renew_now()
+
+    async def end(self) -> int:
+        """Stop to renew, hand back all that is held, and return how many tasks that were.
+
+        Without a database nothing is done; a collector will.
+        """
+        self._heartbeat.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            return await self._store.deregister_worker(self.worker_id)
+        except (StoreUnavailable, RolledBack) as e:
+            log.warning("worker_not_deregistered", worker_id=self.worker_id, detail=str(e))
+            return 0
+
+    # ---- What the heartbeat asks and tells ----
+
+    def begun(self) -> list[int]:
+        """Return the tasks whose handlers have started; called from the heartbeat's thread."""
+        return self._holdings.begun()
+
+    def renewed(self, worker_id: int, claims: list[tuple[int, int]], asked_at: float) -> None:
+        """Take what the database says is held, by a renewal sent at *asked_at*, monotonic."""
+        if worker_id != self.worker_id:
+            return
+        self._ends_at = asked_at + self._seconds
+        if not self.is_held:
+            log.info("lease_regained", worker_id=worker_id)
+            self._held.set()
+        self._background(self._hand_back_strangers(claims))
+
+    def ended(self, worker_id: int) -> None:
+        """Give everything up and begin another incarnation: a collector has ended this one."""
+        if worker_id == self.worker_id and not self._is_ended:
+            self._is_ended = True
+            log.error("incarnation_ended", worker_id=worker_id)
+            self._lapse()
+            self._background(self._begin_again())
+
+    async def _register(self) -> None:
+        asked_at = time.monotonic()
+        self.worker_id = await self._store.register_worker(
+            self._name, self._settings, self._duration
+        )
+        self._ends_at = asked_at + self._seconds
+        self._is_ended = False
+        self._held.set()
+
+    async def _begin_again(self) -> None:
+        while self._is_ended:
+            try:
+                await self._register()
+            except (StoreUnavailable, RolledBack):
+                await asyncio.sleep(_RETRY_SECONDS)
+        log.info("incarnation_began", worker_id=self.worker_id)
+
+    def _lapse(self) -> None:
+        self._held.clear()
+        dropped = self._holdings.drop()
+        if dropped:
+            log.warning("steps_cancelled", worker_id=self.worker_id, tasks=len(dropped))
+
+    async def _hand_back_strangers(self, claims: list[tuple[int, int]]) -> None:
+        strangers = await self._holdings.strangers(claims)
+        if not strangers:
+            return
+        with contextlib.suppress(StoreUnavailable, RolledBack):  # the next renewal tells again
+            count = await self._store.hand_back(strangers)
+            log.info("claims_handed_back", worker_id=self.worker_id, tasks=count)
+        self._wake()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,216 @@
+"""Runs the handlers of claimed tasks, at most so many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pgprog import logs
+from pgprog.engine import decide
+from pgprog.engine.attempt import Attempt
+from pgprog.errors import StepError
+from pgprog.store.rows import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgprog.engine.access import OpenTransaction
+    from pgprog.engine.holdings import Held, Holdings
+    from pgprog.namespace import Namespace
+    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.rows import Completion
+    from pgprog.store.transactions import StepTransactions
+
+log = logs.get(__name__)
+
+# Completions may pile up to so many steps a place before no more is claimed.
+_ENDING_FACTOR = 3
+
+
+class Endings(Protocol):
+    """Where steps go when their handlers have ended."""
+
+    def add(self, held: Held, completion: Completion) -> None:
+        """Commit the completion with the next batch."""
+        ...
+
+    async def commit(
+        self, held: Held, completion: Completion, transaction: OpenTransaction
+    ) -> None:
+        """Commit it in a transaction of its own."""
+        ...
+
+    def give_back(self, held: Held) -> None:
+        """Hand the claim back with no attempt burned: it was not the handler's fault."""
+        ...
+
+
+class Runner:
+    """Starts what is claimed, *concurrency* handlers at once; what is over waits for its turn.
+
+    *on_free* is called whenever a place becomes free.
+    """
+
+    def __init__(
+        self,
+        namespaces: Mapping[str, Namespace[Any]],
+        *,
+        concurrency: int,
+        holdings: Holdings,
+        store: EngineStore,
+        transactions: StepTransactions,
+        endings: Endings,
+        on_free: Callable[[], None],
+    ) -> None:
+        self.namespaces = namespaces
+        self._concurrency = concurrency
+        self._holdings = holdings
+        self._store = store
+        self._transactions = transactions
+        self._endings = endings
+        self._on_free = on_free
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
+        self._running = 0
+        self._waiting: deque[Held] = deque()
+        self._steps: set[asyncio.Task[None]] = set()
+
+    @property
+    def room(self) -> int:
+        """How many more tasks could start at once."""
+        free = self._concurrency - self._running - len(self._waiting)
+        return max(0, min(free, _ENDING_FACTOR * self._concurrency - len(self._holdings)))
+
+    @property
+    def busy(self) -> int:
+        """How many handlers run."""
+        return self._running
+
+    def take(self, held: Held) -> None:
+        """Run the handler of a claim as soon as a place is free."""
+        if self._running < self._concurrency:
+            self._launch(held)
+        else:
+            self._waiting.append(held)
+
+    async def wait_idle(self) -> None:
+        """Return when no handler runs and none waits, stragglers in threads apart."""
+        while self._steps:
+            await asyncio.wait(self._steps)
+
+    def close(self) -> bool:
+        """Let the threads end; return whether all have, for a straggler cannot be stopped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        return self._running == 0
+
+    def _launch(self, held: Held) -> None:
+        self._running += 1
+        held.runs = True
+        held.step = asyncio.create_task(self._run(held))
+        self._steps.add(held.step)
+        held.step.add_done_callback(self._steps.discard)
+
+    async def _run(self, held: Held) -> None:
+        attempt = Attempt(
+            held.claimed,
+            namespace=self.namespaces[held.claimed.namespace],
+            store=self._store,
+            transactions=self._transactions,
+            threads=self._threads,
+        )
+        try:
+            completion = await self._outcome(attempt, held)
+        finally:
+            attempt.access.close()
+            straggler = attempt.straggler
+            if straggler is None:
+                self._free()
+            else:
+                straggler.add_done_callback(lambda _: self._straggled(attempt))
+        if held.is_dropped:
+            await self._undo(attempt)
+        elif completion is None:
+            await self._undo(attempt)
+            self._endings.give_back(held)
+        else:
+            await self._end(attempt, held, completion)
+
+    async def _outcome(self, attempt: Attempt, held: Held) -> Completion | None:
+        """Return how the step ends, None where it was interrupted by no fault of its handler."""
+        claimed = held.claimed
+        namespace = self.namespaces[claimed.namespace]
+        try:
+            returned = await attempt.run()
+            if attempt.handler is None:
+                return None
+            return decide.after_success(
+                claimed, returned, namespace=namespace, handler=attempt.handler
+            )
+        except asyncio.CancelledError as e:
+            if held.is_dropped:
+                return None
+            error: BaseException = e
+        except (Exception, SystemExit) as e:  # noqa: BLE001 - application code: anything may come
+            if attempt.access.is_interrupted:
+                return None
+            error = e
+        _log_failure(held, error)
+        return decide.after_failure(
+            claimed, error, settings=namespace.settings, random=random.random()
+        )
+
+    async def _end(self, attempt: Attempt, held: Held, completion: Completion) -> None:
+        straggler = attempt.straggler
+        if straggler is not None and completion.outcome is Outcome.RETRY:
+            # The next attempt must not run beside the thread of this one.
+            await asyncio.wait([straggler])
+            if held.is_dropped:
+                return
+        if straggler is None and (transaction := attempt.access.open_transaction()) is not None:
+            if completion.outcome is Outcome.FINISHED:
+                held.ends = True
+                await self._endings.commit(held, completion, transaction)
+                return
+            await transaction.rollback()
+        held.ends = True
+        self._endings.add(held, completion)
+
+    async def _undo(self, attempt: Attempt) -> None:
+        transaction = attempt.access.open_transaction()
+        if transaction is not None and attempt.straggler is None:
+            await transaction.rollback()
+
+    def _straggled(self, attempt: Attempt) -> None:
+        """Clean up behind a thread that ended too late."""
+        attempt.straggler = None
+        undoing = asyncio.create_task(self._undo(attempt))
+        self._steps.add(undoing)
+        undoing.add_done_callback(self._steps.discard)
+        self._free()
+
+    def _free(self) -> None:
+        self._running -= 1
+        while self._waiting and self._running < self._concurrency:
+            held = self._waiting.popleft()
+            if not held.is_dropped:
+                self._launch(held)
+        self._on_free()
+
+
+def _log_failure(held: Held, error: BaseException) -> None:
+    claimed = held.claimed
+    expected = isinstance(error, StepError)
+    log.warning(
+        "step_failed",
+        namespace=claimed.namespace,
+        process_id=claimed.process_id,
+        task_id=claimed.task_id,
+        type=claimed.type,
+        name=claimed.name,
+        attempt=claimed.attempt,
+        error_type=type(error).__name__,
+        detail=str(error) if expected else None,
+        error=None if expected else error,
+    )

@@ -1,0 +1,110 @@
+"""Finds due tasks and claims them for free places."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pgprog import logs
+from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.store.faults import RolledBack
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from pgprog.engine.holdings import Holdings
+    from pgprog.engine.lease import Lease
+    from pgprog.engine.runner import Runner
+    from pgprog.store.engine_store import EngineStore
+
+log = logs.get(__name__)
+
+_MOST = 200
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+# More is due but locked elsewhere for some milliseconds.
+_AGAIN_SECONDS = 0.005
+
+
+class Scanner:
+    """Claims when places are free and something is due, and sleeps on a reason otherwise.
+
+    Never claims more than can start at once.  *has_backlog* says that the last claim left due
+    tasks behind.
+    """
+
+    def __init__(
+        self,
+        store: EngineStore,
+        *,
+        lease: Lease,
+        holdings: Holdings,
+        runner: Runner,
+        poll_every: timedelta,
+    ) -> None:
+        self.has_backlog = False
+        self._lease = lease
+        self._store = store
+        self._holdings = holdings
+        self._runner = runner
+        self._poll_seconds = poll_every.total_seconds()
+        self._awake = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._is_stopping = False
+
+    def wake(self) -> None:
+        """Look again now: something was made due."""
+        self._awake.set()
+
+    def freed(self) -> None:
+        """Look whether there is room, if the lack of it is what the scanner waits for."""
+        self._freed.set()
+
+    def stop(self) -> None:
+        """Claim no more; `run` returns after the claim in flight."""
+        self._is_stopping = True
+        self.wake()
+        self.freed()
+
+    async def run(self) -> None:
+        """Claim until `stop`."""
+        pause = _FIRST_PAUSE_SECONDS
+        while not self._is_stopping:
+            await self._lease.wait()
+            self._freed.clear()
+            room = min(self._runner.room, _MOST)
+            if not room:
+                await self._freed.wait()
+                continue
+            self._awake.clear()
+            try:
+                wait_seconds = await self._claim(room)
+            except LeaseLost:
+                self._lease.renew_now()
+                await asyncio.sleep(pause)
+            except (RolledBack, StoreUnavailable) as e:
+                log.warning("claim_failed", detail=str(e))
+                self._lease.renew_now()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                pause = _FIRST_PAUSE_SECONDS
+                await self._sleep(wait_seconds)
+
+    async def _claim(self, room: int) -> float:
+        """Claim, start what came, and return how long there is nothing to do."""
+        with self._holdings.trip():
+            claims = await self._store.claim(self._lease.worker_id, room)
+            for claimed in claims.tasks:
+                self._runner.take(self._holdings.add(claimed))
+        self.has_backlog = claims.wait_seconds == 0
+        if self.has_backlog:
+            return 0 if claims.tasks else _AGAIN_SECONDS
+        return min(claims.wait_seconds, self._poll_seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        if not seconds or self._awake.is_set():
+            return
+        timer = asyncio.get_running_loop().call_later(seconds, self._awake.set)
+        await self._awake.wait()
+        timer.cancel()

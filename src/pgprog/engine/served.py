@@ -1,0 +1,84 @@
+"""The namespaces that a worker serves, under the settings that the database has for them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from pgprog import logs
+from pgprog.codec import encode
+from pgprog.config import NamespaceSettings
+from pgprog.errors import ConfigError, SchemaMismatch
+from pgprog.store.migrate import latest_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgprog.namespace import Namespace
+    from pgprog.store.engine_store import EngineStore
+
+log = logs.get(__name__)
+
+_KNOWN = {field.name for field in fields(NamespaceSettings)}
+
+
+def check_names(namespaces: Sequence[Namespace[Any]]) -> None:
+    """Check that no two namespaces have one name.
+
+    Raises:
+        ConfigError: Two have.
+    """
+    names = [namespace.name for namespace in namespaces]
+    if len({*names}) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        msg = f"namespace {double} is given twice"
+        raise ConfigError(msg)
+
+
+async def check_schema(store: EngineStore) -> None:
+    """Check that the database has the schema of this version.
+
+    Raises:
+        SchemaMismatch: It is older or newer.
+    """
+    found, needed = await store.schema_version(), latest_version()
+    if found != needed:
+        msg = f"the schema of the database is {found}, and this pgprog needs {needed}"
+        raise SchemaMismatch(msg, hint="run `pgprog db migrate`")
+
+
+def settings_of(namespaces: Sequence[Namespace[Any]]) -> dict[str, bytes]:
+    """Return what each namespace is created with where the database does not have it."""
+    return {
+        namespace.name: encode(namespace.settings.to_json(), field="settings", limit=1 << 20)
+        for namespace in namespaces
+    }
+
+
+def under_settings(
+    namespaces: Sequence[Namespace[Any]], stored: Mapping[str, bytes]
+) -> dict[str, Namespace[Any]]:
+    """Return the namespaces by name, under their *stored* settings.
+
+    A setting that only a newer pgprog knows is left out, and logged.
+
+    Raises:
+        ConfigError: A namespace asks for what this version does not do.
+    """
+    served = {}
+    for namespace in namespaces:
+        plain: dict[str, object] = json.loads(stored[namespace.name])
+        if unknown := sorted(plain.keys() - _KNOWN):
+            log.warning("unknown_settings", namespace=namespace.name, settings=unknown)
+        known = {name: value for name, value in plain.items() if name in _KNOWN}
+        settings = NamespaceSettings.from_json(
+            known, where=f"the settings of {namespace.name} in the database"
+        )
+        if settings != namespace.settings:
+            log.warning("settings_differ", namespace=namespace.name)
+        if settings.isolation == "process":
+            msg = f"namespace {namespace.name}: isolation process is not available"
+            raise ConfigError(msg, hint="use isolation thread")
+        served[namespace.name] = namespace.with_settings(settings)
+    return served

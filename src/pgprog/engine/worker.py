@@ -1,0 +1,253 @@
+"""One worker: what it is made of, how it starts and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from pgprog import logs
+from pgprog.config import PoolConfig, WorkerConfig
+from pgprog.engine.completer import Completer
+from pgprog.engine.holdings import Holdings
+from pgprog.engine.lease import Lease
+from pgprog.engine.runner import Runner
+from pgprog.engine.scanner import Scanner
+from pgprog.engine.served import check_names, check_schema, settings_of, under_settings
+from pgprog.engine.upkeep import Upkeep
+from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.store import wakeups
+from pgprog.store.engine_store import EngineStore
+from pgprog.store.faults import RolledBack
+from pgprog.store.renewals import Renewals
+from pgprog.store.transactions import StepTransactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pgprog.engine.holdings import Held
+    from pgprog.namespace import Namespace
+    from pgprog.store.rows import Claimed, Completion, Request, Submitted
+
+    # Gets a committed end, with the version after it; returns whether anybody here waited for it.
+    Tell = Callable[[Claimed, Completion, int | None], bool]
+
+log = logs.get(__name__)
+
+_NAME = "pgprog worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long the database keeps ended tasks and keys."""
+
+    task_retention: timedelta = timedelta(days=30)
+    key_ttl: timedelta = timedelta(days=7)
+
+
+class Worker:
+    """Serves *namespaces*: claims their due tasks, runs the handlers, commits what they intend.
+
+    An async context manager.  Leaving the block lets running steps end within the stop time-out
+    and hands the rest back at once, with no attempt burned.  *tell* gets every end of a task
+    after its commit.
+    """
+
+    _runner: Runner
+    _scanner: Scanner
+
+    def __init__(
+        self,
+        dsn: str,
+        namespaces: Sequence[Namespace[Any]],
+        *,
+        direct_dsn: str | None = None,
+        config: WorkerConfig | None = None,
+        pool: PoolConfig | None = None,
+        retention: Retention | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self._dsn = dsn
+        self._direct_dsn = direct_dsn or dsn
+        self._namespaces = list(namespaces)
+        self._config = config or WorkerConfig()
+        self._pool = pool or PoolConfig()
+        self._retention = retention or Retention()
+        self._tell = tell
+        self._chains_on = True
+        self._closing = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Register, and begin to claim.
+
+        Raises:
+            SchemaMismatch: The database needs `pgprog db migrate`.
+            StoreUnavailable: It cannot be reached.
+            ConfigError: A namespace asks for what this version does not do.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop: let the steps end, hand back the rest."""
+        await self._stop()
+        await self._closing.aclose()
+
+    @property
+    def worker_id(self) -> int:
+        """The present incarnation."""
+        return self._lease.worker_id
+
+    async def wait_failed(self) -> None:
+        """Wait for a loop of the worker to fail, which none should, and raise why."""
+        await asyncio.shield(self._loops)
+
+    async def send(self, requests: Sequence[Request]) -> list[Submitted]:
+        """Take requests, and start those whose process stands free, while places are free.
+
+        Raises:
+            LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
+            StoreUnavailable: The outcome of all is unknown.
+        """
+        with self._holdings.trip():
+            try:
+                submitted = await self._store.start(self.worker_id, self._starts(), requests)
+            except LeaseLost:
+                self._lease.renew_now()
+                submitted = await self._store.start(None, 0, requests)
+            for each in submitted:
+                if each.claimed is not None:
+                    self._runner.take(self._holdings.add(each.claimed))
+        if any(each.outcome == "queued" for each in submitted):
+            self.wake()
+        return submitted
+
+    def wake(self) -> None:
+        """Look for due tasks now."""
+        self._scanner.wake()
+
+    def freed(self) -> None:
+        """Let the scanner see whether there is room."""
+        self._scanner.freed()
+
+    def go_on(self, held: Held) -> None:
+        """Run the next step of a chain."""
+        self._runner.take(held)
+
+    def may_chain(self) -> bool:
+        """Return whether a step may be followed at once by the next of its process."""
+        return self._chains_on and self._lease.is_held
+
+    def tell(self, claimed: Claimed, completion: Completion, version: int | None) -> None:
+        """Release a committed answer: to those who wait here, else to other programs."""
+        self.freed()
+        if self._tell is None or not self._tell(claimed, completion, version):
+            self._upkeep.announce_end(claimed)
+
+    async def _start(self) -> None:
+        check_names(self._namespaces)
+        self._store = EngineStore(self._dsn, name=_NAME)
+        self._closing.push_async_callback(self._store.close)
+        await check_schema(self._store)
+        self._holdings = Holdings()
+        self._lease = Lease(
+            self._store,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            settings=settings_of(self._namespaces),
+            config=self._config,
+            renewals=Renewals(self._dsn, name=_NAME),
+            holdings=self._holdings,
+            wake=self.wake,
+        )
+        names = [namespace.name for namespace in self._namespaces]
+        served: dict[str, Namespace[Any]] = {}
+        self._build(served, names=names)
+        await self._lease.begin()
+        served.update(under_settings(self._namespaces, await self._store.settings(names)))
+        self._loops = asyncio.create_task(self._run())
+        log.info("worker_started", worker_id=self.worker_id, namespaces=names)
+
+    def _build(self, served: dict[str, Namespace[Any]], *, names: list[str]) -> None:
+        config, store, holdings = self._config, self._store, self._holdings
+        transactions = StepTransactions(self._dsn, size=self._pool.transactions, name=_NAME)
+        self._closing.push_async_callback(transactions.close)
+        self._completer = Completer(
+            served,
+            store=store,
+            holdings=holdings,
+            lease=self._lease,
+            may_chain=self.may_chain,
+            go_on=self.go_on,
+            tell=self.tell,
+        )
+        self._runner = Runner(
+            served,
+            concurrency=config.concurrency,
+            holdings=holdings,
+            store=store,
+            transactions=transactions,
+            endings=self._completer,
+            on_free=self.freed,
+        )
+        self._scanner = Scanner(
+            store,
+            lease=self._lease,
+            holdings=holdings,
+            runner=self._runner,
+            poll_every=config.poll_every,
+        )
+        self._upkeep = Upkeep(
+            store,
+            direct_dsn=self._direct_dsn,
+            namespaces=names,
+            lease=config.lease,
+            task_retention=self._retention.task_retention,
+            key_ttl=self._retention.key_ttl,
+            wake=self.wake,
+        )
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as loops:
+            for part in (self._lease, self._scanner, self._completer, self._upkeep):
+                loops.create_task(part.run())
+
+    def _starts(self) -> int:
+        """Return how many requests may be started directly.
+
+        While due tasks wait, only half of the places: those who wait were here first.
+        """
+        if not self.may_chain():
+            return 0
+        room = self._runner.room
+        if self._scanner.has_backlog:
+            room = min(room, max(0, self._config.concurrency // 2 - self._runner.busy))
+        return room
+
+    async def _stop(self) -> None:
+        log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
+        self._chains_on = False
+        self._scanner.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.stop_timeout.total_seconds()):
+                await self._runner.wait_idle()
+                await self._completer.wait_idle()
+        self._holdings.drop()
+        await self._runner.wait_idle()
+        self._loops.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._loops
+        self._runner.close()
+        handed_back = await self._lease.end()
+        if handed_back:
+            with contextlib.suppress(StoreUnavailable, RolledBack):
+                names = [namespace.name for namespace in self._namespaces]
+                await self._store.announce(wakeups.DUE, names)
+        log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

@@ -1,0 +1,190 @@
+"""The SQL functions of clients, and the views that they list; a method has its function's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from psycopg.rows import dict_row
+
+from pgprog.store.engine_store import packed
+from pgprog.store.faults import translated
+from pgprog.store.lane import Lane
+from pgprog.store.packing import bigints
+from pgprog.store.pool import make_pool
+from pgprog.store.rows import Request, Submitted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from pgprog.model import Direction
+
+
+class ClientStore:
+    """A pool for reads and single requests, one lane for batches and one for the answers."""
+
+    def __init__(self, dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> None:
+        self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
+        self._submits = Lane(dsn, name=f"{name} submit")
+        self._results = Lane(dsn, name=f"{name} results")
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        await self._pool.open()
+        await self._fetch("select 1")
+
+    async def close(self) -> None:
+        """Close all connections after what is in flight has ended."""
+        await self._submits.close()
+        await self._results.close()
+        await self._pool.close()
+
+    async def submit_many(self, requests: Sequence[Request]) -> list[Submitted]:
+        """Queue requests in one statement, each with its own outcome, in order.
+
+        Raises:
+            LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
+            StoreUnavailable: The outcome of all is unknown.
+        """
+        columns = list(zip(*requests, strict=True))
+        rows = await self._submits.fetch(
+            "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
+        )
+        return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
+
+    async def results(self, task_ids: Sequence[int]) -> list[Any]:
+        """Return (task_id, status, response, error, version) of those that have ended."""
+        return await self._results.fetch("select * from pgprog.results(%s)", (bigints(task_ids),))
+
+    async def result(self, task_id: int) -> bytes:
+        """Return the result of a task as raw JSON.
+
+        Raises:
+            TaskNotFound: There is no such task.
+        """
+        return bytes(await self._value("select pgprog.result(%s)", (task_id,)))
+
+    async def cancel(self, task_id: int) -> bool:
+        """End a task that has not started; return whether it was there to be cancelled."""
+        return bool(await self._value("select pgprog.cancel(%s)", (task_id,)))
+
+    async def get(
+        self,
+        namespace: str,
+        process_id: str,
+        *,
+        max_events: int,
+        after: int | None,
+        direction: Direction,
+    ) -> bytes | None:
+        """Return a process as raw JSON, None when there is none."""
+        found = await self._value(
+            "select pgprog.get(%s, %s, %s, %s, %s)",
+            (namespace, process_id, max_events, after, direction),
+        )
+        return None if found is None else bytes(found)
+
+    async def history(
+        self,
+        namespace: str,
+        process_id: str,
+        *,
+        after: int | None,
+        max_events: int,
+        direction: Direction,
+    ) -> list[Any]:
+        """Return (event_id, at, task_id, payload, metadata) of events."""
+        return await self._fetch(
+            "select * from pgprog.history(%s, %s, %s, %s, %s)",
+            (namespace, process_id, after, max_events, direction),
+        )
+
+    async def trace(self, namespace: str, process_id: str) -> list[dict[str, Any]]:
+        """Return the columns of pgprog.trace for each task and attempt."""
+        return await self._rows("select * from pgprog.trace(%s, %s)", (namespace, process_id))
+
+    async def processes(
+        self, *, namespace: str | None, status: str | None, after: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return rows of the view pgprog.processes by namespace and id, from behind *after*."""
+        return await self._rows(
+            "select * from pgprog.processes"
+            " where (%(namespace)s::text is null or namespace = %(namespace)s)"
+            "   and (%(status)s::text is null or status = %(status)s)"
+            "   and (%(after)s::text is null or process_id > %(after)s)"
+            " order by namespace, process_id limit %(limit)s",
+            {"namespace": namespace, "status": status, "after": after, "limit": limit},
+        )
+
+    async def tasks(
+        self,
+        *,
+        namespace: str | None,
+        process_id: str | None,
+        status: str | None,
+        type_: str | None,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """Return rows of the view pgprog.tasks, the newest first."""
+        return await self._rows(
+            "select * from pgprog.tasks"
+            " where (%(namespace)s::text is null or namespace = %(namespace)s)"
+            "   and (%(process_id)s::text is null or process_id = %(process_id)s)"
+            "   and (%(status)s::text is null or status = %(status)s)"
+            "   and (%(type)s::text is null or type = %(type)s)"
+            " order by task_id desc limit %(limit)s",
+            {
+                "namespace": namespace,
+                "process_id": process_id,
+                "status": status,
+                "type": type_,
+                "limit": limit,
+            },
+        )
+
+    async def task(self, task_id: int) -> dict[str, Any] | None:
+        """Return the row of one task in the view pgprog.tasks, None when there is none."""
+        rows = await self._rows("select * from pgprog.tasks where task_id = %s", (task_id,))
+        return rows[0] if rows else None
+
+    async def namespaces(self, *, namespace: str | None = None) -> list[dict[str, Any]]:
+        """Return rows of the view pgprog.namespaces."""
+        return await self._rows(
+            "select * from pgprog.namespaces"
+            " where %(namespace)s::text is null or namespace = %(namespace)s order by namespace",
+            {"namespace": namespace},
+        )
+
+    async def schema_version(self) -> int:
+        """Return the number of the last migration that was applied."""
+        return int(await self._value("select pgprog.schema_version()"))
+
+    async def announce(self, channel: str, payloads: Sequence[str]) -> None:
+        """Notify those who listen, in a transaction of its own."""
+        for payload in payloads:
+            await self._fetch("select pg_notify(%s, %s)", (channel, payload))
+
+    async def _value(self, statement: LiteralString, values: Sequence[object] = ()) -> Any:  # noqa: ANN401 - the one column of a row
+        [[value]] = await self._fetch(statement, values)
+        return value
+
+    async def _fetch(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(statement, values, binary=True)
+                return await cursor.fetchall()
+
+    async def _rows(
+        self, statement: LiteralString, values: Sequence[object] | dict[str, object]
+    ) -> list[dict[str, Any]]:
+        with translated():
+            async with (
+                self._pool.connection() as connection,
+                connection.cursor(binary=True, row_factory=dict_row) as cursor,
+            ):
+                await cursor.execute(statement, values)
+                return await cursor.fetchall()

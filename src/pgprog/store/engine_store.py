@@ -1,0 +1,207 @@
+"""The SQL functions of workers; a method has the name of the function it calls.
+
+Three lanes, so that taking requests, claiming and completing overlap, one for what handlers read,
+and one for all that is rare.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgprog.store import completions
+from pgprog.store.lane import Lane
+from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
+from pgprog.store.rows import Claimed, Claims, Completed, Completion, Request, Submitted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from pgprog.model import Direction
+
+_STARTED = "started"
+_FIRST_ATTEMPT = 1
+
+
+class EngineStore:
+    """Connections of one worker to *dsn*, which may be a transaction pooler."""
+
+    def __init__(self, dsn: str, *, name: str) -> None:
+        self._starts = Lane(dsn, name=f"{name} start")
+        self._claims = Lane(dsn, name=f"{name} claim")
+        self._completions = Lane(dsn, name=f"{name} complete")
+        self._reads = Lane(dsn, name=f"{name} read")
+        self._upkeep = Lane(dsn, name=f"{name} upkeep")
+
+    async def start(
+        self, worker_id: int | None, max_starts: int, requests: Sequence[Request]
+    ) -> list[Submitted]:
+        """Take requests, and start at most *max_starts* whose process stands free.
+
+        Without a worker all are queued.  The outcomes are in the order of *requests*.
+
+        Raises:
+            LeaseLost: Nothing was done.
+            LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
+        """
+        columns = list(zip(*requests, strict=True))
+        rows = await self._starts.fetch(
+            "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (worker_id, max_starts, *packed(columns)),
+        )
+        return [_submitted(request, row) for request, row in zip(requests, rows, strict=True)]
+
+    async def claim(self, worker_id: int, max_tasks: int) -> Claims:
+        """Claim up to *max_tasks* due tasks, at most one of each process.
+
+        Raises:
+            LeaseLost: Nothing was claimed.
+        """
+        rows = await self._claims.fetch(
+            "select * from pgprog_engine.claim(%s, %s)", (worker_id, max_tasks)
+        )
+        wait_us = rows.pop()[-1]
+        return Claims([Claimed._make(row[:-1]) for row in rows], wait_us / 1_000_000)
+
+    async def complete(
+        self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
+    ) -> list[Completed]:
+        """End steps; *chains* says where the next task of the same process is wanted.
+
+        Raises:
+            RolledBack: Nothing was done; repeat it.
+            DataFault: Nothing was done; some completion cannot be stored.
+            StoreUnavailable: Repeat it: what was committed is then 'already'.
+        """
+        parameters = completions.parameters(worker_id, batch, chains=chains)
+        rows = await self._completions.fetch(completions.COMPLETE, parameters)
+        return completions.results(batch, rows)
+
+    async def register_worker(
+        self, name: str, settings: Mapping[str, bytes], lease: timedelta
+    ) -> int:
+        """Begin an incarnation that serves the namespaces of *settings*; return its id."""
+        [[worker_id]] = await self._upkeep.fetch(
+            "select pgprog_engine.register_worker(%s, %s, %s, %s)",
+            (name, texts([*settings]), jsonbs([*settings.values()]), lease),
+        )
+        return int(worker_id)
+
+    async def deregister_worker(self, worker_id: int) -> int:
+        """End an incarnation; return how many claims it still held, which wait again."""
+        [[count]] = await self._upkeep.fetch(
+            "select pgprog_engine.deregister_worker(%s)", (worker_id,)
+        )
+        return int(count)
+
+    async def hand_back(self, claims: Sequence[tuple[int, int]]) -> int:
+        """Give claims, as (task_id, claim_id), back with no attempt burned; return how many."""
+        task_ids, claim_ids = zip(*claims, strict=True)
+        [[count]] = await self._upkeep.fetch(
+            "select pgprog_engine.hand_back(%s, %s)", (bigints(task_ids), bigints(claim_ids))
+        )
+        return int(count)
+
+    async def list_workers(self) -> dict[int, int]:
+        """Return the renewal counter of each worker incarnation."""
+        return dict(await self._upkeep.fetch("select * from pgprog_engine.list_workers()"))
+
+    async def collect_zombies(self, worker_id: int | None, renewals: int | None) -> int:
+        """End a worker that has this renewal counter; return how many tasks were freed."""
+        [[count]] = await self._upkeep.fetch(
+            "select pgprog_engine.collect_zombies(%s, %s)", (worker_id, renewals)
+        )
+        return int(count)
+
+    async def maintain(self, *, task_retention: timedelta, key_ttl: timedelta) -> bool:
+        """Do the housekeeping; False when another worker is at it."""
+        [[done]] = await self._upkeep.fetch(
+            "select pgprog_engine.maintain(%s, %s)", (task_retention, key_ttl)
+        )
+        return bool(done)
+
+    async def history(
+        self,
+        namespace: str,
+        process_id: str,
+        *,
+        after: int | None,
+        max_events: int,
+        direction: Direction,
+    ) -> list[Any]:
+        """Return (event_id, at, task_id, payload, metadata) of events, for a step."""
+        return await self._reads.fetch(
+            "select * from pgprog.history(%s, %s, %s, %s, %s)",
+            (namespace, process_id, after, max_events, direction),
+        )
+
+    async def settings(self, namespaces: Sequence[str]) -> dict[str, bytes]:
+        """Return the settings that the database has for these namespaces, as raw JSON."""
+        return dict(
+            await self._upkeep.fetch(
+                "select namespace, settings from pgprog.namespaces where namespace = any (%s)",
+                (texts(namespaces),),
+            )
+        )
+
+    async def schema_version(self) -> int:
+        """Return the number of the last migration that was applied."""
+        [[version]] = await self._upkeep.fetch("select pgprog.schema_version()")
+        return int(version)
+
+    async def announce(self, channel: str, payloads: Sequence[str]) -> None:
+        """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
+        await self._upkeep.fetch(
+            "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
+            (channel, texts(payloads)),
+        )
+
+    async def close(self) -> None:
+        """Close the connections after what is in flight has ended."""
+        lanes = (self._starts, self._claims, self._completions, self._reads, self._upkeep)
+        for lane in lanes:
+            await lane.close()
+
+
+def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
+    """Return the fields of requests as the arrays of start and of submit_many."""
+    types, namespaces, process_ids, args, names, keys, contexts, priorities, run_ats = columns
+    return (
+        texts(types),
+        texts(namespaces),
+        texts(process_ids),
+        jsonbs(args),
+        texts(names),
+        texts(keys),
+        jsonbs(contexts),
+        integers(priorities),
+        instants(run_ats),
+    )
+
+
+def _submitted(request: Request, row: Sequence[Any]) -> Submitted:
+    _, outcome, message, task_id, claim_id, incarnation, created_at, *process = row
+    if outcome != _STARTED:
+        return Submitted(outcome, message, task_id, None)
+    status, state_version, state, metadata, last_event_id, version = process
+    claimed = Claimed(
+        task_id,
+        claim_id,
+        incarnation,
+        request.namespace,
+        request.process_id,
+        request.type,
+        request.name,
+        _FIRST_ATTEMPT,
+        created_at,
+        created_at,
+        request.args,
+        request.context,
+        status,
+        state_version,
+        state,
+        metadata,
+        last_event_id,
+        version,
+    )
+    return Submitted(outcome, message, task_id, claimed)

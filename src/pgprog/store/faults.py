@@ -1,0 +1,58 @@
+"""What a failed round trip means for those whose work was in it, by SQLSTATE only."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from pgprog.errors import Overloaded, StoreUnavailable, for_sqlstate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Classes 22, 23 and 54, and P0001 of a trigger: what the application sent cannot be stored.
+_DATA = ("22", "23", "54")
+# Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.
+_ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53")
+
+
+class Unreachable(StoreUnavailable):
+    """No connection could be made: nothing was sent, nothing was done."""
+
+
+class RolledBack(Exception):  # noqa: N818 - what happened; it never leaves the engine
+    """The whole round trip was rolled back and may be repeated as it is."""
+
+
+class LockTimeout(RolledBack):
+    """A stranger's open transaction held what was needed; nothing was done."""
+
+
+class DataFault(Exception):  # noqa: N818 - what happened; it never leaves the engine
+    """Something in the round trip cannot be stored; nothing of it was."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn PostgreSQL's errors into pgprog's; what is none of these passes through."""
+    try:
+        yield
+    except PoolTimeout as e:
+        msg = "no connection was free in time"
+        raise Overloaded(msg, hint="raise pool sizes, or send less at once") from e
+    except psycopg.Error as e:
+        message = e.diag.message_primary or str(e)
+        known = for_sqlstate(e.sqlstate)
+        if known is not None:
+            raise known(message, hint=e.diag.message_hint) from e
+        state = e.sqlstate or ""
+        if state == "55P03":
+            raise LockTimeout(message) from e
+        if state.startswith(_ROLLED_BACK):
+            raise RolledBack(message) from e
+        if state.startswith(_DATA) or state == "P0001":
+            raise DataFault(message) from e
+        raise

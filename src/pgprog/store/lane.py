@@ -1,0 +1,76 @@
+"""A connection that carries one round trip at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+
+from pgprog.errors import StoreUnavailable
+from pgprog.store.faults import RolledBack, Unreachable, translated
+from pgprog.store.pool import open_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Lane:
+    """One autocommit connection to *dsn*, opened at its first use and again when it was lost.
+
+    Round trips wait for each other in the order in which they were asked for.  A caller that is
+    cancelled does not cut its round trip: the outcome is lost to it alone.
+    """
+
+    def __init__(self, dsn: str, *, name: str) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._connection: psycopg.AsyncConnection | None = None
+        self._lock = asyncio.Lock()
+        self._flights: set[asyncio.Task[list[Any]]] = set()
+
+    async def fetch(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
+        """Run one statement and return its rows, in the binary format.
+
+        Raises:
+            Unreachable: There was no connection; nothing was sent.
+            StoreUnavailable: The connection was lost on the way; the outcome is unknown.
+            PgprogError, RolledBack, DataFault: As `faults.translated` says.
+        """
+        flight = asyncio.ensure_future(self._fetch(statement, values))
+        self._flights.add(flight)
+        flight.add_done_callback(self._landed)
+        return await asyncio.shield(flight)
+
+    async def close(self) -> None:
+        """Close the connection after what is in flight has ended."""
+        async with self._lock:
+            if self._connection is not None:
+                await self._connection.close()
+                self._connection = None
+
+    async def _fetch(self, statement: LiteralString, values: Sequence[object]) -> list[Any]:
+        async with self._lock:
+            connection = self._connection
+            if connection is None or connection.closed:
+                connection = self._connection = await self._connected()
+            try:
+                with translated():
+                    async with connection.cursor(binary=True) as cursor:
+                        await cursor.execute(statement, values)
+                        return await cursor.fetchall()
+            except StoreUnavailable:
+                self._connection = None
+                await connection.close()
+                raise
+
+    async def _connected(self) -> psycopg.AsyncConnection:
+        try:
+            return await open_connection(self._dsn, name=self._name)
+        except (StoreUnavailable, RolledBack, psycopg.Error) as e:
+            raise Unreachable(str(e), hint=getattr(e, "hint", None)) from e
+
+    def _landed(self, flight: asyncio.Task[list[Any]]) -> None:
+        self._flights.discard(flight)
+        if not flight.cancelled():
+            flight.exception()  # seen, also where nobody waits for it any more

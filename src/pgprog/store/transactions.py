@@ -1,0 +1,201 @@
+"""Transactions in which a handler works and its step ends, in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from pgprog.errors import InvalidArgument
+from pgprog.store import completions, packing
+from pgprog.store.faults import translated
+from pgprog.store.pool import conninfo
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from psycopg.pq.abc import PGconn
+
+    from pgprog.store.rows import Completed, Completion
+
+_BEGIN = "begin isolation level read committed"
+_CONNECTION = {"autocommit": True, "prepare_threshold": None}
+
+
+class StepTransactions:
+    """Two bounded pools: for async handlers, and for sync ones, which block their thread.
+
+    Neither holds a connection before its first transaction.
+    """
+
+    def __init__(self, dsn: str, *, size: int, name: str) -> None:
+        self._conninfo = conninfo(dsn, name=f"{name} transaction")
+        self._size = size
+        self._pool: AsyncConnectionPool | None = None
+        self._blocking_pool: ConnectionPool | None = None
+        self._making = threading.Lock()
+
+    async def begin(self, *, patience: timedelta) -> StepTransaction:
+        """Begin a transaction for an async handler.
+
+        Raises:
+            Overloaded: No connection was free within *patience*.
+            StoreUnavailable: There is no database.
+        """
+        if self._pool is None:
+            self._pool = AsyncConnectionPool(
+                self._conninfo, min_size=0, max_size=self._size, kwargs=_CONNECTION, open=False
+            )
+            await self._pool.open()
+        with translated():
+            connection = await self._pool.getconn(patience.total_seconds())
+            try:
+                await connection.execute(_BEGIN)
+            except BaseException:
+                await self._pool.putconn(connection)
+                raise
+        return StepTransaction(connection, self._pool)
+
+    def begin_blocking(self, *, patience: timedelta) -> BlockingTransaction:
+        """Begin one for a sync handler, in its thread; raises as `begin` does."""
+        with self._making:
+            if self._blocking_pool is None:
+                self._blocking_pool = ConnectionPool(
+                    self._conninfo, min_size=0, max_size=self._size, kwargs=_CONNECTION, open=True
+                )
+        with translated():
+            connection = self._blocking_pool.getconn(patience.total_seconds())
+            try:
+                connection.execute(_BEGIN)
+            except BaseException:
+                self._blocking_pool.putconn(connection)
+                raise
+        return BlockingTransaction(connection, self._blocking_pool)
+
+    async def close(self) -> None:
+        """Close both pools; open transactions are rolled back."""
+        if self._pool is not None:
+            await self._pool.close()
+        if self._blocking_pool is not None:
+            await asyncio.to_thread(self._blocking_pool.close)
+
+
+class StepTransaction:
+    """An open transaction; ended once, by `commit` or by `rollback`."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, pool: AsyncConnectionPool) -> None:
+        self.connection = connection
+        self._pool = pool
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone, and the transaction with it."""
+        return self.connection.closed
+
+    async def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
+        """End the step in this transaction; nothing is committed yet.
+
+        Raises:
+            InvalidArgument: The handler ended the transaction by itself, or left it failed.
+            DataFault, RolledBack, StoreUnavailable: Nothing will be committed.
+        """
+        _check_open(self.connection.pgconn)
+        with translated():
+            async with self.connection.cursor(binary=True) as cursor:
+                packing.register(cursor)
+                parameters = completions.parameters(worker_id, [completion], chains=[chain])
+                await cursor.execute(completions.COMPLETE, parameters)
+                [completed] = completions.results([completion], await cursor.fetchall())
+        return completed
+
+    async def commit(self) -> None:
+        """Commit all.
+
+        Raises:
+            DataFault: A deferred constraint refused it; nothing was committed.
+            StoreUnavailable: The outcome is unknown.
+        """
+        try:
+            with translated():
+                await self.connection.execute("commit")
+        finally:
+            await self._pool.putconn(self.connection)
+
+    async def rollback(self) -> None:
+        """Undo all; never fails, for a connection that is gone has nothing to undo."""
+        with contextlib.suppress(psycopg.Error):
+            await self.connection.execute("rollback")
+        await self._pool.putconn(self.connection)
+
+
+class BlockingTransaction:
+    """The same for the thread of a sync handler, and any thread after it."""
+
+    def __init__(self, connection: psycopg.Connection, pool: ConnectionPool) -> None:
+        self.connection = connection
+        self._pool = pool
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone, and the transaction with it."""
+        return self.connection.closed
+
+    def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
+        """End the step in this transaction, as `StepTransaction.complete` does."""
+        _check_open(self.connection.pgconn)
+        with translated(), self.connection.cursor(binary=True) as cursor:
+            packing.register(cursor)
+            parameters = completions.parameters(worker_id, [completion], chains=[chain])
+            cursor.execute(completions.COMPLETE, parameters)
+            [completed] = completions.results([completion], cursor.fetchall())
+        return completed
+
+    def commit(self) -> None:
+        """Commit all; raises as `StepTransaction.commit` does."""
+        try:
+            with translated():
+                self.connection.execute("commit")
+        finally:
+            self._pool.putconn(self.connection)
+
+    def rollback(self) -> None:
+        """Undo all; never fails."""
+        with contextlib.suppress(psycopg.Error):
+            self.connection.execute("rollback")
+        self._pool.putconn(self.connection)
+
+
+class InThread:
+    """A blocking transaction for the engine's loop, which never blocks."""
+
+    def __init__(self, transaction: BlockingTransaction) -> None:
+        self._transaction = transaction
+
+    async def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
+        """End the step in it, in a thread."""
+        return await asyncio.to_thread(
+            self._transaction.complete, worker_id, completion, chain=chain
+        )
+
+    async def commit(self) -> None:
+        """Commit all, in a thread."""
+        await asyncio.to_thread(self._transaction.commit)
+
+    async def rollback(self) -> None:
+        """Undo all, in a thread."""
+        await asyncio.to_thread(self._transaction.rollback)
+
+
+def _check_open(pgconn: PGconn) -> None:
+    status = TransactionStatus(pgconn.transaction_status)
+    if status is TransactionStatus.INERROR:
+        msg = "the transaction of the step failed, and the handler went on as if it had not"
+        raise InvalidArgument(msg, hint="let the error out of the handler, or use a savepoint")
+    if status is TransactionStatus.IDLE:
+        msg = "the handler ended the transaction of the step by itself"
+        raise InvalidArgument(msg, hint="leave commit and rollback to the engine")
