@@ -59,14 +59,6 @@ def read(path: Path, *, most: int = LIMIT_BYTES + 1) -> Content:
     return Content(raw=raw, size=status.st_size, changed_ns=status.st_ctime_ns)
 
 
-def changed_ns(path: Path) -> int | None:
-    """Return when the file at *path* was last changed or renamed, None if it is not there."""
-    try:
-        return path.stat().st_ctime_ns
-    except OSError:
-        return None
-
-
 def check_size(size: int) -> None:
     """Check the size of a file in bytes.
 

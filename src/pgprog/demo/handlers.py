@@ -90,14 +90,10 @@ def read(step: Step[Document]) -> Intent[Document]:
         PermanentError: The document is damaged, encrypted, empty or too big once unpacked.
     """
     document = step.state
-    file = Path(document.path)
-    try:
-        found = content.read(file)
-    except FileNotFoundError:
+    raw = _read_unchanged(document)
+    if raw is None:
         return _OUTDATED
-    if found.digest != document.digest:
-        return _OUTDATED
-    parsed = parse(content.unpack(found.raw, name=file.name), format_=document.format)
+    parsed = parse(content.unpack(raw, name=document.path), format_=document.format)
     return Intent(
         state=msgspec.structs.replace(
             document, title=parsed.title, body=parsed.body, words=parsed.words
@@ -114,7 +110,7 @@ def index(step: Step[Document]) -> Intent[Document]:
     row = {"document": step.process_id, **msgspec.structs.asdict(document)}
     with step.transaction() as connection:
         connection.execute(_LOCK, row)
-        if content.changed_ns(Path(document.path)) != document.changed_ns:
+        if _read_unchanged(document) is None:
             return _OUTDATED
         connection.execute(_REMOVE_OTHERS, row)
         connection.execute(_INSERT, row)
@@ -130,6 +126,16 @@ def forget(step: Step, path: str) -> Intent:
     """Remove the text of a file that is gone; one that is back has a process of its own."""
     with step.transaction() as connection:
         connection.execute(_LOCK, {"path": path})
-        if content.changed_ns(Path(path)) is None:
+        if not Path(path).exists():
             connection.execute(_REMOVE, {"path": path})
     return Intent(events=[{"removed": path}], then=Finish())
+
+
+def _read_unchanged(document: Document) -> bytes | None:
+    """Return what its file holds, None if that is no longer the version of *document*."""
+    try:
+        found = content.read(Path(document.path))
+    except FileNotFoundError:
+        return None
+    same = (found.changed_ns, found.digest) == (document.changed_ns, document.digest)
+    return found.raw if same else None

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from pgprog.demo.corpus import damaged, render
-from pgprog.demo.corpus.readers import read_notes, readers
+from pgprog.demo.corpus.readers import Reader, read_notes, readers
 
 # How many documents of each format are made: at least a thousand in all.
 COUNTS = {"md": 230, "html": 230, "txt": 230, "pdf": 200, "docx": 120, "rst": 60}
@@ -47,6 +47,12 @@ def write_corpus(home: Path) -> Path:
     return target
 
 
+def sample() -> Reader:
+    """Return the reader that the damaged files were before the damage."""
+    [whole] = readers(read_notes(_SOURCES / "notes"), kind="sample", count=1)
+    return whole
+
+
 def _write_readers(directory: Path) -> None:
     directory.mkdir()
     notes = read_notes(_SOURCES / "notes")
@@ -58,9 +64,7 @@ def _write_readers(directory: Path) -> None:
 
 def _write_damaged(directory: Path) -> None:
     directory.mkdir()
-    notes = read_notes(_SOURCES / "notes")
-    [sample] = readers(notes, kind="sample", count=1)
-    for name, content in damaged.files(sample):
+    for name, content in damaged.files(sample()):
         (directory / name).write_bytes(content)
 
 

@@ -13,7 +13,7 @@ _TREE_BYTES = 128 << 10
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{1,40})", re.IGNORECASE)
 _TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
 _PIECE = re.compile(r"<(/?[a-z]+|!)[^<>]*>|[^<>]+|.", re.IGNORECASE | re.DOTALL)
-_HIDDEN = frozenset(("head", "script", "style", "noscript", "template"))
+_HIDDEN = frozenset(("head", "title", "script", "style", "noscript", "template"))
 
 
 def read(document: bytes) -> Prose:
