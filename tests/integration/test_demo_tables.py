@@ -93,6 +93,7 @@ def test_an_indexed_document_is_found_by_its_words(connection: Connection, tmp_p
     assert hits.best[0].title == "Locks"
     assert "[waiting]" in hits.best[0].headline
     assert search(connection, "transactions -waiting").total == 0
+    assert hits.best[0].format_ == "markdown"
     assert sorted(document.words for document in fetch_indexed(connection)) == [6, 9]
 
 
