@@ -20,7 +20,7 @@ check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/check_sql.py sql
+	$(BIN)/python tools/check_sql.py sql src
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python tools/check_text.py
 	$(BIN)/python tools/check_shape.py src tools

@@ -1,0 +1,74 @@
+"""Documents for a machine that has none: readers made of our own notes, and damaged files.
+
+`notes` holds original texts under CC0.  What is shipped is small; `write_corpus` makes a thousand
+documents of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from pgprog.demo.corpus import damaged, render
+from pgprog.demo.corpus.readers import Reader, read_notes, readers
+
+# How many documents of each format are made: at least a thousand in all.
+COUNTS = {"md": 230, "html": 230, "txt": 230, "pdf": 200, "docx": 120, "rst": 60}
+
+# Places inside the directory that `write_corpus` returns.
+READERS = "readers"
+DAMAGED = "damaged"
+
+_SOURCES = Path(__file__).parent
+
+
+def write_corpus(home: Path) -> Path:
+    """Return the directory below *home* with the documents, which are made when it is not there.
+
+    It takes a few seconds once for each version of the sources.  It is put in place whole, so a
+    killed run leaves no half of one; of two runs at once one wins.
+    """
+    target = home / f"corpus-{_version()}"
+    if target.is_dir():
+        return target
+    fresh = Path(tempfile.mkdtemp(prefix="corpus.", dir=home))
+    try:
+        _write_readers(fresh / READERS)
+        _write_damaged(fresh / DAMAGED)
+        fresh.chmod(0o755)
+        fresh.rename(target)
+    except OSError:
+        if not target.is_dir():  # nobody else was quicker
+            raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target
+
+
+def sample() -> Reader:
+    """Return the reader that the damaged files were before the damage."""
+    [whole] = readers(read_notes(_SOURCES / "notes"), kind="sample", count=1)
+    return whole
+
+
+def _write_readers(directory: Path) -> None:
+    directory.mkdir()
+    notes = read_notes(_SOURCES / "notes")
+    for suffix, count in COUNTS.items():
+        for number, reader in enumerate(readers(notes, kind=suffix, count=count), 1):
+            document = render.BY_SUFFIX[suffix](reader)
+            (directory / f"reader-{number:03}.{suffix}").write_bytes(document)
+
+
+def _write_damaged(directory: Path) -> None:
+    directory.mkdir()
+    for name, content in damaged.files(sample()):
+        (directory / name).write_bytes(content)
+
+
+def _version() -> str:
+    """Return a short name of what the documents are made from."""
+    sources = sorted([*_SOURCES.glob("*.py"), *_SOURCES.glob("notes/*.md")])
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:8]
