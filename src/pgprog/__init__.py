@@ -1,5 +1,14 @@
 """Long-lived processes on PostgreSQL alone."""
 
+from pgprog.client import AsyncClient, AsyncTask, Client, Engine, Task
+from pgprog.errors import (
+    CriticalError,
+    PermanentError,
+    PgprogError,
+    Reject,
+    StepError,
+    TransientError,
+)
 from pgprog.model import (
     UNCHANGED,
     Event,
@@ -7,6 +16,7 @@ from pgprog.model import (
     Intent,
     Process,
     Remove,
+    Request,
     SetTimer,
     Step,
     UnsetTimer,
@@ -16,14 +26,26 @@ from pgprog.store.migrate import migrate
 
 __all__ = [
     "UNCHANGED",
+    "AsyncClient",
+    "AsyncTask",
+    "Client",
+    "CriticalError",
+    "Engine",
     "Event",
     "Finish",
     "Intent",
     "Namespace",
+    "PermanentError",
+    "PgprogError",
     "Process",
+    "Reject",
     "Remove",
+    "Request",
     "SetTimer",
     "Step",
+    "StepError",
+    "Task",
+    "TransientError",
     "UnsetTimer",
     "migrate",
 ]

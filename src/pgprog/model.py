@@ -171,6 +171,27 @@ class Process(Generic[S_co]):
     history: tuple[Event, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to ask of a process: `init`, `call` or `notify`.
+
+    *name* is the operation, *idempotency_key* makes a repeat harmless, *context* travels with the
+    task and the timers that it sets.  One step of *priority* is worth 10 s of waiting.  With
+    *run_at*, an aware time, the task is due then.
+    """
+
+    type: str
+    namespace: str
+    process_id: str
+    args: object = None
+    _: KW_ONLY
+    name: str | None = None
+    idempotency_key: str | None = None
+    context: object = None
+    priority: int = 0
+    run_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
     """One task of a process as `pgprog.trace` shows it, with the events that it wrote.
@@ -201,8 +222,8 @@ class TaskRecord:
 class TaskResult:
     """Where a task is, and its answer once it has ended.
 
-    *response* is raw JSON, as bytes, inside the engine and a decoded value at its edge.
-    *version* is the process's version after the task, None while there is none.
+    *error* is as in `TaskRecord`, or {"rejected": payload} of a finished task.  *version* is that
+    of the process after the task, None while there is none.
     """
 
     task_id: TaskId

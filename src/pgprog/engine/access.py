@@ -6,16 +6,15 @@ import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgprog.codec import Codec
+from pgprog.engine.events import events_of
 from pgprog.errors import InvalidArgument, LeaseLost, Overloaded, StoreUnavailable
-from pgprog.model import Event
 from pgprog.store.transactions import InThread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
     from datetime import timedelta
 
-    from pgprog.model import Direction
+    from pgprog.model import Direction, Event
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.rows import Claimed, Completed, Completion
@@ -59,7 +58,7 @@ class Access:
         self._claimed = claimed
         self._store = store
         self._transactions = transactions
-        self._plain: Codec[Any] = Codec(None, namespace.settings.numbers)
+        self._plain = namespace.plain_codec
         self._timeout: timedelta = namespace.settings.step_timeout
         self._is_closed = False
 
@@ -100,20 +99,7 @@ class Access:
                 max_events=limit,
                 direction=direction,
             )
-        return tuple(
-            Event(
-                self._plain.decode(payload),
-                self._mapping(metadata),
-                event_id=event_id,
-                at=at,
-                task_id=task_id,
-            )
-            for event_id, at, task_id, payload, metadata in rows
-        )
-
-    def _mapping(self, raw: bytes | None) -> Mapping[str, object] | None:
-        mapping: Mapping[str, object] | None = self._plain.decode(raw)
-        return mapping
+        return events_of(rows, codec=self._plain)
 
 
 class AsyncAccess(Access):

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
+from pgprog.codec import Misfit
 from pgprog.engine import decide
 from pgprog.engine.attempt import Attempt
-from pgprog.errors import StepError
+from pgprog.errors import InvalidArgument, StepError
 from pgprog.store.rows import Outcome
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Runner:
 
 def _log_failure(held: Held, error: BaseException) -> None:
     claimed = held.claimed
-    expected = isinstance(error, StepError)
+    expected = isinstance(error, StepError | Misfit | InvalidArgument)
     log.warning(
         "step_failed",
         namespace=claimed.namespace,

@@ -14,7 +14,7 @@ from pgprog.store import wakeups
 from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
     from pgprog.store.engine_store import EngineStore
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
-_HINTS_SECONDS = 0.02
 # The payload of a notification has 8000 bytes.
 _MOST_IDS = 350
 _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
@@ -50,21 +49,19 @@ class Upkeep:
         self._key_ttl = key_ttl
         self._wake = wake
         self._collector = Collector(store, lease=lease, on_freed=wake)
-        self._ended: list[int] = []
-        self._has_ended = asyncio.Event()
+        self._ended = wakeups.Hints(self._announce)
 
     def announce_end(self, claimed: Claimed) -> None:
         """Tell other programs, with the next hint, that a task has ended."""
         if claimed.type in _AWAITED:
-            self._ended.append(claimed.task_id)
-            self._has_ended.set()
+            self._ended.add(claimed.task_id)
 
     async def run(self) -> None:
         """Go round until cancelled."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._collector.run())
             loops.create_task(self._maintain())
-            loops.create_task(self._announce())
+            loops.create_task(self._ended.run())
             loops.create_task(
                 wakeups.listen(
                     self._direct_dsn,
@@ -88,15 +85,6 @@ class Upkeep:
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(_MAINTAIN_SECONDS * random.uniform(0.8, 1.2))
 
-    async def _announce(self) -> None:
-        """Send one hint for all that ended meanwhile, at once and then every 20 ms at most."""
-        while True:
-            await self._has_ended.wait()
-            self._has_ended.clear()
-            ids, self._ended = self._ended, []
-            payload = ",".join(map(str, ids)) if len(ids) <= _MOST_IDS else ""
-            try:
-                await self._store.announce(wakeups.ENDED, [payload])
-            except (RolledBack, StoreUnavailable):
-                log.debug("hint_lost", tasks=len(ids))
-            await asyncio.sleep(_HINTS_SECONDS)
+    async def _announce(self, task_ids: Sequence[int]) -> None:
+        payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""
+        await self._store.announce(wakeups.ENDED, [payload])

@@ -24,6 +24,7 @@ from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import RolledBack
 from pgprog.store.renewals import Renewals
+from pgprog.store.rows import Outcome
 from pgprog.store.transactions import StepTransactions
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from pgprog.engine.holdings import Held
     from pgprog.namespace import Namespace
-    from pgprog.store.rows import Claimed, Completion, Request, Submitted
+    from pgprog.store.engine_store import RequestLane
+    from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
 
     # Gets a committed end, with the version after it; returns whether anybody here waited for it.
     Tell = Callable[[Claimed, Completion, int | None], bool]
@@ -110,7 +112,9 @@ class Worker:
         """Wait for a loop of the worker to fail, which none should, and raise why."""
         await asyncio.shield(self._loops)
 
-    async def send(self, requests: Sequence[Request]) -> list[Submitted]:
+    async def send(
+        self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
+    ) -> list[Submitted]:
         """Take requests, and start those whose process stands free, while places are free.
 
         Raises:
@@ -119,10 +123,12 @@ class Worker:
         """
         with self._holdings.trip():
             try:
-                submitted = await self._store.start(self.worker_id, self._starts(), requests)
+                submitted = await self._store.start(
+                    self.worker_id, self._starts(), requests, lane=lane
+                )
             except LeaseLost:
                 self._lease.renew_now()
-                submitted = await self._store.start(None, 0, requests)
+                submitted = await self._store.start(None, 0, requests, lane=lane)
             for each in submitted:
                 if each.claimed is not None:
                     self._runner.take(self._holdings.add(each.claimed))
@@ -149,6 +155,8 @@ class Worker:
     def tell(self, claimed: Claimed, completion: Completion, version: int | None) -> None:
         """Release a committed answer: to those who wait here, else to other programs."""
         self.freed()
+        if completion.outcome is Outcome.RETRY:
+            return
         if self._tell is None or not self._tell(claimed, completion, version):
             self._upkeep.announce_end(claimed)
 

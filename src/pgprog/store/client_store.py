@@ -11,13 +11,14 @@ from pgprog.store.faults import translated
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints
 from pgprog.store.pool import make_pool
-from pgprog.store.rows import Request, Submitted
+from pgprog.store.rows import Ended, RawRequest, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
     from pgprog.model import Direction
+    from pgprog.store.engine_store import RequestLane
 
 
 class ClientStore:
@@ -26,6 +27,7 @@ class ClientStore:
     def __init__(self, dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> None:
         self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
         self._submits = Lane(dsn, name=f"{name} submit")
+        self._alone = Lane(dsn, name=f"{name} submit alone")
         self._results = Lane(dsn, name=f"{name} results")
 
     async def open(self) -> None:
@@ -40,10 +42,13 @@ class ClientStore:
     async def close(self) -> None:
         """Close all connections after what is in flight has ended."""
         await self._submits.close()
+        await self._alone.close()
         await self._results.close()
         await self._pool.close()
 
-    async def submit_many(self, requests: Sequence[Request]) -> list[Submitted]:
+    async def submit_many(
+        self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
+    ) -> list[Submitted]:
         """Queue requests in one statement, each with its own outcome, in order.
 
         Raises:
@@ -51,14 +56,15 @@ class ClientStore:
             StoreUnavailable: The outcome of all is unknown.
         """
         columns = list(zip(*requests, strict=True))
-        rows = await self._submits.fetch(
+        rows = await (self._submits if lane == "batches" else self._alone).fetch(
             "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
         )
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
 
-    async def results(self, task_ids: Sequence[int]) -> list[Any]:
-        """Return (task_id, status, response, error, version) of those that have ended."""
-        return await self._results.fetch("select * from pgprog.results(%s)", (bigints(task_ids),))
+    async def results(self, task_ids: Sequence[int]) -> list[Ended]:
+        """Return the ends of those that have ended."""
+        rows = await self._results.fetch("select * from pgprog.results(%s)", (bigints(task_ids),))
+        return [Ended._make(row) for row in rows]
 
     async def result(self, task_id: int) -> bytes:
         """Return the result of a task as raw JSON.

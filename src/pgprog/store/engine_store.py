@@ -1,23 +1,26 @@
 """The SQL functions of workers; a method has the name of the function it calls.
 
-Three lanes, so that taking requests, claiming and completing overlap, one for what handlers read,
-and one for all that is rare.
+Lanes of their own for taking requests, claiming and completing, so that these overlap; one for
+requests that wait for a stranger's transaction, one for what handlers read, one for what is rare.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pgprog.store import completions
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
-from pgprog.store.rows import Claimed, Claims, Completed, Completion, Request, Submitted
+from pgprog.store.rows import Claimed, Claims, Completed, Completion, RawRequest, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from pgprog.model import Direction
+
+# 'alone' is for requests that wait for a stranger's transaction and would hold up a batch.
+RequestLane = Literal["batches", "alone"]
 
 _STARTED = "started"
 _FIRST_ATTEMPT = 1
@@ -28,13 +31,19 @@ class EngineStore:
 
     def __init__(self, dsn: str, *, name: str) -> None:
         self._starts = Lane(dsn, name=f"{name} start")
+        self._alone = Lane(dsn, name=f"{name} start alone")
         self._claims = Lane(dsn, name=f"{name} claim")
         self._completions = Lane(dsn, name=f"{name} complete")
         self._reads = Lane(dsn, name=f"{name} read")
         self._upkeep = Lane(dsn, name=f"{name} upkeep")
 
     async def start(
-        self, worker_id: int | None, max_starts: int, requests: Sequence[Request]
+        self,
+        worker_id: int | None,
+        max_starts: int,
+        requests: Sequence[RawRequest],
+        *,
+        lane: RequestLane = "batches",
     ) -> list[Submitted]:
         """Take requests, and start at most *max_starts* whose process stands free.
 
@@ -45,7 +54,7 @@ class EngineStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
         """
         columns = list(zip(*requests, strict=True))
-        rows = await self._starts.fetch(
+        rows = await (self._starts if lane == "batches" else self._alone).fetch(
             "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (worker_id, max_starts, *packed(columns)),
         )
@@ -158,9 +167,10 @@ class EngineStore:
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
-        lanes = (self._starts, self._claims, self._completions, self._reads, self._upkeep)
-        for lane in lanes:
+        for lane in (self._starts, self._alone, self._claims, self._completions):
             await lane.close()
+        await self._reads.close()
+        await self._upkeep.close()
 
 
 def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
@@ -179,7 +189,7 @@ def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
     )
 
 
-def _submitted(request: Request, row: Sequence[Any]) -> Submitted:
+def _submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
     _, outcome, message, task_id, claim_id, incarnation, created_at, *process = row
     if outcome != _STARTED:
         return Submitted(outcome, message, task_id, None)

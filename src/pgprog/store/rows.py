@@ -38,7 +38,7 @@ class Claimed(NamedTuple):
     version: int
 
 
-class Request(NamedTuple):
+class RawRequest(NamedTuple):
     """A task to be made; its values have been checked."""
 
     type: str
@@ -125,6 +125,16 @@ class Completed(NamedTuple):
     outcome: str
     version: int | None
     next_: Claimed | None
+
+
+class Ended(NamedTuple):
+    """The end of a task as pgprog.results tells it."""
+
+    task_id: int
+    status: str
+    response: bytes | None
+    error: bytes | None
+    version: int | None
 
 
 class Claims(NamedTuple):

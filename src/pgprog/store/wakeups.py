@@ -7,21 +7,52 @@ everything is found by polling, later.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import contextlib
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import psycopg
 
-from pgprog.errors import StoreUnavailable
+from pgprog.errors import Overloaded, StoreUnavailable
 from pgprog.store.faults import RolledBack
 from pgprog.store.pool import open_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 DUE: Final = "pgprog_due"  # the payload is a namespace
 ENDED: Final = "pgprog_ended"  # the payload is a list of task ids, or nothing for "look"
 
 _RECONNECT_SECONDS = 5.0
+_PAUSE_SECONDS = 0.02
+
+T = TypeVar("T")
+
+
+class Hints(Generic[T]):
+    """Sends hints in transactions of their own: at once, then what piled up every 20 ms.
+
+    A NOTIFY in the transaction of a task would make all commits wait for each other.
+    """
+
+    def __init__(self, send: Callable[[Sequence[T]], Awaitable[None]]) -> None:
+        self._send = send
+        self._waiting: list[T] = []
+        self._filled = asyncio.Event()
+
+    def add(self, hint: T) -> None:
+        """Send *hint* soon."""
+        self._waiting.append(hint)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; a hint that cannot be sent is lost, and polling finds out."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            hints, self._waiting = self._waiting, []
+            with contextlib.suppress(StoreUnavailable, Overloaded, RolledBack):
+                await self._send(hints)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def listen(

@@ -1,0 +1,8 @@
+"""How applications ask processes: clients, and the embedded engine."""
+
+from pgprog.client.async_client import AsyncClient
+from pgprog.client.engine import Engine
+from pgprog.client.sync_client import Client, Task
+from pgprog.client.tasks import AsyncTask
+
+__all__ = ["AsyncClient", "AsyncTask", "Client", "Engine", "Task"]

@@ -1,0 +1,127 @@
+"""Those who wait for the end of a task, and how they learn of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from pgprog.codec import Codec
+from pgprog.errors import Overloaded, Rejected, StepFailed, StoreUnavailable, TaskCancelled
+from pgprog.model import TaskStatus
+from pgprog.store.faults import RolledBack
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from pgprog.store.rows import Ended
+
+_POLL_SECONDS = 0.05
+_PAUSE_SECONDS = 0.5
+_MOST = 1000
+_PLAIN: Codec[Any] = Codec()
+
+
+class Answers:
+    """Waits for many tasks together: those who wait are polled for every 50 ms.
+
+    What ends in this program is told at once, and a hint from another makes it look at once.
+    A task is first polled for when it has been waited for as long as that.
+    """
+
+    def __init__(self, results: Callable[[Sequence[int]], Awaitable[list[Ended]]]) -> None:
+        self._results = results
+        self._waiting: dict[int, list[asyncio.Future[Ended]]] = {}
+        self._since: dict[int, float] = {}
+        self._hinted: set[int] = set()
+        self._anybody = asyncio.Event()
+        self._look = asyncio.Event()
+
+    async def wait(self, task_id: int, *, seconds: float) -> Ended:
+        """Return the end of a task.
+
+        Raises:
+            TimeoutError: It did not come in time.
+        """
+        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(task_id, []).append(future)
+        self._since.setdefault(task_id, time.monotonic())
+        self._anybody.set()
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        finally:
+            self._forget(task_id, future)
+
+    def is_awaited(self, task_id: int) -> bool:
+        """Return whether anybody here waits for a task."""
+        return task_id in self._waiting
+
+    def tell(self, ended: Ended) -> None:
+        """Give a committed end to all who wait for it."""
+        for future in self._waiting.get(ended.task_id, ()):
+            if not future.done():
+                future.set_result(ended)
+
+    def hint(self, payload: str) -> None:
+        """Look at once for the tasks of a notification; an empty one may mean any."""
+        ended = map(int, payload.split(",")) if payload else list(self._waiting)
+        self._hinted.update(task_id for task_id in ended if task_id in self._waiting)
+        if self._hinted:
+            self._look.set()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self._anybody.wait()
+            timer = asyncio.get_running_loop().call_later(_POLL_SECONDS, self._look.set)
+            await self._look.wait()
+            timer.cancel()
+            self._look.clear()
+            if not self._waiting:
+                self._anybody.clear()
+                continue
+            try:
+                await self._poll()
+            except (StoreUnavailable, Overloaded, RolledBack):
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _poll(self) -> None:
+        long_ago = time.monotonic() - _POLL_SECONDS
+        due = [task_id for task_id, since in self._since.items() if since <= long_ago]
+        ids = [*self._hinted.intersection(self._waiting).union(due)]
+        self._hinted.clear()
+        for start in range(0, len(ids), _MOST):
+            for ended in await self._results(ids[start : start + _MOST]):
+                self.tell(ended)
+
+    def _forget(self, task_id: int, future: asyncio.Future[Ended]) -> None:
+        waiting = self._waiting[task_id]
+        waiting.remove(future)
+        if not waiting:
+            del self._waiting[task_id], self._since[task_id]
+
+
+def response_of(ended: Ended) -> bytes | None:
+    """Return the raw response of an ended task, or raise what it ended with.
+
+    Raises:
+        Rejected: The handler said no.
+        StepFailed: The task ended in error.
+        TaskCancelled: It was cancelled before it ran.
+    """
+    error: dict[str, Any] = {} if ended.error is None else _PLAIN.decode(ended.error)
+    match ended.status:
+        case TaskStatus.ERROR:
+            raise StepFailed(
+                ended.task_id,
+                str(error.get("error_type")),
+                str(error.get("detail")),
+                int(error.get("attempt", 0)),
+            )
+        case TaskStatus.CANCELLED:
+            raise TaskCancelled(str(error.get("cause")))
+        case _ if "rejected" in error:
+            raise Rejected(error["rejected"])
+        case _:
+            return ended.response

@@ -1,0 +1,311 @@
+"""The client for asynchronous programs; everything else asks through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+
+from pgprog import logs
+from pgprog.client.answers import Answers, response_of
+from pgprog.client.bound import AsyncBound, Bound, bound_to
+from pgprog.client.reads import AsyncReads
+from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
+from pgprog.client.submitter import Submitter
+from pgprog.client.tasks import AsyncTask
+from pgprog.codec import Codec
+from pgprog.config import PoolConfig
+from pgprog.errors import CallTimeout, PgprogError
+from pgprog.model import Limits, Request, TaskId, TaskType
+from pgprog.store import wakeups
+from pgprog.store.client_store import ClientStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import timedelta
+
+    from typing_extensions import Unpack
+
+    from pgprog.client.requests import Options
+    from pgprog.namespace import Handler, Namespace
+    from pgprog.store.bound import AsyncConnection, BlockingConnection
+    from pgprog.store.engine_store import RequestLane
+    from pgprog.store.rows import Ended, RawRequest, Submitted
+
+    Timeout = float | timedelta | None
+
+log = logs.get(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+_NAME = "pgprog client"
+_ANSWER_SECONDS = 30.0
+_PAGE = 1000
+_PLAIN: Codec[Any] = Codec()
+_LIMITS = Limits()
+
+
+class AsyncClient(AsyncReads):
+    """Asks processes through PostgreSQL; an async context manager.
+
+    *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN; without a direct connection
+    answers are found by polling, every 50 ms.  One client serves any number of callers at once,
+    all of one event loop: their requests travel in batches.
+
+    A request with an idempotency key is repeated by itself when the connection is lost.
+    """
+
+    def __init__(
+        self, dsn: str, *, direct_dsn: str | None = None, pool: PoolConfig | None = None
+    ) -> None:
+        self._dsn = dsn
+        self._direct_dsn = direct_dsn or dsn
+        self._pool = pool or PoolConfig()
+        self._closing = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        self._store = ClientStore(
+            self._dsn,
+            size=self._pool.api,
+            checkout_timeout=self._pool.checkout_timeout,
+            name=_NAME,
+        )
+        self._closing.push_async_callback(self._store.close)
+        try:
+            await self._store.open()
+            self._answers = Answers(self._store.results)
+            self._due = wakeups.Hints(self._announce_due)
+            self._submitter = Submitter(self._send)
+            self._loops = asyncio.create_task(self._run())
+            self._loops.add_done_callback(_log_failure)
+            self._closing.push_async_callback(self._end_loops)
+        except BaseException:
+            await self._closing.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close; requests on their way are sent first, answers are not waited for."""
+        await self._closing.aclose()
+
+    # ---- Asking ----
+
+    @overload
+    async def init(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    async def init(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Any: ...  # noqa: ANN401 - JSON
+
+    async def init(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
+        """Create a process, and return what the handler of its init answers.
+
+        Raises:
+            ProcessExists: The id is taken.
+            PgprogError: As `call`.
+        """
+        return await self._ask(asked(TaskType.INIT, target, process_id, args, options))
+
+    @overload
+    async def call(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    async def call(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Any: ...  # noqa: ANN401 - JSON
+
+    async def call(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
+        """Call a process and return its answer.
+
+        By a handler, with the handler's own arguments, the answer has the handler's type.  By the
+        name of a namespace, with *args* and options, it is plain JSON.
+
+        Raises:
+            Rejected: The handler said no; the process is untouched.
+            StepFailed: The task ended in error.
+            TaskCancelled: It was cancelled before it ran.
+            CallTimeout: The answer did not come within *timeout* (30 s); the task goes on.
+            PgprogError: It was refused: see `Request` and the errors with an SQLSTATE.
+            StoreUnavailable: The connection was lost, and there is no idempotency key to repeat by.
+        """
+        return await self._ask(asked(TaskType.CALL, target, process_id, args, options))
+
+    @overload
+    async def notify(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncTask: ...
+
+    @overload
+    async def notify(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> AsyncTask: ...
+
+    async def notify(
+        self, target: Any, process_id: str, /, *args: Any, **options: Any
+    ) -> AsyncTask:
+        """Tell a process something; return when it is queued, without waiting for its step.
+
+        Raises:
+            PgprogError: It was refused.
+        """
+        return await self._queue(asked(TaskType.NOTIFY, target, process_id, args, options))
+
+    async def submit(
+        self,
+        type: str,  # noqa: A002 - the word of the specification
+        namespace: str | Namespace[Any],
+        process_id: str,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> AsyncTask:
+        """Queue a request and return its task, without waiting for its end.
+
+        Raises:
+            PgprogError: It was refused.
+            Overloaded: It could not be sent within *timeout*; nothing was done.
+        """
+        return await self._queue(asked(type, namespace, process_id, (args,), options))
+
+    async def submit_many(
+        self, requests: Iterable[Request], *, timeout: Timeout = None
+    ) -> list[AsyncTask | PgprogError]:
+        """Queue many requests in few statements; return the task or the error of each, in order."""
+        queued = (self._queue(Asked(request, timeout=timeout)) for request in requests)
+        outcomes = await asyncio.gather(*queued, return_exceptions=True)
+        tasks: list[AsyncTask | PgprogError] = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, PgprogError):
+                raise outcome
+            tasks.append(outcome)
+        return tasks
+
+    async def wait(self, task_id: int, *, timeout: Timeout = None) -> Any:  # noqa: ANN401 - JSON
+        """Return the answer of a task, waiting for its end.
+
+        Raises:
+            TaskNotFound: There is no such task.
+            PgprogError: What the task ended with, as `call`.
+        """
+        return PLAIN.decode(response_of(await self.wait_ended(task_id, timeout=timeout)))
+
+    async def wait_ended(self, task_id: int, *, timeout: Timeout = None) -> Ended:
+        """Return the end of a task as it is, for `wait` and for tasks."""
+        for ended in await self._store.results([task_id]):
+            return ended
+        await self._store.result(task_id)  # it may not exist at all
+        return await self._end_of(task_id, seconds_of(timeout, default=_ANSWER_SECONDS))
+
+    @overload
+    def bind(self, connection: BlockingConnection) -> Bound: ...
+
+    @overload
+    def bind(self, connection: AsyncConnection) -> AsyncBound: ...
+
+    def bind(self, connection: BlockingConnection | AsyncConnection) -> Bound | AsyncBound:
+        """Return what submits on the caller's own psycopg connection, inside its transaction.
+
+        It submits and never waits: the task runs once that transaction has committed, and is
+        gone when it is rolled back.  SQLAlchemy gives its connection as
+        ``session.connection().connection.driver_connection``, Django as ``connection.connection``.
+        """
+        return bound_to(connection, namespace_of=self.namespace_of)
+
+    # ---- Inside ----
+
+    def namespace_of(self, name: str) -> Namespace[Any] | None:
+        """Return a namespace whose handlers this program has; a mere client has none."""
+        del name
+        return None
+
+    async def _ask(self, asked: Asked) -> Any:  # noqa: ANN401 - what the handler answers
+        began_at = time.monotonic()
+        seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
+        submitted = await self._submit(asked.request, seconds=seconds)
+        left = began_at + seconds - time.monotonic()
+        return asked.response.decode(response_of(await self._end_of(submitted.task_id, left)))
+
+    async def _queue(self, asked: Asked) -> AsyncTask:
+        seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
+        submitted = await self._submit(asked.request, seconds=seconds)
+        return AsyncTask(self, TaskId(submitted.task_id))
+
+    async def _submit(self, request: Request, *, seconds: float) -> Submitted:
+        raw = raw_request(request, namespace=self.namespace_of(request.namespace))
+        return await self._submitter.submit(raw, seconds=seconds)
+
+    async def _end_of(self, task_id: int, seconds: float) -> Ended:
+        try:
+            return await self._answers.wait(task_id, seconds=seconds)
+        except TimeoutError as e:
+            raise CallTimeout(task_id) from e
+
+    def _patience(self, namespace: str) -> float:
+        known = self.namespace_of(namespace)
+        return _ANSWER_SECONDS if known is None else known.settings.step_timeout.total_seconds()
+
+    async def _send(
+        self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
+    ) -> list[Submitted]:
+        submitted = await self._store.submit_many(requests, lane=lane)
+        for request, each in zip(requests, submitted, strict=True):
+            if each.outcome == "queued":
+                self._due.add(request.namespace)
+        return submitted
+
+    async def _announce_due(self, namespaces: Sequence[str]) -> None:
+        await self._store.announce(wakeups.DUE, sorted({*namespaces}))
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as loops:
+            for part in (self._submitter, self._answers, self._due):
+                loops.create_task(part.run())
+            loops.create_task(
+                wakeups.listen(
+                    self._direct_dsn,
+                    channels=(wakeups.ENDED,),
+                    hear=lambda _, payload: self._answers.hint(payload),
+                    name=_NAME,
+                )
+            )
+
+    async def _end_loops(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pool.checkout_timeout.total_seconds()):
+                await self._submitter.wait_idle()
+        self._loops.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._loops
+
+
+def _log_failure(loops: asyncio.Task[None]) -> None:
+    """Say it when the loops of a client fail: it is a bug, and callers wait in vain."""
+    if not loops.cancelled() and (error := loops.exception()) is not None:
+        log.error("client_failed", error=error)

@@ -1,0 +1,94 @@
+"""Clients bound to a connection of the application: they submit, and never wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgprog.client.requests import asked, raw_request
+from pgprog.errors import InvalidArgument
+from pgprog.model import TaskId
+from pgprog.store.bound import is_async, submit_async_on, submit_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from typing_extensions import Unpack
+
+    from pgprog.client.requests import Options
+    from pgprog.namespace import Namespace
+    from pgprog.store.bound import AsyncConnection, BlockingConnection
+    from pgprog.store.rows import RawRequest
+
+    NamespaceOf = Callable[[str], Namespace[Any] | None]
+
+
+class Bound:
+    """Submits inside the transaction of a blocking connection; waiting would be for oneself."""
+
+    def __init__(self, connection: BlockingConnection, namespace_of: NamespaceOf) -> None:
+        self._connection = connection
+        self._namespace_of = namespace_of
+
+    def submit(
+        self,
+        type: str,  # noqa: A002 - the word of the specification
+        namespace: str | Namespace[Any],
+        process_id: str,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> TaskId:
+        """Queue a request and return the id of its task, whose end another client waits for.
+
+        Raises:
+            PgprogError: It was refused; the transaction has failed, as after any error of SQL.
+        """
+        request = _request(type, namespace, process_id, args, options, self._namespace_of)
+        return TaskId(submit_on(self._connection, request))
+
+
+class AsyncBound:
+    """Submits inside the transaction of an asynchronous connection."""
+
+    def __init__(self, connection: AsyncConnection, namespace_of: NamespaceOf) -> None:
+        self._connection = connection
+        self._namespace_of = namespace_of
+
+    async def submit(
+        self,
+        type: str,  # noqa: A002 - the word of the specification
+        namespace: str | Namespace[Any],
+        process_id: str,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> TaskId:
+        """Queue a request and return the id of its task, as `Bound.submit` does."""
+        request = _request(type, namespace, process_id, args, options, self._namespace_of)
+        return TaskId(await submit_async_on(self._connection, request))
+
+
+def bound_to(
+    connection: BlockingConnection | AsyncConnection, *, namespace_of: NamespaceOf
+) -> Bound | AsyncBound:
+    """Return the bound client of the connection's colour.
+
+    Raises:
+        TypeError: It is no connection of psycopg.
+    """
+    if is_async(connection):
+        return AsyncBound(connection, namespace_of)
+    return Bound(connection, namespace_of)
+
+
+def _request(
+    type_: str,
+    namespace: str | Namespace[Any],
+    process_id: str,
+    args: object,
+    options: Mapping[str, Any],
+    namespace_of: NamespaceOf,
+) -> RawRequest:
+    if "timeout" in options:
+        msg = "timeout: a bound client does not wait"
+        raise InvalidArgument(msg, hint="wait with another client after the commit")
+    request = asked(type_, namespace, process_id, (args,), options).request
+    return raw_request(request, namespace=namespace_of(request.namespace))

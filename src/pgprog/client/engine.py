@@ -1,0 +1,124 @@
+"""The embedded engine: a client and a worker in one program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+from pgprog import logs
+from pgprog.client.async_client import AsyncClient
+from pgprog.client.sync_client import Client
+from pgprog.engine import Retention, Worker
+from pgprog.model import TaskStatus
+from pgprog.store.rows import Ended, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgprog.config import PoolConfig, WorkerConfig
+    from pgprog.namespace import Namespace
+    from pgprog.store.engine_store import RequestLane
+    from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
+
+log = logs.get(__name__)
+
+
+class Engine(AsyncClient):
+    """Serves *namespaces* and asks their processes; `async with`, or `with` in sync programs.
+
+    A request for a process of which nothing waits is executed where it arrives, without a queue
+    hop.  Answers of tasks that run here are released as soon as they are committed.  In a `with`
+    block the engine's loop runs in a thread of its own, and the methods block.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        namespaces: Sequence[Namespace[Any]],
+        *,
+        direct_dsn: str | None = None,
+        worker: WorkerConfig | None = None,
+        pool: PoolConfig | None = None,
+        retention: Retention | None = None,
+    ) -> None:
+        super().__init__(dsn, direct_dsn=direct_dsn, pool=pool)
+        self._namespaces = {namespace.name: namespace for namespace in namespaces}
+        self._is_serving = False
+        self._blocking: Client | None = None
+        self._worker = Worker(
+            dsn,
+            namespaces,
+            direct_dsn=direct_dsn,
+            config=worker,
+            pool=pool,
+            retention=retention,
+            tell=self._tell,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Connect, and begin to serve.
+
+        Raises:
+            SchemaMismatch: The database needs `pgprog db migrate`.
+            StoreUnavailable: It cannot be reached.
+        """
+        await super().__aenter__()
+        try:
+            await self._closing.enter_async_context(self._worker)
+        except BaseException:
+            await self._closing.aclose()
+            raise
+        self._is_serving = True
+        watching = asyncio.create_task(self._watch())
+        self._closing.push_async_callback(self._cease, watching)
+        return self
+
+    def __enter__(self) -> Client:
+        """Serve from a thread of its own; return the blocking client of this engine."""
+        self._blocking = Client.over(self)
+        return self._blocking.__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Stop serving, as leaving an `async with` block does."""
+        if self._blocking is not None:
+            self._blocking.__exit__(*exc_info)
+
+    def namespace_of(self, name: str) -> Namespace[Any] | None:
+        """Return the namespace of this name, None if it is not served here."""
+        return self._namespaces.get(name)
+
+    async def _send(
+        self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
+    ) -> list[Submitted]:
+        if not self._is_serving:
+            return await super()._send(requests, lane=lane)
+        submitted = await self._worker.send(requests, lane=lane)
+        for request, each in zip(requests, submitted, strict=True):
+            if each.outcome == "queued" and request.namespace not in self._namespaces:
+                self._due.add(request.namespace)
+        return submitted
+
+    def _tell(self, claimed: Claimed, completion: Completion, version: int | None) -> bool:
+        if not self._answers.is_awaited(claimed.task_id):
+            return False
+        failed = completion.outcome in (Outcome.BROKEN, Outcome.FAILED)
+        status = TaskStatus.ERROR if failed else TaskStatus.FINISHED
+        self._answers.tell(
+            Ended(claimed.task_id, status, completion.response, completion.error, version)
+        )
+        return True
+
+    async def _watch(self) -> None:
+        """Say it when the worker fails: from then on requests are only queued."""
+        try:
+            await self._worker.wait_failed()
+        except Exception as e:  # noqa: BLE001 - whatever it was, it is a bug and must be seen
+            self._is_serving = False
+            log.error("worker_failed", error=e)  # noqa: TRY400 - our log carries it
+
+    async def _cease(self, watching: asyncio.Task[None]) -> None:
+        self._is_serving = False
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching

@@ -1,0 +1,150 @@
+"""What clients read: processes, histories, tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from pgprog.client import reading
+from pgprog.codec import Codec, check_text
+from pgprog.engine.events import events_of
+from pgprog.model import Limits
+from pgprog.namespace import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pgprog.model import Direction, Event, Process, TaskRecord, TaskResult
+    from pgprog.store.client_store import ClientStore
+
+S = TypeVar("S")
+
+_PAGE = 1000
+_PLAIN: Codec[Any] = Codec()
+_LIMITS = Limits()
+
+
+class AsyncReads:
+    """The reading half of a client, and the cancelling of tasks."""
+
+    _store: ClientStore
+
+    async def cancel(self, task_id: int) -> bool:
+        """End a task that has not started; return whether it was there to be cancelled.
+
+        Raises:
+            TaskNotFound: There is no such task.
+        """
+        return await self._store.cancel(task_id)
+
+    @overload
+    async def get(
+        self,
+        namespace: Namespace[S],
+        process_id: str,
+        *,
+        max_events: int = 0,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Process[S] | None: ...
+
+    @overload
+    async def get(
+        self,
+        namespace: str,
+        process_id: str,
+        *,
+        max_events: int = 0,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Process[Any] | None: ...
+
+    async def get(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        max_events: int = 0,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Process[Any] | None:
+        """Return a process from one consistent snapshot, None when there is none.
+
+        By a `Namespace` its state is typed, by a name it is plain JSON.  *after* is exclusive.
+        """
+        raw = await self._store.get(
+            *_names(namespace, process_id), max_events=max_events, after=after, direction=direction
+        )
+        return None if raw is None else reading.process_of(raw, namespace=_typed(namespace))
+
+    async def history(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        after: int | None = None,
+        max_events: int = 100,
+        direction: Direction = "forward",
+    ) -> list[Event]:
+        """Return events: forward those above *after*, ascending; backward below it, descending.
+
+        Raises:
+            ProcessNotFound: There is no such process.
+        """
+        rows = await self._store.history(
+            *_names(namespace, process_id), after=after, max_events=max_events, direction=direction
+        )
+        typed = _typed(namespace)
+        return [*events_of(rows, codec=_PLAIN if typed is None else typed.plain_codec)]
+
+    async def events(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> AsyncIterator[Event]:
+        """Yield all events, read in pages of 1 000.
+
+        Raises:
+            ProcessNotFound: There is no such process, or it was removed on the way.
+        """
+        while page := await self.history(
+            namespace, process_id, after=after, max_events=_PAGE, direction=direction
+        ):
+            for event in page:
+                yield event
+            after = page[-1].event_id
+
+    async def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
+        """Return the tasks of a process with their attempts and events, by their ids.
+
+        Raises:
+            ProcessNotFound: There is no such process.
+        """
+        rows = await self._store.trace(*_names(namespace, process_id))
+        return [reading.record_of(row) for row in rows]
+
+    async def result(self, task_id: int) -> TaskResult:
+        """Return where a task is and, once it has ended, its answer.
+
+        Raises:
+            TaskNotFound: There is no such task, or it ended longer ago than *task_retention*.
+        """
+        return reading.result_of(task_id, await self._store.result(task_id))
+
+
+def _names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
+    """Return what names a process, checked.
+
+    Raises:
+        InvalidArgument: It cannot be a name.
+    """
+    name = namespace.name if isinstance(namespace, Namespace) else namespace
+    check_text(name, field="namespace", limit=_LIMITS.id_bytes)
+    check_text(process_id, field="process_id", limit=_LIMITS.id_bytes)
+    return name, process_id
+
+
+def _typed(namespace: str | Namespace[Any]) -> Namespace[Any] | None:
+    return namespace if isinstance(namespace, Namespace) else None

@@ -1,0 +1,274 @@
+"""The client for synchronous programs: a thin face over the asynchronous one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+
+from pgprog.client.async_client import AsyncClient
+from pgprog.client.loop_thread import LoopThread
+from pgprog.errors import PgprogError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import timedelta
+
+    from typing_extensions import Unpack
+
+    from pgprog.client.bound import Bound
+    from pgprog.client.requests import Options
+    from pgprog.client.tasks import AsyncTask
+    from pgprog.config import PoolConfig
+    from pgprog.model import (
+        Direction,
+        Event,
+        Process,
+        Request,
+        TaskId,
+        TaskRecord,
+        TaskResult,
+    )
+    from pgprog.namespace import Handler, Namespace
+    from pgprog.store.bound import BlockingConnection
+
+    Timeout = float | timedelta | None
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+_PAGE = 1000
+
+
+class Task:
+    """A task that is queued for sure; *version* is that of its process after it has ended."""
+
+    def __init__(self, task: AsyncTask, loop: LoopThread) -> None:
+        self._task = task
+        self._loop = loop
+
+    def __repr__(self) -> str:
+        return repr(self._task)
+
+    @property
+    def task_id(self) -> TaskId:
+        """The id of the task."""
+        return self._task.task_id
+
+    @property
+    def version(self) -> int | None:
+        """The version of the process after the task, None before `wait` has seen its end."""
+        return self._task.version
+
+    def wait(self, *, timeout: Timeout = None) -> Any:  # noqa: ANN401 - JSON
+        """Return the answer of the task, as `AsyncTask.wait` does."""
+        return self._loop.run(self._task.wait(timeout=timeout))
+
+
+class Client:
+    """The same as `AsyncClient`, for programs without an event loop; a context manager.
+
+    Its methods block and may be called by any number of threads at once; what these ask for
+    travels in the same batches.
+    """
+
+    def __init__(
+        self, dsn: str, *, direct_dsn: str | None = None, pool: PoolConfig | None = None
+    ) -> None:
+        self._client = AsyncClient(dsn, direct_dsn=direct_dsn, pool=pool)
+
+    @classmethod
+    def over(cls, client: AsyncClient) -> Self:
+        """Return the blocking face of a client, or of an engine, that is not open yet."""
+        face = cls.__new__(cls)
+        face._client = client  # noqa: SLF001 - our own, made without its constructor
+        return face
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        self._loop = LoopThread()
+        try:
+            self._loop.run(self._client.__aenter__())
+        except BaseException:
+            self._loop.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close, as leaving an `async with` block does."""
+        try:
+            self._loop.run(self._client.__aexit__(*exc_info))
+        finally:
+            self._loop.close()
+
+    @overload
+    def init(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    def init(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Any: ...  # noqa: ANN401 - JSON
+
+    def init(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
+        """Create a process and return the answer of its init, as `AsyncClient.init` does."""
+        return self._loop.run(self._client.init(target, process_id, *args, **options))
+
+    @overload
+    def call(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    def call(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Any: ...  # noqa: ANN401 - JSON
+
+    def call(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
+        """Call a process and return its answer, as `AsyncClient.call` does."""
+        return self._loop.run(self._client.call(target, process_id, *args, **options))
+
+    @overload
+    def notify(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task: ...
+
+    @overload
+    def notify(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Task: ...
+
+    def notify(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Task:
+        """Tell a process something, as `AsyncClient.notify` does."""
+        return self._task(self._loop.run(self._client.notify(target, process_id, *args, **options)))
+
+    def submit(
+        self,
+        type: str,  # noqa: A002 - the word of the specification
+        namespace: str | Namespace[Any],
+        process_id: str,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Task:
+        """Queue a request and return its task, as `AsyncClient.submit` does."""
+        work = self._client.submit(type, namespace, process_id, args, **options)
+        return self._task(self._loop.run(work))
+
+    def submit_many(
+        self, requests: Iterable[Request], *, timeout: Timeout = None
+    ) -> list[Task | PgprogError]:
+        """Queue many requests; return the task or the error of each, in order."""
+        outcomes = self._loop.run(self._client.submit_many(requests, timeout=timeout))
+        return [
+            outcome if isinstance(outcome, PgprogError) else self._task(outcome)
+            for outcome in outcomes
+        ]
+
+    def wait(self, task_id: int, *, timeout: Timeout = None) -> Any:  # noqa: ANN401 - JSON
+        """Return the answer of a task, as `AsyncClient.wait` does."""
+        return self._loop.run(self._client.wait(task_id, timeout=timeout))
+
+    def cancel(self, task_id: int) -> bool:
+        """End a task that has not started; return whether it was there to be cancelled."""
+        return self._loop.run(self._client.cancel(task_id))
+
+    @overload
+    def get(
+        self,
+        namespace: Namespace[S],
+        process_id: str,
+        *,
+        max_events: int = 0,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Process[S] | None: ...
+
+    @overload
+    def get(
+        self,
+        namespace: str,
+        process_id: str,
+        *,
+        max_events: int = 0,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Process[Any] | None: ...
+
+    def get(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        max_events: int = 0,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Process[Any] | None:
+        """Return a process from one consistent snapshot, as `AsyncClient.get` does."""
+        work = self._client.get(
+            namespace, process_id, max_events=max_events, after=after, direction=direction
+        )
+        return self._loop.run(work)
+
+    def history(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        after: int | None = None,
+        max_events: int = 100,
+        direction: Direction = "forward",
+    ) -> list[Event]:
+        """Return events, as `AsyncClient.history` does."""
+        work = self._client.history(
+            namespace, process_id, after=after, max_events=max_events, direction=direction
+        )
+        return self._loop.run(work)
+
+    def events(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Iterator[Event]:
+        """Yield all events, read in pages of 1 000."""
+        while page := self.history(
+            namespace, process_id, after=after, max_events=_PAGE, direction=direction
+        ):
+            yield from page
+            after = page[-1].event_id
+
+    def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
+        """Return the tasks of a process, as `AsyncClient.trace` does."""
+        return self._loop.run(self._client.trace(namespace, process_id))
+
+    def result(self, task_id: int) -> TaskResult:
+        """Return where a task is, as `AsyncClient.result` does."""
+        return self._loop.run(self._client.result(task_id))
+
+    def bind(self, connection: BlockingConnection) -> Bound:
+        """Return what submits on the caller's own connection, as `AsyncClient.bind` does."""
+        return self._client.bind(connection)
+
+    def _task(self, task: AsyncTask) -> Task:
+        return Task(task, self._loop)
