@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
     "db": "pgprog.cli.db:db",
+    "dev": "pgprog.cli.dev:dev",
+    "worker": "pgprog.cli.worker:worker",
 }
 
 
@@ -52,10 +54,14 @@ def main() -> None:
 
     \b
     Try it, with nothing else installed:
-      pgprog db start       a private PostgreSQL for development; prints its DSN
-      pgprog db migrate     bring its schema up to this version
-      pgprog db status      where it is
+      pgprog dev shop.py    a private PostgreSQL and a worker for the handlers of a file
+      pgprog db status      where that PostgreSQL is
       pgprog db stop        end it; its data stay
+
+    \b
+    In production:
+      pgprog db migrate     bring a database to the schema of this version
+      pgprog worker         serve the namespaces of ./pgprog.yaml
 
     Every command has --help, and --json for programs that read its output.
 

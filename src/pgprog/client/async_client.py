@@ -13,7 +13,7 @@ from pgprog.client.bound import AsyncBound, Bound, bound_to
 from pgprog.client.reads import AsyncReads
 from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
-from pgprog.client.tasks import AsyncTask
+from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.codec import Codec
 from pgprog.config import PoolConfig
 from pgprog.errors import CallTimeout, PgprogError
@@ -246,6 +246,7 @@ class AsyncClient(AsyncReads):
         return None
 
     async def _ask(self, asked: Asked) -> Any:  # noqa: ANN401 - what the handler answers
+        check_not_current(asked.request.namespace, asked.request.process_id)
         began_at = time.monotonic()
         seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
         submitted = await self._submit(asked.request, seconds=seconds)
@@ -255,7 +256,8 @@ class AsyncClient(AsyncReads):
     async def _queue(self, asked: Asked) -> AsyncTask:
         seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
         submitted = await self._submit(asked.request, seconds=seconds)
-        return AsyncTask(self, TaskId(submitted.task_id))
+        process = (asked.request.namespace, asked.request.process_id)
+        return AsyncTask(self, TaskId(submitted.task_id), process=process)
 
     async def _submit(self, request: Request, *, seconds: float) -> Submitted:
         raw = raw_request(request, namespace=self.namespace_of(request.namespace))

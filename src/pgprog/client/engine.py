@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 from pgprog import logs
 from pgprog.client.async_client import AsyncClient
 from pgprog.client.sync_client import Client
-from pgprog.engine import Retention, Worker
+from pgprog.config import Config, WorkerConfig
+from pgprog.engine import Worker
 from pgprog.model import TaskStatus
 from pgprog.store.rows import Ended, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgprog.config import PoolConfig, WorkerConfig
+    from pgprog.config import PoolConfig
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -40,21 +41,15 @@ class Engine(AsyncClient):
         direct_dsn: str | None = None,
         worker: WorkerConfig | None = None,
         pool: PoolConfig | None = None,
-        retention: Retention | None = None,
     ) -> None:
         super().__init__(dsn, direct_dsn=direct_dsn, pool=pool)
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._is_serving = False
         self._blocking: Client | None = None
-        self._worker = Worker(
-            dsn,
-            namespaces,
-            direct_dsn=direct_dsn,
-            config=worker,
-            pool=pool,
-            retention=retention,
-            tell=self._tell,
+        config = Config(
+            dsn=dsn, direct_dsn=direct_dsn, worker=worker or WorkerConfig(), pool=self._pool
         )
+        self._worker = Worker(config, namespaces, tell=self._tell)
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog.client.answers import response_of
 from pgprog.codec import Codec
+from pgprog.engine.attempt import current_process
+from pgprog.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
     from pgprog.store.rows import Ended
 
 _PLAIN: Codec[Any] = Codec()
+
+
+def check_not_current(namespace: str, process_id: str) -> None:
+    """Check that nobody waits, inside a step, for the process of that step.
+
+    Raises:
+        InvalidArgument: It would wait for itself.
+    """
+    if current_process.get() == (namespace, process_id):
+        msg = f"a step of process {process_id} cannot wait for an answer of its own process"
+        raise InvalidArgument(msg, hint="submit without waiting, or set a timer due at once")
 
 
 class Waiter(Protocol):
@@ -32,10 +45,11 @@ class Waiter(Protocol):
 class AsyncTask:
     """A task that is queued for sure; *version* is that of its process after it has ended."""
 
-    def __init__(self, waiter: Waiter, task_id: TaskId) -> None:
+    def __init__(self, waiter: Waiter, task_id: TaskId, *, process: tuple[str, str]) -> None:
         self.task_id = task_id
         self.version: int | None = None
         self._waiter = waiter
+        self._process = process
 
     def __repr__(self) -> str:
         return f"<task {self.task_id}>"
@@ -49,8 +63,10 @@ class AsyncTask:
 
         Raises:
             CallTimeout: It has not ended within *timeout* (30 s); the task goes on.
+            InvalidArgument: A step waits for its own process, which is busy with that step.
             PgprogError: What it ended with, as for `AsyncClient.call`.
         """
+        check_not_current(*self._process)
         ended = await self._waiter.wait_ended(self.task_id, timeout=timeout)
         self.version = ended.version
         return _PLAIN.decode(response_of(ended))

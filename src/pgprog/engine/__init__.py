@@ -1,5 +1,6 @@
 """The engine: one asyncio loop that claims tasks, runs handlers and commits what they intend."""
 
-from pgprog.engine.worker import Retention, Worker
+from pgprog.engine.upkeep import Role, Upkeep
+from pgprog.engine.worker import Worker
 
-__all__ = ["Retention", "Worker"]
+__all__ = ["Role", "Upkeep", "Worker"]

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from pgprog.store.transactions import StepTransactions
 
 
+# The process whose step runs in this context: (namespace, process_id).
+current_process: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
+    "current_process", default=None
+)
+
+
 class Attempt:
     """A handler and the step that it is called with.
 
@@ -63,6 +69,7 @@ class Attempt:
             msg = f"namespace {self._claimed.namespace} has no handler for {what}"
             raise Misfit(msg)
         step = self._step()
+        current_process.set((self._claimed.namespace, self._claimed.process_id))
         if isinstance(self.access, SyncAccess):
             self.access.use_loop(asyncio.get_running_loop())
             return await self._run_in_thread(self.handler, step)

@@ -39,18 +39,24 @@ class Collector:
     """
 
     def __init__(
-        self, store: EngineStore, *, lease: timedelta, on_freed: Callable[[], None]
+        self,
+        store: EngineStore,
+        *,
+        lease: timedelta,
+        on_freed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._lease_seconds = lease.total_seconds()
         self._look_seconds = min(_LOOK_SECONDS, self._lease_seconds / 4)
         self._on_freed = on_freed
+        self._clock = clock
         self._sightings: dict[int, _Sighting] = {}
 
     async def run(self) -> None:
         """Watch until cancelled."""
         orphans_at = -self._lease_seconds
-        due_at = time.monotonic()
+        due_at = self._clock()
         while True:
             try:
                 for worker_id, renewals in await self.look(due_at=due_at):
@@ -63,7 +69,7 @@ class Collector:
                 self._sightings.clear()
             is_alone = len(self._sightings) < 2
             pause = self._look_seconds * (2 if is_alone else 1)
-            due_at = time.monotonic() + pause
+            due_at = self._clock() + pause
             await asyncio.sleep(pause)
 
     async def look(self, *, due_at: float) -> list[tuple[int, int]]:
@@ -72,7 +78,7 @@ class Collector:
         A look much later than it was due begins the watch anew.
         """
         counters = await self._store.list_workers()
-        now = time.monotonic()
+        now = self._clock()
         if now - due_at > _GAP_SECONDS:
             self._sightings.clear()
         sightings = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pgprog import logs
@@ -14,9 +15,9 @@ from pgprog.store import wakeups
 from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Collection, Sequence
 
+    from pgprog.config import Config
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.rows import Claimed
 
@@ -28,6 +29,14 @@ _MOST_IDS = 350
 _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
 
 
+class Role(StrEnum):
+    """What a worker program does: run steps, end zombies, keep house."""
+
+    STEPS = "steps"
+    COLLECTOR = "collector"
+    MAINTENANCE = "maintenance"
+
+
 class Upkeep:
     """Loops that nothing waits for; each failure of theirs is mended by the next round."""
 
@@ -35,20 +44,14 @@ class Upkeep:
         self,
         store: EngineStore,
         *,
-        direct_dsn: str,
-        namespaces: Iterable[str],
-        lease: timedelta,
-        task_retention: timedelta,
-        key_ttl: timedelta,
+        config: Config,
+        roles: Collection[Role],
         wake: Callable[[], None],
     ) -> None:
         self._store = store
-        self._direct_dsn = direct_dsn
-        self._namespaces = frozenset(namespaces)
-        self._task_retention = task_retention
-        self._key_ttl = key_ttl
-        self._wake = wake
-        self._collector = Collector(store, lease=lease, on_freed=wake)
+        self._config = config
+        self._roles = roles
+        self._collector = Collector(store, lease=config.worker.lease, on_freed=wake)
         self._ended = wakeups.Hints(self._announce)
 
     def announce_end(self, claimed: Claimed) -> None:
@@ -59,27 +62,17 @@ class Upkeep:
     async def run(self) -> None:
         """Go round until cancelled."""
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._collector.run())
-            loops.create_task(self._maintain())
             loops.create_task(self._ended.run())
-            loops.create_task(
-                wakeups.listen(
-                    self._direct_dsn,
-                    channels=(wakeups.DUE,),
-                    hear=self._hear,
-                    name="pgprog worker",
-                )
-            )
-
-    def _hear(self, _channel: str, namespace: str) -> None:
-        if not namespace or namespace in self._namespaces:
-            self._wake()
+            if Role.COLLECTOR in self._roles:
+                loops.create_task(self._collector.run())
+            if Role.MAINTENANCE in self._roles:
+                loops.create_task(self._maintain())
 
     async def _maintain(self) -> None:
         while True:
             try:
                 await self._store.maintain(
-                    task_retention=self._task_retention, key_ttl=self._key_ttl
+                    task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
                 )
             except (RolledBack, StoreUnavailable) as e:
                 log.warning("maintenance_failed", detail=str(e))

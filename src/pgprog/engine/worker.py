@@ -6,19 +6,16 @@ import asyncio
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
-from pgprog.config import PoolConfig, WorkerConfig
 from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_schema, settings_of, under_settings
-from pgprog.engine.upkeep import Upkeep
+from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
@@ -28,8 +25,9 @@ from pgprog.store.rows import Outcome
 from pgprog.store.transactions import StepTransactions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+    from pgprog.config import Config
     from pgprog.engine.holdings import Held
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
@@ -41,14 +39,6 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _NAME = "pgprog worker"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """How long the database keeps ended tasks and keys."""
-
-    task_retention: timedelta = timedelta(days=30)
-    key_ttl: timedelta = timedelta(days=7)
 
 
 class Worker:
@@ -64,21 +54,15 @@ class Worker:
 
     def __init__(
         self,
-        dsn: str,
+        config: Config,
         namespaces: Sequence[Namespace[Any]],
         *,
-        direct_dsn: str | None = None,
-        config: WorkerConfig | None = None,
-        pool: PoolConfig | None = None,
-        retention: Retention | None = None,
+        roles: Collection[Role] = frozenset(Role),
         tell: Tell | None = None,
     ) -> None:
-        self._dsn = dsn
-        self._direct_dsn = direct_dsn or dsn
+        self._config = config
         self._namespaces = list(namespaces)
-        self._config = config or WorkerConfig()
-        self._pool = pool or PoolConfig()
-        self._retention = retention or Retention()
+        self._roles = roles
         self._tell = tell
         self._chains_on = True
         self._closing = contextlib.AsyncExitStack()
@@ -162,7 +146,7 @@ class Worker:
 
     async def _start(self) -> None:
         check_names(self._namespaces)
-        self._store = EngineStore(self._dsn, name=_NAME)
+        self._store = EngineStore(self._config.dsn, name=_NAME)
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
         self._holdings = Holdings()
@@ -170,22 +154,22 @@ class Worker:
             self._store,
             name=f"{socket.gethostname()}:{os.getpid()}",
             settings=settings_of(self._namespaces),
-            config=self._config,
-            renewals=Renewals(self._dsn, name=_NAME),
+            config=self._config.worker,
+            renewals=Renewals(self._config.dsn, name=_NAME),
             holdings=self._holdings,
             wake=self.wake,
         )
         names = [namespace.name for namespace in self._namespaces]
         served: dict[str, Namespace[Any]] = {}
-        self._build(served, names=names)
+        self._build(served)
         await self._lease.begin()
         served.update(under_settings(self._namespaces, await self._store.settings(names)))
         self._loops = asyncio.create_task(self._run())
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
-    def _build(self, served: dict[str, Namespace[Any]], *, names: list[str]) -> None:
+    def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
-        transactions = StepTransactions(self._dsn, size=self._pool.transactions, name=_NAME)
+        transactions = StepTransactions(self._config.dsn, size=config.pool.transactions, name=_NAME)
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served,
@@ -198,7 +182,7 @@ class Worker:
         )
         self._runner = Runner(
             served,
-            concurrency=config.concurrency,
+            concurrency=config.worker.concurrency,
             holdings=holdings,
             store=store,
             transactions=transactions,
@@ -210,15 +194,12 @@ class Worker:
             lease=self._lease,
             holdings=holdings,
             runner=self._runner,
-            poll_every=config.poll_every,
+            poll_every=config.worker.poll_every,
         )
         self._upkeep = Upkeep(
             store,
-            direct_dsn=self._direct_dsn,
-            namespaces=names,
-            lease=config.lease,
-            task_retention=self._retention.task_retention,
-            key_ttl=self._retention.key_ttl,
+            config=config,
+            roles=self._roles,
             wake=self.wake,
         )
 
@@ -226,6 +207,18 @@ class Worker:
         async with asyncio.TaskGroup() as loops:
             for part in (self._lease, self._scanner, self._completer, self._upkeep):
                 loops.create_task(part.run())
+            loops.create_task(
+                wakeups.listen(
+                    self._config.direct_dsn or self._config.dsn,
+                    channels=(wakeups.DUE,),
+                    hear=self._hear,
+                    name=_NAME,
+                )
+            )
+
+    def _hear(self, _channel: str, namespace: str) -> None:
+        if not namespace or any(served.name == namespace for served in self._namespaces):
+            self.wake()
 
     def _starts(self) -> int:
         """Return how many requests may be started directly.
@@ -236,7 +229,7 @@ class Worker:
             return 0
         room = self._runner.room
         if self._scanner.has_backlog:
-            room = min(room, max(0, self._config.concurrency // 2 - self._runner.busy))
+            room = min(room, max(0, self._config.worker.concurrency // 2 - self._runner.busy))
         return room
 
     async def _stop(self) -> None:
@@ -244,7 +237,7 @@ class Worker:
         self._chains_on = False
         self._scanner.stop()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.stop_timeout.total_seconds()):
+            async with asyncio.timeout(self._config.worker.stop_timeout.total_seconds()):
                 await self._runner.wait_idle()
                 await self._completer.wait_idle()
         self._holdings.drop()

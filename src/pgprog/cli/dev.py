@@ -1,0 +1,69 @@
+"""`pgprog dev`: everything that a file of handlers needs to run, with reload."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from pgprog import logs
+from pgprog.cli.worker import end_at_once
+from pgprog.config import Config
+from pgprog.daemon import load_file, serve
+from pgprog.embedded import DevelopmentServer
+from pgprog.errors import ConfigError
+from pgprog.store.migrate import migrate
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--once", is_flag=True, help="Do not reload: end when the worker ends.")
+def dev(*, file: Path, once: bool) -> None:
+    """Serve the namespaces that FILE makes, on the development server, with reload.
+
+    Starts the server and migrates it, prints its DSN and a psql line, and starts the worker again
+    whenever a Python file beside FILE changes.  The server stays: `pgprog db stop` ends it.
+    """
+    if once:
+        logs.configure()
+        asyncio.run(serve(Config(dsn=DevelopmentServer().dsn), load_file(file)))
+        end_at_once()
+        return
+    server = DevelopmentServer()
+    server.start()
+    migrate(server.dsn)
+    click.echo(f'dsn   {server.dsn}\npsql  psql "{server.dsn}"')
+    _serve_with_reload(file)
+
+
+def _serve_with_reload(file: Path) -> None:
+    try:
+        from watchfiles import PythonFilter, watch  # noqa: PLC0415 - an extra
+    except ImportError as e:
+        msg = "reload needs the package watchfiles"
+        raise ConfigError(msg, hint="pip install 'pgprog[dev]', or give --once") from e
+    child = _start(file)
+    try:
+        for _ in watch(file.resolve().parent, watch_filter=PythonFilter(), raise_interrupt=False):
+            _stop(child)
+            click.echo(f"{file} or a file beside it changed: starting again")
+            child = _start(file)
+    finally:
+        _stop(child)
+
+
+def _start(file: Path) -> subprocess.Popen[bytes]:
+    # A group of its own: Ctrl-C is for us, who then stop it.
+    return subprocess.Popen(
+        [sys.executable, "-m", "pgprog", "dev", "--once", str(file)], start_new_session=True
+    )
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+    child.wait()
