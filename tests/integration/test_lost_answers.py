@@ -1,0 +1,245 @@
+"""A worker whose answers get lost, whose lease ends, whose database stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgprog import AsyncClient, Engine, Intent, Namespace, Step
+from pgprog.config import Config, WorkerConfig
+from pgprog.engine import Worker, worker
+from pgprog.engine.collector import Collector
+from pgprog.engine.holdings import Holdings
+from pgprog.errors import StoreUnavailable
+from pgprog.store.engine_store import EngineStore
+from pgprog.store.rows import Claimed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from pgprog.store.rows import Claims, Completed, Completion
+
+# Heartbeats so rare that only a renewal at once can explain a quick recovery.
+RARE = WorkerConfig(
+    poll_every=timedelta(milliseconds=50),
+    lease=timedelta(minutes=2),
+    heartbeat_every=timedelta(minutes=1),
+)
+
+
+class LossyStore(EngineStore):
+    """Loses the answer of the first claim, or of the first completion, after its commit."""
+
+    lose: str = ""
+
+    async def claim(self, worker_id: int, max_tasks: int) -> Claims:
+        claims = await super().claim(worker_id, max_tasks)
+        if claims.tasks and self.lose == "claim":
+            type(self).lose = ""
+            raise StoreUnavailable("the answer was lost")
+        return claims
+
+    async def complete(
+        self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
+    ) -> list[Completed]:
+        completed = await super().complete(worker_id, batch, chains=chains)
+        has_next = any(each.next_ is not None for each in completed)
+        if self.lose == "completion" or (self.lose == "chain" and has_next):
+            type(self).lose = ""
+            raise StoreUnavailable("the answer was lost")
+        return completed
+
+
+@pytest.mark.parametrize("lose", ["claim", "completion", "chain"])
+async def test_races_7_8_30_a_lost_answer_is_mended_at_once_by_a_renewal(
+    db: str,
+    counters: Namespace[Any],
+    sql: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    lose: str,
+) -> None:
+    monkeypatch.setattr(worker, "EngineStore", LossyStore)
+    async with Engine(db, [counters], worker=RARE) as engine:
+        await engine.init("counters", "c")
+        LossyStore.lose = lose
+        with sql.transaction():
+            ids = [
+                sql.execute(
+                    "select pgprog.call('counters', 'c', '{\"amount\": 1}', name => 'add')"
+                ).fetchone()
+                for _ in range(3)
+            ]
+        answers = [await engine.wait(row[0], timeout=10) for row in ids if row]
+        process = await engine.get("counters", "c")
+        trace = await engine.trace("counters", "c")
+
+    assert LossyStore.lose == ""
+    assert answers == [1, 2, 3]
+    assert process is not None
+    assert process.last_event_id == 4
+    assert {task.attempt for task in trace} == {1}
+
+
+def claimed(claim_id: int) -> Claimed:
+    values = dict.fromkeys(Claimed._fields)
+    return Claimed(**(values | {"task_id": claim_id, "claim_id": claim_id}))  # type: ignore[arg-type] # a row of nulls
+
+
+async def test_race_29_a_claim_whose_answer_is_on_its_way_is_not_handed_back() -> None:
+    holdings = Holdings()
+    arrived = asyncio.Event()
+
+    async def claim() -> None:
+        with holdings.trip():
+            await arrived.wait()
+            holdings.add(claimed(7))
+
+    claiming = asyncio.create_task(claim())
+    await asyncio.sleep(0)
+    strangers = asyncio.create_task(holdings.strangers([(7, 7), (8, 8)]))
+    await asyncio.sleep(0)
+    arrived.set()
+    await claiming
+
+    assert await strangers == [(8, 8)]
+
+
+class Counters:
+    """A store that tells what it is given to tell."""
+
+    def __init__(self) -> None:
+        self.renewals: dict[int, int] = {1: 5}
+
+    async def list_workers(self) -> dict[int, int]:
+        return dict(self.renewals)
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [100.0]
+
+
+@pytest.fixture
+def store() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def collector(store: Counters, now: list[float]) -> Collector:
+    return Collector(
+        store,  # type: ignore[arg-type] # as much of a store as the look needs
+        lease=timedelta(seconds=10),
+        on_freed=lambda: None,
+        clock=lambda: now[0],
+    )
+
+
+async def test_a_counter_seen_unchanged_for_a_full_lease_is_a_dead_worker(
+    collector: Collector, now: list[float]
+) -> None:
+    dead = []
+    for second in range(12):
+        now[0] = 100.0 + second
+        dead.append(await collector.look(due_at=now[0]))
+
+    assert dead == [[]] * 10 + [[(1, 5)]] * 2
+
+
+async def test_race_10_a_database_that_stands_still_is_not_the_death_of_workers(
+    collector: Collector, now: list[float]
+) -> None:
+    await collector.look(due_at=100.0)
+    now[0] = 160.0  # the look was due at 101, and the database answered a minute later
+
+    assert await collector.look(due_at=101.0) == []
+    now[0] = 169.0
+    assert await collector.look(due_at=169.0) == []
+    now[0] = 170.0
+    assert await collector.look(due_at=170.0) == [(1, 5)]
+
+
+async def test_a_worker_that_renewed_meanwhile_lives(
+    collector: Collector, store: Counters, now: list[float]
+) -> None:
+    for second in range(20):
+        now[0] = 100.0 + second
+        store.renewals[1] += second % 9 == 0
+
+        assert await collector.look(due_at=now[0]) == []
+
+
+async def test_an_incarnation_that_was_ended_begins_another_and_goes_on(
+    make_engine: Any, counters: Namespace[Any], sql: psycopg.Connection[Any]
+) -> None:
+    async with make_engine(counters) as engine:
+        await engine.init("counters", "c")
+        [[worker_id]] = sql.execute("select worker_id from pgprog.workers").fetchall()
+        sql.execute("delete from pgprog_data.workers")
+        while not sql.execute(
+            "select from pgprog.workers where worker_id <> %s", (worker_id,)
+        ).fetchall():
+            await asyncio.sleep(0.01)
+
+        assert await engine.call("counters", "c", {"amount": 1}, name="add") == 1
+
+
+async def test_a_worker_that_cannot_renew_cancels_its_steps_before_its_lease_ends(
+    db: str, sql: psycopg.Connection[Any]
+) -> None:
+    shop = Namespace("shop")
+    cancelled = asyncio.Event()
+    runs: list[int] = []
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any, int]:
+        runs.append(step.attempt)
+        if len(runs) == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+        return Intent(state=0, response=len(runs))
+
+    lease = WorkerConfig(lease=timedelta(seconds=1), heartbeat_every=timedelta(milliseconds=100))
+    async with Engine(db, [shop], worker=lease) as engine:
+        task = await engine.submit("init", "shop", "s")
+        while not runs:
+            await asyncio.sleep(0.01)
+        with sql.transaction():
+            sql.execute("lock table pgprog_data.workers in access exclusive mode")
+            await asyncio.wait_for(cancelled.wait(), 5)
+            still_running = sql.execute("select status from pgprog_data.queue").fetchall()
+        answer = await task.wait(timeout=10)
+
+    assert still_running == [("r",)]
+    assert answer == 2
+    assert runs == [1, 1]
+
+
+async def test_a_worker_that_stops_hands_its_steps_over_with_no_attempt_burned(
+    db: str, make_engine: Any
+) -> None:
+    shop = Namespace("shop", step_timeout="10m")
+    started = asyncio.Event()
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any, int]:
+        if not started.is_set():
+            started.set()
+            await asyncio.Event().wait()
+        return Intent(response=step.attempt)
+
+    config = replace(RARE, stop_timeout=timedelta(milliseconds=100))
+    async with AsyncClient(db) as client:
+        async with Worker(Config(dsn=db, worker=config), [shop]):
+            task = await client.submit("init", "shop", "s")
+            await asyncio.wait_for(started.wait(), 10)
+        async with make_engine(shop):
+            assert await task.wait(timeout=10) == 1
