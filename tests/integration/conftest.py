@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from pgprog import Engine, Intent, Namespace, Step
 from pgprog.config import WorkerConfig
+from pgprog.embedded import DevelopmentServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
 QUICK = WorkerConfig(
@@ -20,6 +26,17 @@ QUICK = WorkerConfig(
     heartbeat_every=timedelta(milliseconds=200),
     stop_timeout=timedelta(seconds=5),
 )
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home for a development server, which every account can reach, unlike tmp_path."""
+    place = Path(tempfile.mkdtemp(prefix="pgprog-test-", dir="/tmp"))
+    place.chmod(0o711)
+    monkeypatch.setenv("PGPROG_HOME", str(place))
+    yield place
+    DevelopmentServer().stop()
+    shutil.rmtree(place)
 
 
 class EngineFactory(Protocol):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,19 +11,9 @@ from click.testing import CliRunner
 from pgprog.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow  # makes a database cluster: 0.6 s or more
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="pgprog-test-", dir="/tmp"))
-    place.chmod(0o711)
-    monkeypatch.setenv("PGPROG_HOME", str(place))
-    yield place
-    _db("stop")
-    shutil.rmtree(place)
 
 
 def _db(command: str) -> dict[str, object]:
