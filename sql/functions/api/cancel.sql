@@ -55,7 +55,12 @@ begin
   perform pgprog_engine._cancel_timers(array[t.incarnation], array[t.name], 'cancelled', v_at)
   from pgprog_data.timers as t
   where t.task_id = cancel.task_id;
-  return found;
+  if not found then
+    return false;
+  end if;
+  -- A timer that its worker let go may have tasks blocked behind it.
+  perform pgprog_engine._let_next_go(array[v_incarnation]);
+  return true;
 end
 $$;
 
