@@ -23,7 +23,8 @@ begin
   return null;
 end
 $$;
-create or replace trigger gate before {event} on {table} execute function public.stand_at_the_gate();
+create or replace trigger gate before {event} on {table}
+  execute function public.stand_at_the_gate();
 """
 
 _COMPLETE = """
@@ -54,7 +55,8 @@ class Worker:
         self, *tasks: Any, chain: bool = False, outcome: int = 1, **more: Any
     ) -> list[Any]:
         count = len(tasks)
-        timers: dict[str, int] = more.get("timers", {})
+        timers: list[tuple[str, int | None]] = more.get("timer_list", [])
+        timers = timers or list(more.get("timers", {}).items())
         values = {
             "worker": self.worker_id,
             "task_ids": [task.task_id for task in tasks],
@@ -75,9 +77,9 @@ class Worker:
             "event_payloads": ["{}"] * count,
             "event_nulls": [None] * count,
             "timer_of": [1] * len(timers),
-            "timer_names": list(timers),
+            "timer_names": [name for name, _ in timers],
             "timer_nulls": [None] * len(timers),
-            "timer_after": list(timers.values()),
+            "timer_after": [after for _, after in timers],
             "timer_remove": [more.get("remove", False)] * len(timers),
         }
         return self._rows(_COMPLETE, values)

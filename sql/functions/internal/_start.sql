@@ -171,12 +171,23 @@ begin
   end if;
   v_at := pgprog_engine._clock();
   if v_locked is not null then
-    -- A later statement: the first request of each process of which nothing waits, runs or is overdue.
+    -- A later statement: the first request of each process of which nothing waits or runs, no task
+    -- has come due and no timer is overdue past patience.
     select array_agg(f.pos) into v_free
     from (
       select distinct on (v_incarnations[l.pos]) l.pos
       from unnest(v_locked) as l(pos)
       join pgprog_data.processes as p on p.incarnation = v_incarnations[l.pos]
+      join pgprog_data.namespaces as n on n.namespace = p.namespace
+      left join lateral (
+        select f.task_id from pgprog_data.queue as f
+        where f.incarnation = v_incarnations[l.pos] and f.status = 'f' and f.due_at <= v_now limit 1
+      ) as f on true
+      left join lateral (
+        select t.task_id from pgprog_data.timers as t
+        where t.incarnation = v_incarnations[l.pos] and t.status in ('w', 'b')
+          and t.due_at < v_now - n.timer_patience limit 1
+      ) as t on true
       left join lateral (
         select q.task_id from pgprog_data.queue as q
         where q.incarnation = v_incarnations[l.pos] and q.status in ('w', 'b', 'h') limit 1
@@ -187,6 +198,8 @@ begin
       ) as r on true
       where h.task_id is null
         and r.task_id is null
+        and f.task_id is null
+        and t.task_id is null
         and p.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end
       order by v_incarnations[l.pos], l.pos
       limit _start.max_starts

@@ -1,0 +1,111 @@
+"""What a claim takes, in which order, and when it says to ask again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CALL = "select pgprog.call('orders', %s)"
+LATER = "select pgprog.call('orders', 'p1', run_at => now() + interval '1 hour')"
+DAY = 86_400_000_000
+
+
+def wait_of(worker: Any) -> int:
+    """Claim nothing and return in how many µs to ask again."""
+    [row] = worker.connection.execute(
+        "select task_id, wait_us from pgprog_engine.claim(%s, 10)", (worker.worker_id,)
+    ).fetchall()
+    assert row[0] is None
+    return int(row[1])
+
+
+def test_calls_wait_behind_an_init_for_later(app: Any, worker: Any) -> None:
+    [init] = app.execute(
+        "select pgprog.init('orders', 'p1', run_at => now() + interval '1 hour')"
+    ).fetchone()
+    [call] = app.execute(CALL, ("p1",)).fetchone()
+    assert worker.claim() == []
+    assert wait_of(worker) > 0
+
+    app.execute("update pgprog_data.queue set due_at = now() where task_id = %s", (init,))
+    [task] = worker.claim()
+    assert task.task_id == init
+    worker.complete(task)
+    assert [task.task_id for task in worker.claim()] == [call]
+
+
+def test_a_claim_takes_no_more_than_it_is_asked_for_over_all_namespaces(
+    app: Any, session: Any, worker: Any
+) -> None:
+    names = ["a", "b", "c"]
+    connection = session()
+    [worker_id] = connection.execute(
+        "select pgprog_engine.register_worker('v', %s, %s::jsonb[], '1 hour')",
+        (names, ["{}"] * 3),
+    ).fetchone()
+    for name in [*names, *reversed(names)]:
+        app.execute("select pgprog.init(%s, gen_random_uuid()::text)", (name,))
+
+    seen = []
+    for _ in range(3):
+        rows = connection.execute(
+            "select namespace from pgprog_engine.claim(%s, 2) where task_id is not null",
+            (worker_id,),
+        ).fetchall()
+        assert len(rows) == 2
+        seen += [row[0] for row in rows]
+    assert sorted(seen) == sorted(names * 2)
+
+
+def test_the_tasks_of_other_namespaces_wake_no_worker(app: Any, worker: Any) -> None:
+    app.execute("select pgprog_engine._create_namespace('others', '{}')")
+    app.execute("select pgprog.init('others', 'p1', run_at => now() + interval '1 minute')")
+
+    assert wait_of(worker) == DAY
+
+
+def test_a_worker_asks_again_when_its_next_task_is_due(app: Any, worker: Any, process: str) -> None:
+    app.execute(LATER)
+
+    assert 0 < wait_of(worker) <= DAY / 24
+
+
+def test_due_timers_of_a_paused_namespace_do_not_make_the_claim_ask_at_once(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), timers={"t": 0})
+    app.execute("update pgprog_data.namespaces set paused_at = now()")
+
+    assert wait_of(worker) == DAY
+
+
+def test_a_call_that_came_due_is_not_overtaken_by_a_chain(
+    app: Any, worker: Any, process: str
+) -> None:
+    [due] = app.execute(LATER).fetchone()
+    app.execute(CALL, (process,))
+    [running] = worker.claim()
+    app.execute(CALL, (process,))
+    app.execute("update pgprog_data.queue set due_at = now() where task_id = %s", (due,))
+    rows = worker.complete(running, chain=True)
+
+    assert [row.outcome for row in rows] == ["done"]
+    assert [task.task_id for task in worker.claim()] == [due]
+
+
+def test_a_call_that_came_due_is_not_overtaken_by_a_direct_start(
+    app: Any, worker: Any, process: str
+) -> None:
+    [due] = app.execute(LATER).fetchone()
+    app.execute("update pgprog_data.queue set due_at = now() where task_id = %s", (due,))
+
+    assert [row.outcome for row in worker.start(("call", process, None))] == ["queued"]
+    assert [task.task_id for task in worker.claim()] == [due]
+
+
+def test_a_task_of_higher_priority_goes_first(app: Any, worker: Any, make_processes: Any) -> None:
+    make_processes(2)
+    app.execute("select pgprog.call('orders', 'q0')")
+    app.execute("select pgprog.call('orders', 'q1', priority => 1)")
+
+    assert [task.process_id for task in worker.claim(1)] == ["q1"]
