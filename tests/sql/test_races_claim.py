@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -157,3 +159,120 @@ def test_nothing_overtakes_a_task_that_waits_for_its_retry(
     app.execute(CALL, (process,))
 
     assert worker.claim() == []
+
+
+def test_race_9_a_worker_in_the_middle_of_a_claim_is_not_collected(
+    app: Any, make_worker: Any, worker: Any, process: str
+) -> None:
+    claiming = make_worker()
+    app.execute(CALL, (process,))
+    with claiming.connection.transaction():
+        assert len(claiming.claim()) == 1
+        assert worker.collect(claiming) == 0
+
+    assert worker.collect(claiming) == 1
+
+
+def test_race_9_a_claim_that_met_the_collector_gets_no_task(
+    app: Any, make_worker: Any, process: str, wait_for_lock: Any
+) -> None:
+    late, collector = make_worker(), make_worker()
+    app.execute(CALL, (process,))
+    with ThreadPoolExecutor(1) as threads:
+        with collector.connection.transaction():
+            collector.collect(late)
+            claiming = threads.submit(late.claim)
+            wait_for_lock(late.connection)
+        with pytest.raises(psycopg.Error) as caught:
+            claiming.result()
+
+    assert caught.value.sqlstate == "UP002"
+
+
+def test_a_collector_leaves_a_worker_that_has_renewed(
+    make_worker: Any, worker: Any, app: Any, process: str
+) -> None:
+    alive = make_worker()
+    app.execute(CALL, (process,))
+    alive.claim()
+    alive.renew()
+
+    assert worker.collect(alive, renewals=0) == 0
+    assert len(alive.renew()) == 1
+
+
+def test_race_26_nothing_is_claimed_in_a_process_that_a_claim_found_broken(
+    app: Any, worker: Any, process: str, gate: Any, session: Any, wait_for_lock: Any
+) -> None:
+    first, second = session(), session()
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    for application in (first, second):
+        application.execute("begin")
+        application.execute(CALL, (process,))
+    worker.complete(task, outcome=4)
+    first.execute("commit")
+    with ThreadPoolExecutor(1) as threads, gate("tasks"):
+        claiming = threads.submit(worker.claim)
+        wait_for_lock(worker.connection)
+        second.execute("commit")  # the claim has looked for the tasks to end, and not seen this one
+
+    assert claiming.result() == []
+
+
+def test_race_31_due_timers_of_a_busy_process_hide_no_other_timer(
+    app: Any, worker: Any, make_processes: Any
+) -> None:
+    busy, free = make_processes(2)
+    app.execute(CALL, (busy,))
+    worker.complete(*worker.claim(), timers={f"t{number}": 0 for number in range(9)})
+    [task] = worker.start(("call", busy, None))
+    worker.start(("call", free, None))
+    app.execute("update pgprog_data.timers set due_at = due_at - interval '1 s'")
+    [other] = [row for row in worker.renew() if row.task_id != task.task_id]
+    incarnation = app.execute(
+        "select incarnation from pgprog_data.processes where process_id = %s", (free,)
+    ).fetchone()[0]
+    worker.complete(SimpleNamespace(incarnation=incarnation, **other._asdict()), timers={"u": 0})
+
+    assert [row.name for row in worker.claim(2)] == ["u"]
+
+
+def test_race_31_timers_blocked_behind_a_step_fire_when_it_has_ended(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), timers={"t": 0})
+    worker.start(("call", process, None))
+    assert worker.claim() == []
+    [held] = worker.renew()
+    [incarnation] = app.execute("select incarnation from pgprog_data.processes").fetchone()
+    worker.complete(SimpleNamespace(incarnation=incarnation, **held._asdict()))
+
+    assert [task.name for task in worker.claim()] == ["t"]
+
+
+def test_race_32_ready_tasks_of_a_process_locked_elsewhere_hide_no_other_process(
+    app: Any, worker: Any, make_processes: Any
+) -> None:
+    locked, free = make_processes(2)
+    for _ in range(2):
+        app.execute(CALL, (locked,))
+    [task_id] = app.execute(CALL, (free,)).fetchone()
+    with app.transaction():
+        app.execute("select 1 from pgprog_data.processes where process_id = 'q0' for update")
+
+        assert [task.task_id for task in worker.claim(2)] == [task_id]
+
+
+def test_race_36_two_claims_at_once_share_out_what_is_due(
+    app: Any, make_worker: Any, worker: Any, make_processes: Any
+) -> None:
+    for name in make_processes(4):
+        app.execute(CALL, (name,))
+    other = make_worker()
+    with other.connection.transaction():
+        first = other.claim(2)
+        second = worker.claim(2)
+
+    assert len({task.task_id for task in [*first, *second]}) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -94,3 +95,96 @@ def test_race_26_nothing_starts_in_a_process_that_broke_meanwhile(
     assert worker.claim() == []
     [result] = app.execute("select pgprog.result(%s)", (late,)).fetchone()
     assert result["status"] == "cancelled"
+
+
+def test_race_3_a_task_that_arrives_while_a_completion_waits_is_its_next(
+    app: Any, worker: Any, process: str, gate: Any, wait_for_lock: Any
+) -> None:
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    with ThreadPoolExecutor(1) as threads, gate("events"):
+        completing = threads.submit(worker.complete, task, chain=True)
+        wait_for_lock(worker.connection)
+        [late] = app.execute(CALL, (process,)).fetchone()
+    rows = completing.result()
+
+    assert [(row.outcome, row.task_id) for row in rows] == [("next", late), ("done", None)]
+
+
+def test_race_3_a_task_that_a_claim_blocks_while_its_process_is_completed_goes_afterwards(
+    app: Any, make_worker: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    [blocked] = app.execute(CALL, (process,)).fetchone()
+    other = make_worker()
+    with other.connection.transaction():
+        assert other.claim() == []
+        [first] = worker.complete(task)
+    [second] = worker.complete(task)
+
+    assert (first.outcome, second.outcome) == ("busy", "done")
+    assert [task.task_id for task in worker.claim()] == [blocked]
+
+
+def test_race_28_a_busy_completion_has_changed_nothing(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    with app.transaction():
+        app.execute("select 1 from pgprog_data.processes for update")
+        [busy] = worker.complete(task)
+        held = [(row.task_id, row.claim_id) for row in worker.renew()]
+
+    assert busy.outcome == "busy"
+    assert held == [(task.task_id, task.claim_id)]
+    assert app.execute("select count(*) from pgprog.history('orders', 'p1')").fetchone() == (1,)
+
+
+def test_race_36_completions_that_met_a_claim_are_busy_once_and_then_done(
+    app: Any, make_worker: Any, worker: Any, make_processes: Any
+) -> None:
+    names = make_processes(3)
+    for name in names:
+        app.execute(CALL, (name,))
+    tasks = worker.claim()
+    for name in names:
+        app.execute(CALL, (name,))
+    other = make_worker()
+    with other.connection.transaction():
+        assert other.claim() == []
+        first = [row.outcome for row in worker.complete(*tasks)]
+    second = [row.outcome for row in worker.complete(*tasks)]
+
+    assert (first, second) == (["busy"] * 3, ["done"] * 3)
+    assert len(other.claim()) == 3
+
+
+def test_race_26_nothing_is_chained_in_a_process_that_breaks(
+    app: Any, worker: Any, process: str, gate: Any, session: Any, wait_for_lock: Any
+) -> None:
+    other = session()
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    app.execute(CALL, (process,))
+    with ThreadPoolExecutor(1) as threads:
+        with gate("ended_processes"), other.transaction():
+            other.execute(CALL, (process,))
+            breaking = threads.submit(
+                worker.complete, task, outcome=4, chain=True, error='{"detail": "no"}'
+            )
+            wait_for_lock(worker.connection)
+        rows = breaking.result()
+
+    assert [row.outcome for row in rows] == ["done"]
+    assert worker.claim() == []
+
+
+def test_race_9_a_completion_of_an_expired_worker_counts_and_gets_no_next_task(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    app.execute(CALL, (process,))
+    app.execute("update pgprog_data.workers set lease_until = now()")
+
+    assert [row.outcome for row in worker.complete(task, chain=True)] == ["done"]
