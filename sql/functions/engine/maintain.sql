@@ -3,7 +3,8 @@
  *
  * Safe to run by many workers at once and at any time: one does it, the others return false.
  * A new partition is created, checked and attached (no lock that stops readers or writers); an old
- * one is dropped under a lock time-out of 100 ms and tried again next time.
+ * one is dropped under a lock time-out of 100 ms and tried again next time.  Deletes at most 10 000
+ * keys and as many events a call.
  */
 create or replace function pgprog_engine.maintain(task_retention interval = '30 days', key_ttl interval = '7 days')
 returns boolean
@@ -23,17 +24,6 @@ begin
   for v_week in 0..6 loop
     perform pgprog_engine._create_partition(parent, v_start + v_week * interval '7 days')
     from unnest(array['tasks', 'attempts']) as p(parent);
-  end loop;
-
-  for v_old in
-    select p.name from pgprog_data.partitions as p where p.ends_at < v_at - maintain.task_retention
-  loop
-    begin
-      execute format('drop table if exists pgprog_data.%I', v_old.name);
-      delete from pgprog_data.partitions as p where p.name = v_old.name;
-    exception when lock_not_available then
-      raise notice 'partition % is in use; it will be dropped later', v_old.name;
-    end;
   end loop;
 
   delete from pgprog_data.keys as k
@@ -59,6 +49,17 @@ begin
   using batch as b
   where r.incarnation = b.incarnation
     and not exists (select 1 from pgprog_data.events as e where e.incarnation = b.incarnation);
+  -- Last, since a drop locks the whole table until the end of this transaction.
+  for v_old in
+    select p.name from pgprog_data.partitions as p where p.ends_at < v_at - maintain.task_retention
+  loop
+    begin
+      execute format('drop table if exists pgprog_data.%I', v_old.name);
+      delete from pgprog_data.partitions as p where p.name = v_old.name;
+    exception when lock_not_available then
+      raise notice 'partition % is in use; it will be dropped later', v_old.name;
+    end;
+  end loop;
   return true;
 end
 $$;
