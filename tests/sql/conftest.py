@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import pytest
 from psycopg import sql
@@ -23,7 +23,7 @@ begin
   return null;
 end
 $$;
-create or replace trigger gate before {event} on {table}
+create or replace trigger gate {when} on {table} for each {rows}
   execute function public.stand_at_the_gate();
 """
 
@@ -73,7 +73,7 @@ class Worker:
             "chains": [chain] * count,
             "event_counts": [1] * count,
             "event_of": list(range(1, count + 1)),
-            "event_no": [1] * count,
+            "event_no": more.get("event_no", [1] * count),
             "event_payloads": ["{}"] * count,
             "event_nulls": [None] * count,
             "timer_of": [1] * len(timers),
@@ -182,14 +182,21 @@ def wait_for_lock(session: Any) -> Callable[[psycopg.Connection[Any]], None]:
 
 @pytest.fixture
 def gate(session: Any) -> Iterator[Any]:
-    """A gate before a table: while it is closed, a statement that writes the table waits."""
+    """A gate at a table: while it is closed, a statement that writes the table waits.
+
+    With rows, as `row when (new.status = 'x')`, only one that has written such rows, at its end.
+    """
     keeper = session()
 
     @contextmanager
-    def closed(table: str, event: str = "insert") -> Iterator[None]:
+    def closed(table: str, rows: LiteralString = "statement") -> Iterator[None]:
         keeper.execute("select pg_advisory_lock(4711)")
         keeper.execute(
-            sql.SQL(_GATE).format(table=sql.Identifier("pgprog_data", table), event=sql.SQL(event))
+            sql.SQL(_GATE).format(
+                table=sql.Identifier("pgprog_data", table),
+                when=sql.SQL("before insert" if rows == "statement" else "after insert"),
+                rows=sql.SQL(rows),
+            )
         )
         try:
             yield

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
+import pytest
+
 CALL = "select pgprog.call('orders', %s)"
 LATER = "select pgprog.call('orders', 'p1', run_at => now() + interval '1 hour')"
 DAY = 86_400_000_000
@@ -109,3 +112,36 @@ def test_a_task_of_higher_priority_goes_first(app: Any, worker: Any, make_proces
     app.execute("select pgprog.call('orders', 'q1', priority => 1)")
 
     assert [task.process_id for task in worker.claim(1)] == ["q1"]
+
+
+def test_a_call_that_came_due_and_is_locked_is_not_overtaken_by_a_claim(
+    app: Any, worker: Any, process: str
+) -> None:
+    [due] = app.execute(LATER).fetchone()
+    app.execute(CALL, (process,))
+    app.execute("update pgprog_data.queue set due_at = now() where task_id = %s", (due,))
+    with app.transaction():
+        app.execute("select 1 from pgprog_data.queue where status = 'f' for update")
+        assert worker.claim() == []
+
+    assert [task.task_id for task in worker.claim()] == [due]
+
+
+def test_no_task_starts_in_a_paused_namespace(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL, (process,))
+    [running] = worker.claim()
+    app.execute(CALL, (process,))
+    app.execute("update pgprog_data.namespaces set paused_at = now()")
+
+    assert [row.outcome for row in worker.complete(running, chain=True)] == ["done"]
+    assert worker.claim() == []
+    assert [row.outcome for row in worker.start(("call", process, None))] == ["queued"]
+
+
+def test_a_claim_in_another_isolation_is_refused(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL, (process,))
+    worker.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with worker.connection.transaction(), pytest.raises(psycopg.Error) as caught:
+        worker.claim()
+
+    assert caught.value.sqlstate == "UP010"

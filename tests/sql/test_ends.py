@@ -138,6 +138,23 @@ def test_of_two_repairs_the_second_ends_with_not_in_error(
     assert result_of(second)["error"] == {"cause": "process not in error"}
 
 
+def test_a_repair_that_comes_after_the_process_was_repaired_is_not_chained(
+    app: Any, session: Any, worker: Any, broken: str, result_of: Any
+) -> None:
+    other = session()
+    with other.transaction():
+        [late] = other.execute(REPAIR).fetchone()
+        app.execute(REPAIR)
+        worker.complete(*worker.claim())
+        app.execute(CALL, (broken,))
+        [task] = worker.claim()
+    rows = worker.complete(task, chain=True)
+
+    assert [row.outcome for row in rows] == ["done"]
+    assert worker.claim() == []
+    assert result_of(late)["error"] == {"cause": "process not in error"}
+
+
 def test_a_repair_may_finish_the_process(app: Any, worker: Any, broken: str) -> None:
     app.execute(REPAIR)
     worker.complete(*worker.claim(), then=1)

@@ -67,6 +67,21 @@ def test_race_9_a_worker_without_a_lease_gets_no_task(
     assert caught.value.sqlstate == "UP002"
 
 
+def test_race_11_a_claim_that_was_handed_back_commits_nothing_even_of_the_same_worker(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    [first] = worker.claim()
+    worker.connection.execute(
+        "select pgprog_engine.hand_back(%s, %s)", ([first.task_id], [first.claim_id])
+    )
+    [second] = worker.claim()
+    assert (first.task_id, first.attempt) == (second.task_id, second.attempt)
+
+    assert [row.outcome for row in worker.complete(first)] == ["lost"]
+    assert [row.outcome for row in worker.complete(second)] == ["done"]
+
+
 def test_race_11_and_27_a_zombie_commits_nothing(app: Any, make_worker: Any, process: str) -> None:
     zombie, heir = make_worker(), make_worker()
     app.execute(CALL, (process,))
@@ -89,6 +104,7 @@ def test_race_17_a_smaller_id_committed_later_runs_later(
         [early] = other.execute(CALL, (process,)).fetchone()
         [late] = app.execute(CALL, (process,)).fetchone()
         [first] = worker.claim()
+    app.execute(CALL, (process,))
     worker.complete(first)
     [second] = worker.claim()
 

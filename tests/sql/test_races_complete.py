@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -71,7 +72,7 @@ def test_race_37_a_clock_that_goes_back_makes_no_event_earlier_than_the_last(
 ) -> None:
     app.execute(CALL, (process,))
     [task] = worker.claim()
-    set_clock("2026-01-01 00:00Z")
+    set_clock(datetime.now(UTC) - timedelta(hours=1))
     worker.complete(task)
 
     times = app.execute(
@@ -167,7 +168,8 @@ def test_race_26_nothing_is_chained_in_a_process_that_breaks(
     [task] = worker.claim()
     app.execute(CALL, (process,))
     with ThreadPoolExecutor(1) as threads:
-        with gate("ended_processes"), other.transaction():
+        # The completion has ended what waited when the other call is committed.
+        with gate("tasks", "row when (new.status = 'cancelled')"), other.transaction():
             other.execute(CALL, (process,))
             breaking = threads.submit(
                 worker.complete, task, outcome=4, chain=True, error='{"detail": "no"}'

@@ -277,7 +277,7 @@ begin
       select p.incarnation, p.namespace, p.status, v_at
       from unnest(coalesce(v_broken, '{}') || coalesce(v_finished, '{}')) as x(incarnation)
       join pgprog_data.processes as p on p.incarnation = x.incarnation
-      on conflict (incarnation) do update set status = excluded.status, at = excluded.at;
+      on conflict (incarnation) do nothing;
       if v_broken is not null then
         update pgprog_data.timers as t
         set status = 's'

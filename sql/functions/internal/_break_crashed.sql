@@ -62,7 +62,7 @@ begin
   noted as (
     insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
     select b.incarnation, b.namespace, 'error', _break_crashed.at from broken as b
-    on conflict (incarnation) do update set status = excluded.status, at = excluded.at
+    on conflict (incarnation) do nothing
   )
   select array_agg(g.incarnation), array_agg(g.incarnation) filter (where g.type <> 'repair')
   into v_incarnations, v_broken
