@@ -89,6 +89,14 @@ def fresh_db(admin: Connection, template: str) -> Iterator[str]:
     _drop(admin, name)
 
 
+@pytest.fixture(scope="module")
+def module_db(admin: Connection, template: str) -> Iterator[str]:
+    """A database that the tests of one module share: for data too dear to make for each."""
+    name = f"module_{_worker()}_{time.monotonic_ns()}"
+    yield _create(admin, name, template=template)
+    _drop(admin, name)
+
+
 @pytest.fixture(scope="session")
 def _shared_db(admin: Connection, template: str) -> Iterator[str]:
     name = f"shared_{_worker()}"
