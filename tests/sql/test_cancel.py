@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 CALL = "select pgprog.call('orders', %s)"
@@ -114,3 +115,22 @@ def test_a_task_that_has_ended_is_not_cancelled(
     worker.complete(*worker.claim(), outcome=outcome)
 
     assert not was_cancelled(app, task_id)
+
+
+def test_cancelling_in_another_isolation_is_refused_since_it_could_leave_tasks_blocked(
+    app: Any, session: Any, worker: Any, process: str
+) -> None:
+    [held] = app.execute("select pgprog.notify('orders', 'p1')").fetchone()
+    worker.complete(*worker.claim(), outcome=3, retry_after=HOUR)
+    [behind] = app.execute(CALL, (process,)).fetchone()
+    other = session()
+    other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with other.transaction(force_rollback=True):
+        other.execute("select 1 from pgprog.namespaces")  # its snapshot, for all that follows
+        assert worker.claim() == []
+        with pytest.raises(psycopg.Error) as caught:
+            other.execute(CANCEL, (held,))
+
+    assert caught.value.sqlstate == "UP010"
+    assert was_cancelled(app, held)
+    assert [task.task_id for task in worker.claim()] == [behind]

@@ -145,3 +145,12 @@ def test_a_claim_in_another_isolation_is_refused(app: Any, worker: Any, process:
         worker.claim()
 
     assert caught.value.sqlstate == "UP010"
+
+
+def test_a_time_in_the_past_is_no_priority(app: Any, worker: Any, make_processes: Any) -> None:
+    make_processes(3)
+    for name in ("q0", "q1"):
+        app.execute("select pgprog.call('orders', %s)", (name,))
+    app.execute("select pgprog.call('orders', 'q2', run_at => '2001-01-01 00:00Z')")
+
+    assert [task.process_id for task in worker.claim(2)] == ["q0", "q1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -292,3 +293,17 @@ def test_race_36_two_claims_at_once_share_out_what_is_due(
         second = worker.claim(2)
 
     assert len({task.task_id for task in [*first, *second]}) == 4
+
+
+def test_a_renewal_does_not_wait_for_a_completion(
+    app: Any, session: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    [task] = worker.claim()
+    heartbeat = replace(worker, connection=session())
+    heartbeat.connection.execute("set statement_timeout = '10s'")
+    with worker.connection.transaction():
+        worker.complete(task)
+        held = [row.task_id for row in heartbeat.renew(task)]
+
+    assert held == [task.task_id]

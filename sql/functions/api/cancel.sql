@@ -6,7 +6,7 @@
  * Returns false for a task that runs or has ended.  Locks the process row, waiting for a completion
  * of that process.
  *
- * Raises UP011: there is no such task.
+ * Raises UP010: the transaction is not read committed.  UP011: there is no such task.
  */
 create or replace function pgprog.cancel(task_id bigint)
 returns boolean
@@ -19,6 +19,7 @@ declare
   v_type text;
   v_at timestamptz;
 begin
+  perform pgprog_engine._require_read_committed();
   select c.incarnation
   into v_incarnation
   from (

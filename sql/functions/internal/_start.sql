@@ -216,7 +216,7 @@ begin
     v_ids[x.pos], _start.namespaces[x.pos], _start.process_ids[x.pos], v_incarnations[x.pos], _start.types[x.pos], _start.names[x.pos],
     case when v_claims[x.pos] is not null then 'r' when _start.run_ats[x.pos] > v_now then 'f' else 'w' end,
     _start.priorities[x.pos], coalesce(_start.run_ats[x.pos], v_now),
-    coalesce(_start.run_ats[x.pos], v_now) - _start.priorities[x.pos] * interval '10 s', v_now,
+    greatest(_start.run_ats[x.pos], v_now) - _start.priorities[x.pos] * interval '10 s', v_now,
     case when v_claims[x.pos] is not null then 1 else 0 end, case when v_claims[x.pos] is not null then _start.worker_id end,
     v_claims[x.pos], case when v_claims[x.pos] is not null then v_at end,
     _start.idempotency_keys[x.pos], _start.argss[x.pos], _start.contexts[x.pos]

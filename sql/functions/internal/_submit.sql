@@ -78,7 +78,7 @@ begin
   values (
     v_task_id, _submit.namespace, _submit.process_id, v_incarnation, _submit.type, _submit.name,
     case when v_due_at > v_now then 'f' else 'w' end, _submit.priority,
-    v_due_at, v_due_at - _submit.priority * interval '10 s', v_now,
+    v_due_at, greatest(v_due_at, v_now) - _submit.priority * interval '10 s', v_now,
     _submit.idempotency_key, _submit.args, _submit.context);
   return v_task_id;
 end
