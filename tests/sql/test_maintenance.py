@@ -112,3 +112,22 @@ def test_the_events_of_a_removed_process_go_in_batches(app: Any, worker: Any, pr
     assert left == [5000, 0, 0]
     assert one(app, "select count(*) from pgprog_data.removals") == 0
     assert one(app, "select count(*) from pgprog.history('orders', 'p1')") == 1
+
+
+def test_a_finished_process_is_readable_until_its_retention_and_one_in_error_for_ever(
+    app: Any, worker: Any, make_processes: Any
+) -> None:
+    old, young, broken = make_processes(3)
+    for name, more in ((old, {"then": 1}), (young, {"then": 1}), (broken, {"outcome": 4})):
+        app.execute("select pgprog.call('orders', %s)", (name,))
+        worker.complete(*worker.claim(), **more)
+    app.execute(
+        "update pgprog_data.ended_processes set at = at - interval '31 days' where incarnation in ("
+        " select incarnation from pgprog_data.processes where process_id in (%s, %s))",
+        (old, broken),
+    )
+    assert one(app, MAINTAIN)
+
+    left = app.execute("select process_id, status from pgprog.processes order by 1").fetchall()
+    assert left == [(young, "finished"), (broken, "error")]
+    assert app.execute("select count(*) from pgprog_data.ended_processes").fetchone() == (2,)
