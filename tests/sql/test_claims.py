@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -36,27 +37,48 @@ def test_calls_wait_behind_an_init_for_later(app: Any, worker: Any) -> None:
     assert [task.task_id for task in worker.claim()] == [call]
 
 
-def test_a_claim_takes_no_more_than_it_is_asked_for_over_all_namespaces(
-    app: Any, session: Any, worker: Any
-) -> None:
-    names = ["a", "b", "c"]
+@pytest.fixture
+def wide_worker(session: Any, worker: Any) -> Any:
+    """A worker that serves the namespaces a, b and c."""
     connection = session()
     [worker_id] = connection.execute(
         "select pgprog_engine.register_worker('v', %s, %s::jsonb[], '1 hour')",
-        (names, ["{}"] * 3),
+        (["a", "b", "c"], ["{}"] * 3),
     ).fetchone()
-    for name in [*names, *reversed(names)]:
-        app.execute("select pgprog.init(%s, gen_random_uuid()::text)", (name,))
+    return replace(worker, connection=connection, worker_id=worker_id)
 
-    seen = []
-    for _ in range(3):
-        rows = connection.execute(
-            "select namespace from pgprog_engine.claim(%s, 2) where task_id is not null",
-            (worker_id,),
-        ).fetchall()
-        assert len(rows) == 2
-        seen += [row[0] for row in rows]
-    assert sorted(seen) == sorted(names * 2)
+
+def init_in(app: Any, namespace: str) -> None:
+    app.execute("select pgprog.init(%s, gen_random_uuid()::text)", (namespace,))
+
+
+def test_a_claim_takes_no_more_than_it_is_asked_for_over_all_namespaces(
+    app: Any, wide_worker: Any
+) -> None:
+    for namespace in "abccba":
+        init_in(app, namespace)
+
+    claimed = [[task.namespace for task in wide_worker.claim(2)] for _ in range(3)]
+    assert [len(names) for names in claimed] == [2, 2, 2]
+    assert sorted(name for names in claimed for name in names) == list("aabbcc")
+
+
+def test_a_claim_smaller_than_the_namespaces_takes_what_waits_longest(
+    app: Any, wide_worker: Any
+) -> None:
+    for namespace in "cab":
+        init_in(app, namespace)
+
+    assert [wide_worker.claim(1)[0].namespace for _ in range(3)] == ["c", "a", "b"]
+
+
+def test_a_worker_asks_again_when_its_next_timer_is_due(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), timers={"t": 3_600_000_000})
+
+    assert 0 < wait_of(worker) <= DAY / 24
 
 
 def test_the_tasks_of_other_namespaces_wake_no_worker(app: Any, worker: Any) -> None:
