@@ -53,6 +53,13 @@ def test_a_refused_request_of_a_batch_keeps_no_key(app: Any, worker: Any, proces
     assert [row[1] for row in [*first, *second]] == ["UP001", "UP001", "queued"]
 
 
+def test_a_call_before_the_init_of_its_process_in_a_batch_is_refused(app: Any, worker: Any) -> None:
+    rows = send(app, SUBMIT_MANY, ("call", "p2", None), ("init", "p2", None))
+
+    assert [row[1] for row in rows] == ["UP001", "queued"]
+    assert [task.type for task in worker.claim()] == ["init"]
+
+
 def test_an_empty_batch_has_no_rows(app: Any) -> None:
     rows = app.execute(
         "select * from pgprog.submit_many('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')"

@@ -74,3 +74,22 @@ def test_race_22_a_stored_time_is_later_than_the_wait_for_the_lock(
         "select ended_at from pgprog.tasks where task_id = %s", (task_id,)
     ).fetchone()
     assert ended_at >= released_at
+
+
+def test_a_call_older_than_the_init_of_its_process_is_refused(
+    app: Any, session: Any, worker: Any, process: str, wait_for_lock: Any
+) -> None:
+    stranger, caller = session(), session()
+    with ThreadPoolExecutor(1) as threads:
+        with stranger.transaction(force_rollback=True):
+            stranger.execute("select pgprog.call('orders', 'p1', idempotency_key => 'k')")
+            calling = threads.submit(
+                caller.execute, "select pgprog.call('orders', 'p2', idempotency_key => 'k')"
+            )
+            wait_for_lock(caller)  # the call has its number by now
+            app.execute("select pgprog.init('orders', 'p2')")
+        with pytest.raises(psycopg.Error) as caught:
+            calling.result()
+
+    assert caught.value.sqlstate == "UP001"
+    assert [task.type for task in worker.claim()] == ["init"]

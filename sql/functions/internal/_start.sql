@@ -122,11 +122,13 @@ begin
     left join fresh as f on f.incarnation = x.task_id;
   end if;
 
-  -- 4. What stands against each; a later statement, which sees the new processes.
+  -- 4. What stands against each; a later statement, which sees the new processes.  One whose init drew
+  -- a later number than the request was not there when it came: init is first.
   for v_row in
     select x.pos, p.incarnation, p.status, x.type
     from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
-    left join pgprog_data.processes as p on p.namespace = x.namespace and p.process_id = x.process_id
+    left join pgprog_data.processes as p
+      on p.namespace = x.namespace and p.process_id = x.process_id and p.incarnation < v_ids[x.pos]
     where v_codes[x.pos] is null
       and v_winners[x.pos] = v_ids[x.pos]
   loop

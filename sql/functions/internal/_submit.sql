@@ -60,11 +60,13 @@ begin
     on conflict do nothing;
     v_code := case when not found then 'UP005' end;
   else
+    -- A process whose init drew a later number than we did was not there when we came: init is first.
     select p.incarnation, p.status
     into v_incarnation, v_status
     from pgprog_data.processes as p
     where p.namespace = _submit.namespace
-      and p.process_id = _submit.process_id;
+      and p.process_id = _submit.process_id
+      and p.incarnation < v_task_id;
     v_code := pgprog_engine._refusal_code(_submit.type, v_status);
   end if;
   if v_code is not null then
