@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fmt build matrix clean
+.PHONY: help test mutants check fmt build matrix clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,9 @@ help: ## Say what each target does
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
+
+mutants: $(VENV)/.ready ## Break each guard of the SQL and see its tests fail
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house rules
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import psycopg
@@ -63,11 +64,19 @@ def admin() -> Iterator[Connection]:
 
 @pytest.fixture(scope="session")
 def template(admin: Connection) -> Iterator[str]:
-    """The name of a migrated database that nobody is connected to."""
+    """The name of a migrated database that nobody is connected to.
+
+    PGPROG_TEST_MUTANT names a file of SQL that is applied on top: tools/mutants.py breaks a
+    function with it and expects tests to notice.
+    """
     from pgprog.store.migrate import migrate  # noqa: PLC0415 - pure tests need no store
 
     name = f"template_{_worker()}"
-    migrate(_create(admin, name, template="template1"))
+    dsn = _create(admin, name, template="template1")
+    migrate(dsn)
+    if mutant := os.environ.get("PGPROG_TEST_MUTANT"):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(Path(mutant).read_bytes())
     yield name
     _drop(admin, name)
 
@@ -76,6 +85,14 @@ def template(admin: Connection) -> Iterator[str]:
 def fresh_db(admin: Connection, template: str) -> Iterator[str]:
     """A database of one's own, for slots, publications and DDL: about 50 ms."""
     name = f"fresh_{_worker()}_{time.monotonic_ns()}"
+    yield _create(admin, name, template=template)
+    _drop(admin, name)
+
+
+@pytest.fixture(scope="module")
+def module_db(admin: Connection, template: str) -> Iterator[str]:
+    """A database that the tests of one module share: for data too dear to make for each."""
+    name = f"module_{_worker()}_{time.monotonic_ns()}"
     yield _create(admin, name, template=template)
     _drop(admin, name)
 

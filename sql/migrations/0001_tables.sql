@@ -135,8 +135,8 @@ create table pgprog_data.queue (
 -- Every waiting row is due: the claim needs no filter on time and no bound on rank.
 create index queue_ready on pgprog_data.queue (namespace, rank, task_id) where status = 'w';
 create index queue_head on pgprog_data.queue (incarnation, task_id) where status in ('w', 'b', 'h');
-create index queue_later on pgprog_data.queue (due_at) where status in ('f', 'h');
-create index queue_future on pgprog_data.queue (incarnation) where status = 'f';
+create index queue_later on pgprog_data.queue (namespace, due_at) where status in ('f', 'h');
+create index queue_future on pgprog_data.queue (incarnation, due_at) where status = 'f';
 -- I1: at most one running task of a process; also finds it.
 create unique index queue_running on pgprog_data.queue (incarnation) where status = 'r';
 

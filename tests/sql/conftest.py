@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import pytest
+from psycopg import sql
 from psycopg.rows import namedtuple_row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import psycopg
+
+# A statement that writes the table waits here for the gate to open; the number is free.
+_GATE = """
+create or replace function public.stand_at_the_gate() returns trigger language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(4711);
+  return null;
+end
+$$;
+create or replace trigger gate {when} on {table} for each {rows}
+  execute function public.stand_at_the_gate();
+"""
 
 _COMPLETE = """
 select * from pgprog_engine.complete(
@@ -39,7 +55,8 @@ class Worker:
         self, *tasks: Any, chain: bool = False, outcome: int = 1, **more: Any
     ) -> list[Any]:
         count = len(tasks)
-        timers: dict[str, int] = more.get("timers", {})
+        timers: list[tuple[str, int | None]] = more.get("timer_list", [])
+        timers = timers or list(more.get("timers", {}).items())
         values = {
             "worker": self.worker_id,
             "task_ids": [task.task_id for task in tasks],
@@ -56,14 +73,14 @@ class Worker:
             "chains": [chain] * count,
             "event_counts": [1] * count,
             "event_of": list(range(1, count + 1)),
-            "event_no": [1] * count,
+            "event_no": more.get("event_no", [1] * count),
             "event_payloads": ["{}"] * count,
             "event_nulls": [None] * count,
             "timer_of": [1] * len(timers),
-            "timer_names": list(timers),
+            "timer_names": [name for name, _ in timers],
             "timer_nulls": [None] * len(timers),
-            "timer_after": list(timers.values()),
-            "timer_remove": [False] * len(timers),
+            "timer_after": [after for _, after in timers],
+            "timer_remove": [more.get("remove", False)] * len(timers),
         }
         return self._rows(_COMPLETE, values)
 
@@ -80,6 +97,20 @@ class Worker:
                 nulls, list(keys), nulls, [0] * count, nulls,
             ),
         )  # fmt: skip
+
+    def renew(self, *begun: Any) -> list[Any]:
+        """Renew the lease, with these steps begun, and return the claims that are held."""
+        return self._rows(
+            "select * from pgprog_engine.renew_worker(%s, '1 hour', %s)",
+            (self.worker_id, [task.task_id for task in begun]),
+        )
+
+    def collect(self, zombie: Worker, *, renewals: int = 0) -> int:
+        """Collect a worker that was seen at this count of renewals; return how many it held."""
+        [row] = self._rows(
+            "select pgprog_engine.collect_zombies(%s, %s) as freed", (zombie.worker_id, renewals)
+        )
+        return int(row.freed)
 
     def _rows(self, statement: Any, values: Any) -> list[Any]:
         with self.connection.cursor(row_factory=namedtuple_row) as cursor:
@@ -98,6 +129,7 @@ def app(session: Any) -> psycopg.Connection[Any]:
 def make_worker(app: psycopg.Connection[Any], session: Any) -> Any:
     def make(lease: str = "1 hour") -> Worker:
         connection = session()
+        connection.execute("set statement_timeout = '10s'")  # a wait in vain fails its test
         row = connection.execute(
             "select pgprog_engine.register_worker('w', array['orders'], array['{}'::jsonb], %s)",
             (lease,),
@@ -119,3 +151,70 @@ def process(app: psycopg.Connection[Any], worker: Worker) -> str:
     app.execute("select pgprog.init('orders', 'p1')")
     worker.complete(*worker.claim())
     return "p1"
+
+
+@pytest.fixture
+def make_processes(app: psycopg.Connection[Any], worker: Worker) -> Callable[[int], list[str]]:
+    """Make running processes with nothing to do: q0, q1 and so on."""
+
+    def make(count: int) -> list[str]:
+        names = [f"q{number}" for number in range(count)]
+        for name in names:
+            app.execute("select pgprog.init('orders', %s)", (name,))
+        worker.complete(*worker.claim(count))
+        return names
+
+    return make
+
+
+@pytest.fixture
+def wait_for_lock(session: Any) -> Callable[[psycopg.Connection[Any]], None]:
+    """Return once a session waits for a lock; the time-out of the test ends a wait in vain."""
+    watcher = session()
+
+    def wait(connection: psycopg.Connection[Any]) -> None:
+        waiting = "select cardinality(pg_blocking_pids(%s)) > 0"
+        while not watcher.execute(waiting, (connection.info.backend_pid,)).fetchone()[0]:
+            pass
+
+    return wait
+
+
+@pytest.fixture
+def gate(session: Any) -> Iterator[Any]:
+    """A gate at a table: while it is closed, a statement that writes the table waits.
+
+    With rows, as `row when (new.status = 'x')`, only one that has written such rows, at its end.
+    """
+    keeper = session()
+
+    @contextmanager
+    def closed(table: str, rows: LiteralString = "statement") -> Iterator[None]:
+        keeper.execute("select pg_advisory_lock(4711)")
+        keeper.execute(
+            sql.SQL(_GATE).format(
+                table=sql.Identifier("pgprog_data", table),
+                when=sql.SQL("before insert" if rows == "statement" else "after insert"),
+                rows=sql.SQL(rows),
+            )
+        )
+        try:
+            yield
+        finally:
+            keeper.execute("select pg_advisory_unlock(4711)")
+
+    yield closed
+    keeper.execute("drop function if exists public.stand_at_the_gate() cascade")
+
+
+@pytest.fixture
+def result_of(app: psycopg.Connection[Any]) -> Callable[[int], dict[str, Any]]:
+    """What pgprog.result says of a task."""
+
+    def result(task_id: int) -> dict[str, Any]:
+        row = app.execute("select pgprog.result(%s)", (task_id,)).fetchone()
+        assert row is not None
+        found: dict[str, Any] = row[0]
+        return found
+
+    return result

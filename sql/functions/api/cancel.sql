@@ -6,7 +6,7 @@
  * Returns false for a task that runs or has ended.  Locks the process row, waiting for a completion
  * of that process.
  *
- * Raises UP011: there is no such task.
+ * Raises UP010: the transaction is not read committed.  UP011: there is no such task.
  */
 create or replace function pgprog.cancel(task_id bigint)
 returns boolean
@@ -19,6 +19,7 @@ declare
   v_type text;
   v_at timestamptz;
 begin
+  perform pgprog_engine._require_read_committed();
   select c.incarnation
   into v_incarnation
   from (
@@ -55,7 +56,12 @@ begin
   perform pgprog_engine._cancel_timers(array[t.incarnation], array[t.name], 'cancelled', v_at)
   from pgprog_data.timers as t
   where t.task_id = cancel.task_id;
-  return found;
+  if not found then
+    return false;
+  end if;
+  -- A timer that its worker let go may have tasks blocked behind it.
+  perform pgprog_engine._let_next_go(array[v_incarnation]);
+  return true;
 end
 $$;
 

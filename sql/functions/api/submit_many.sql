@@ -5,6 +5,10 @@
  * a refusal with its message; a refused item changes nothing and hinders no other.  Arrays have one
  * element a request; types are init, call, notify.
  *
+ * A lock that is not had within 50 ms (a stranger's open transaction holds the same key or new
+ * process) ends the whole batch with 55P03, nothing done: give the items one by one then, by
+ * pgprog.init, call or notify, which wait as long as the caller's own lock_timeout says.
+ *
  * Raises UP010: the arrays differ in length, or a type is not one of those.
  */
 create or replace function pgprog.submit_many(
@@ -14,6 +18,7 @@ create or replace function pgprog.submit_many(
 returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
+set lock_timeout = '50ms'
 set plan_cache_mode = force_generic_plan
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -29,7 +34,7 @@ begin
   then
     raise exception 'the arrays of requests differ in length' using errcode = 'UP010';
   end if;
-  if not types <@ array['init', 'call', 'notify'] then
+  if not coalesce(types <@ array['init', 'call', 'notify'], false) then
     raise exception 'a request is none of init, call, notify' using errcode = 'UP010';
   end if;
   return query

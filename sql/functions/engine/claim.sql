@@ -4,10 +4,12 @@
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
  * left; a day: nothing is due or planned in the served namespaces before that).
  *
- * Order: by rank within a namespace, the budget divided over the namespaces with due work.  Process
- * rows are the locks; a process locked elsewhere is passed by, up to three windows of candidates.
- * The task is chosen in a statement later than the locks, so that it sees what was committed
- * meanwhile.  Tasks of gone, broken and finished processes end here and their waiters are told.
+ * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
+ * is smaller than their number, those whose first task waits longest.  Process rows are the locks; a
+ * process locked elsewhere is passed by, up to three windows of candidates.  The task is chosen in a
+ * statement later than the locks, so that it sees what was committed meanwhile.  What can never run
+ * ends here and its waiter is told: tasks of gone, broken and finished processes, repairs of a
+ * process that is not in error, steps that crashed their workers too often.
  *
  * Locks: worker (key share), process rows (no key update, skip locked), queue and timer rows.
  * Indexes: queue_ready, timers_due, queue_head, queue_running, queue_later.
@@ -46,9 +48,13 @@ declare
   v_timers bigint[];
   v_timer_names text[];
   v_removals bigint[];
+  v_removal_names text[];
   v_poison bigint[];
+  v_refused bigint[];
+  v_refused_in bigint[];
   v_got integer := 0;
   v_count integer;
+  v_freed boolean;
   v_more boolean := false;
   v_next timestamptz;
 begin
@@ -68,10 +74,14 @@ begin
   update pgprog_data.queue as q
   set status = 'w'
   where q.task_id in (
-    select l.task_id from pgprog_data.queue as l
-    where l.status in ('f', 'h') and l.due_at <= v_now
-    order by l.due_at limit 1000
-    for update skip locked);
+    select d.task_id
+    from unnest(v_served) as s(namespace)
+    cross join lateral (
+      select l.task_id from pgprog_data.queue as l
+      where l.namespace = s.namespace and l.status in ('f', 'h') and l.due_at <= v_now
+      order by l.due_at limit 1000
+      for update skip locked
+    ) as d);
 
   for v_window in 1..3 loop
     -- 3. Candidates.
@@ -93,18 +103,23 @@ begin
     v_share := ceil((claim.max_tasks - v_got)::numeric / cardinality(v_active));
     select array_agg(c.task_id), array_agg(distinct c.incarnation)
     into v_candidates, v_wanted
-    from unnest(v_active) as s(namespace)
-    cross join lateral (
-      select * from (
-        (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
-         where q.namespace = s.namespace and q.status = 'w' and q.incarnation <> all (v_elsewhere)
-         order by q.rank, q.task_id limit v_share)
-        union all
-        (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
-         where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
-         order by t.due_at limit v_share)
-      ) as u
-      order by u.rank limit v_share
+    from (
+      select c.task_id, c.incarnation
+      from unnest(v_active) as s(namespace)
+      cross join lateral (
+        select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
+        from (
+          (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
+           where q.namespace = s.namespace and q.status = 'w' and q.incarnation <> all (v_elsewhere)
+           order by q.rank, q.task_id limit v_share)
+          union all
+          (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
+           where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
+           order by t.due_at limit v_share)
+        ) as u
+        order by u.rank limit v_share
+      ) as c
+      order by c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
     exit when v_candidates is null;
 
@@ -129,26 +144,38 @@ begin
       where not exists (select 1 from pgprog_data.processes as p where p.incarnation = x.incarnation);
     end if;
     if v_gone is not null then
-      perform pgprog_engine._end_tasks(v_gone, 'removed', v_at);
+      perform pgprog_engine._end_tasks(v_gone, null, v_at);
+      perform pgprog_engine._cancel_timers(v_gone, array_fill(null::text, array[cardinality(v_gone)]), 'removed', v_at);
     end if;
     if v_ended is not null then
-      perform pgprog_engine._end_tasks(v_ended, 'process ended', v_at);
+      perform pgprog_engine._end_tasks(v_ended, null, v_at);
     end if;
 
     -- 6. A later statement chooses one task a process; a timer only where nothing waits, or overdue past patience.
     select
-      array_agg(h.task_id) filter (where not h.timer_first and not h.held and h.task_id is not null),
-      array_agg(h.incarnation) filter (where h.timer_first and h.timer_type = 'timeout'),
-      array_agg(h.timer) filter (where h.timer_first and h.timer_type = 'timeout'),
-      array_agg(h.incarnation) filter (where h.timer_first and h.timer_type = 'remove'),
-      array_agg(h.task_id) filter (where h.poison and not h.timer_first and not h.held)
-    into v_chosen, v_timers, v_timer_names, v_removals, v_poison
+      array_agg(h.task_id) filter (where h.way = 'start'),
+      array_agg(h.incarnation) filter (where h.way = 'start timer'),
+      array_agg(h.timer) filter (where h.way = 'start timer'),
+      array_agg(h.incarnation) filter (where h.way = 'remove'),
+      array_agg(h.timer) filter (where h.way = 'remove'),
+      array_agg(case h.way when 'break' then h.task_id when 'break timer' then h.timer_id end)
+        filter (where h.way in ('break', 'break timer')),
+      array_agg(h.task_id) filter (where h.way = 'refuse'),
+      array_agg(h.incarnation) filter (where h.way = 'refuse')
+    into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in
     from (
       select
-        x.incarnation, c.task_id, c.status = 'h' as held, t.name as timer, t.type as timer_type,
-        c.crashes >= n.max_crashes as poison,
-        t.name is not null and (
-          c.task_id is null or (t.due_at < v_now - n.timer_patience and t.due_at < c.created_at)) as timer_first
+        x.incarnation, c.task_id, t.name as timer, t.task_id as timer_id,
+        case
+          when t.name is not null and p.status = 'running' and (
+            c.task_id is null or (t.due_at < v_now - n.timer_patience and t.due_at < c.created_at))
+          then case when t.type = 'remove' then 'remove' when t.crashes >= n.max_crashes then 'break timer' else 'start timer' end
+          when c.status = 'h' then null
+          when c.type = 'repair' and p.status <> 'error' then 'refuse'
+          when p.status = 'init' and c.type <> 'init' then null
+          when c.crashes >= n.max_crashes then 'break'
+          else 'start'
+        end as way
       from unnest(v_locked) as x(incarnation)
       join pgprog_data.processes as p on p.incarnation = x.incarnation
       join pgprog_data.namespaces as n on n.namespace = p.namespace
@@ -158,7 +185,7 @@ begin
         order by q.task_id limit 1
       ) as c on true
       left join lateral (
-        select t.name, t.type, t.due_at from pgprog_data.timers as t
+        select t.name, t.type, t.task_id, t.due_at, t.crashes from pgprog_data.timers as t
         where t.incarnation = x.incarnation and t.due_at <= v_now and t.status in ('w', 'b')
         order by t.due_at limit 1
       ) as t on true
@@ -166,17 +193,27 @@ begin
         select r.task_id from pgprog_data.queue as r
         where r.incarnation = x.incarnation and r.status = 'r' limit 1
       ) as r on true
+      -- Due, but locked or too many to join the waiting ones in step 2: the next claim finds it waiting.
+      left join lateral (
+        select f.task_id from pgprog_data.queue as f
+        where f.incarnation = x.incarnation and f.status = 'f' and f.due_at <= v_now limit 1
+      ) as f on true
       where r.task_id is null
+        and f.task_id is null
         and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
       offset 0
     ) as h;
 
-    -- 7. Timers that remove do it here; tasks that crashed too often break their process.
+    -- 7. Timers that remove do it here; what crashed too often breaks its process.
     if v_removals is not null then
-      perform pgprog_engine._remove_processes(v_removals, 'removed', v_at);
+      perform pgprog_engine._fire_removals(v_removals, v_removal_names, v_at);
     end if;
     if v_poison is not null then
       perform pgprog_engine._break_crashed(v_poison, v_at);
+    end if;
+    if v_refused is not null then
+      perform pgprog_engine._cancel_queued(v_refused, 'process not in error', v_at);
+      perform pgprog_engine._let_next_go(v_refused_in);
     end if;
 
     -- 8. Start them.
@@ -209,7 +246,7 @@ begin
       v_got := v_got + v_count;
     end if;
 
-    -- 9. Candidates left in processes that we hold wait behind a running or held task.
+    -- 9. Candidates left in processes that we hold wait behind a running or held task, or an init for later.
     if cardinality(v_candidates) > coalesce(cardinality(v_chosen), 0) then
       update pgprog_data.queue as q
       set status = 'b'
@@ -220,7 +257,9 @@ begin
           exists (select 1 from pgprog_data.queue as r where r.incarnation = q.incarnation and r.status = 'r')
           or exists (
             select 1 from pgprog_data.queue as h
-            where h.incarnation = q.incarnation and h.status in ('w', 'b', 'h') and h.status = 'h'));
+            where h.incarnation = q.incarnation and h.status in ('w', 'b', 'h') and h.status = 'h')
+          or (q.type <> 'init' and exists (
+            select 1 from pgprog_data.processes as p where p.incarnation = q.incarnation and p.status = 'init')));
       update pgprog_data.timers as t
       set status = 'b'
       where t.incarnation = any (v_locked)
@@ -233,8 +272,10 @@ begin
             where h.incarnation = t.incarnation and h.status in ('w', 'b', 'h')));
     end if;
 
-    v_more := cardinality(v_candidates) >= v_share or cardinality(v_locked) < cardinality(v_wanted);
-    exit when v_got >= claim.max_tasks or cardinality(v_candidates) < v_share;
+    -- A repair that ended here has let the next task of its process go.
+    v_freed := v_refused is not null or v_poison is not null;
+    v_more := v_freed or cardinality(v_candidates) >= v_share or cardinality(v_locked) < cardinality(v_wanted);
+    exit when v_got >= claim.max_tasks or (cardinality(v_candidates) < v_share and not v_freed);
     -- Rows of processes that we hold are blocked or running by now: only what is held elsewhere is passed by.
     if cardinality(v_locked) < cardinality(v_wanted) then
       select v_elsewhere || coalesce(array_agg(x.incarnation), '{}') into v_elsewhere
@@ -248,15 +289,19 @@ begin
   if v_more then
     wait_us := 0;
   else
-    select least(
-      (select q.due_at from pgprog_data.queue as q where q.status in ('f', 'h') order by q.due_at limit 1),
-      (select min(t.due_at) from unnest(v_served) as s(namespace)
-       cross join lateral (
-         select t.due_at from pgprog_data.timers as t
-         where t.namespace = s.namespace and t.status = 'w'
-         order by t.due_at limit 1
-       ) as t))
-    into v_next;
+    -- What is due in a paused namespace would have us ask at once, for ever.
+    select min(d.due_at) into v_next
+    from unnest(v_served) as s(namespace)
+    join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
+    cross join lateral (
+      (select q.due_at from pgprog_data.queue as q
+       where q.namespace = s.namespace and q.status in ('f', 'h')
+       order by q.due_at limit 1)
+      union all
+      (select t.due_at from pgprog_data.timers as t
+       where t.namespace = s.namespace and t.status = 'w'
+       order by t.due_at limit 1)
+    ) as d;
     wait_us := greatest(0, extract(epoch from least(v_next, v_now + interval '1 day') - pgprog_engine._now()) * 1000000);
   end if;
   return next;

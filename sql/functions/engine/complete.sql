@@ -3,9 +3,13 @@
  *
  * One element of the arrays a step.  outcomes: 1 finished, 2 rejected (process untouched; of an init
  * absent again), 3 another attempt retry_after µs from here, 4 error that breaks the process,
- * 5 error that leaves the process untouched.  thens: 0 none, 1 finish, 2 remove.  states, metadatas: null leaves what was
- * there.  event_of, timer_of: position of the step that an event or timer belongs to; event_no
- * counts from 1 within its step.  A timer with neither time is unset.
+ * 5 error that leaves the process untouched (of an init absent again).  thens: 0 none, 1 finish,
+ * 2 remove.  states, metadatas: null leaves what was there.  event_of, timer_of: position of the step
+ * that an event or timer belongs to; event_no counts from 1 within its step.  A timer with neither
+ * time is unset; of several actions on one name in a step the last wins.
+ *
+ * Of a process in error the step is a repair: 1 makes it running, clears what broke it and gives
+ * back its timers (without action on timers, the timer that broke it is due again); 4 is as 5.
  *
  * A row for each step has its outcome: 'done'; 'already': an earlier try of the same completion was
  * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, give it again
@@ -39,6 +43,7 @@ as $$
 #variable_conflict use_column
 declare
   v_count integer := cardinality(complete.task_ids);
+  v_outcomes integer[] := complete.outcomes;
   v_live boolean;
   v_at timestamptz;
   v_row record;
@@ -46,12 +51,15 @@ declare
   v_locked integer[] := '{}';
   v_done integer[] := '{}';
   v_held integer[] := '{}';
+  v_repairs integer[] := '{}';
   v_inits_rejected integer[];
   v_ok boolean[] := array_fill(false, array[v_count]);
   v_may_go boolean[] := array_fill(false, array[v_count]);
   v_base bigint[] := array_fill(null::bigint, array[v_count]);
   v_versions bigint[] := array_fill(null::bigint, array[v_count]);
   v_stamps timestamptz[] := array_fill(null::timestamptz, array[v_count]);
+  v_repaired bigint[];
+  v_rerun bigint[];
   v_broken bigint[];
   v_finished bigint[];
   v_removed bigint[];
@@ -82,11 +90,16 @@ begin
     v_locked := v_locked || v_row.pos;
     v_base[v_row.pos] := v_row.last_event_id;
     v_stamps[v_row.pos] := v_row.changed_at;
+    if v_row.status = 'error' and v_outcomes[v_row.pos] = 1 then
+      v_repairs := v_repairs || v_row.pos;
+    elsif v_row.status = 'error' and v_outcomes[v_row.pos] = 4 then
+      v_outcomes[v_row.pos] := 5;
+    end if;
     -- The version is drawn before the fence: the ended task carries it.
     v_versions[v_row.pos] := case
-      when complete.outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
+      when v_outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
     v_may_go[v_row.pos] := v_row.status in ('init', 'running')
-      and complete.outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
+      and v_outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
   end loop;
   v_at := pgprog_engine._clock();
   -- Times never decrease within a process, whatever the clock does.
@@ -122,7 +135,7 @@ begin
     )
     select
       coalesce(array_agg(f.pos), '{}'),
-      array_agg(f.pos) filter (where f.type = 'init' and complete.outcomes[f.pos] = 2)
+      array_agg(f.pos) filter (where f.type = 'init' and v_outcomes[f.pos] in (2, 5))
     into v_done, v_inits_rejected
     from fenced as f;
 
@@ -192,7 +205,20 @@ begin
       as e(pos, no, payload, metadata)
     where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
 
-    -- 5. Processes.
+    -- 5. Processes; repaired ones still say what broke them.
+    if cardinality(v_repairs) > 0 then
+      select array_agg(complete.incarnations[r.pos]), array_agg(complete.incarnations[r.pos]) filter (where r.rerun)
+      into v_repaired, v_rerun
+      from (
+        select r.pos, complete.thens[r.pos] = 0 and not r.pos = any (complete.timer_of) as rerun
+        from unnest(v_repairs) as r(pos)
+        where v_ok[r.pos]
+      ) as r;
+      perform pgprog_engine._restore_timers(v_repaired, v_rerun, v_at);
+      delete from pgprog_data.ended_processes as e
+      using unnest(v_repaired) as x(incarnation)
+      where e.incarnation = x.incarnation;
+    end if;
     update pgprog_data.processes as p
     set
       version = v_versions[x.pos],
@@ -205,13 +231,13 @@ begin
       status = x.status,
       previous_status = case when p.status <> x.status then p.status else p.previous_status end,
       status_changed_at = case when p.status <> x.status then v_stamps[x.pos] else p.status_changed_at end,
-      detail = case when x.finished then p.detail else complete.errors[x.pos] ->> 'detail' end,
-      corrupted_by = case when x.finished then p.corrupted_by else complete.task_ids[x.pos] end
+      detail = case when not x.finished then complete.errors[x.pos] ->> 'detail' end,
+      corrupted_by = case when not x.finished then complete.task_ids[x.pos] end
     from (
-      select d.pos, complete.outcomes[d.pos] = 1 as finished,
-        case when complete.outcomes[d.pos] = 4 then 'error' when complete.thens[d.pos] = 1 then 'finished' else 'running' end as status
+      select d.pos, v_outcomes[d.pos] = 1 as finished,
+        case when v_outcomes[d.pos] = 4 then 'error' when complete.thens[d.pos] = 1 then 'finished' else 'running' end as status
       from unnest(v_done) as d(pos)
-      where complete.outcomes[d.pos] in (1, 4)
+      where v_outcomes[d.pos] in (1, 4)
     ) as x
     where p.incarnation = complete.incarnations[x.pos];
 
@@ -219,7 +245,7 @@ begin
     if cardinality(complete.timer_of) > 0 then
       perform pgprog_engine._cancel_timers(array_agg(complete.incarnations[t.pos]), array_agg(t.name), 'replaced', v_at)
       from unnest(complete.timer_of, complete.timer_names) as t(pos, name)
-      where v_ok[t.pos];
+      where v_ok[t.pos] and v_outcomes[t.pos] = 1;
       insert into pgprog_data.timers (
         incarnation, name, task_id, namespace, process_id, type, due_at, created_at, context)
       select
@@ -228,19 +254,23 @@ begin
         coalesce(t.at, v_at + t.after * interval '1 microsecond'), v_at,
         (select e.context from pgprog_data.tasks as e
          where e.task_id = complete.task_ids[t.pos] and e.ended_at = v_stamps[t.pos] limit 1)
-      from unnest(complete.timer_of, complete.timer_names, complete.timer_at, complete.timer_after, complete.timer_remove)
-        as t(pos, name, at, after, remove)
+      from (
+        select distinct on (t.pos, t.name) t.pos, t.name, t.at, t.after, t.remove
+        from unnest(complete.timer_of, complete.timer_names, complete.timer_at, complete.timer_after, complete.timer_remove)
+          with ordinality as t(pos, name, at, after, remove, no)
+        where v_ok[t.pos] and v_outcomes[t.pos] = 1
+        order by t.pos, t.name, t.no desc
+      ) as t
       join pgprog_data.processes as p on p.incarnation = complete.incarnations[t.pos]
-      where v_ok[t.pos]
-        and (t.at is not null or t.after is not null);
+      where t.at is not null or t.after is not null;
     end if;
 
     -- 7. Ends of processes.
-    if 4 = any (complete.outcomes) or 1 = any (complete.thens) or 2 = any (complete.thens) or v_inits_rejected is not null then
+    if 4 = any (v_outcomes) or 1 = any (complete.thens) or 2 = any (complete.thens) or v_inits_rejected is not null then
       select
-        array_agg(complete.incarnations[d.pos]) filter (where complete.outcomes[d.pos] = 4),
-        array_agg(complete.incarnations[d.pos]) filter (where complete.outcomes[d.pos] = 1 and complete.thens[d.pos] = 1),
-        array_agg(complete.incarnations[d.pos]) filter (where complete.outcomes[d.pos] = 1 and complete.thens[d.pos] = 2)
+        array_agg(complete.incarnations[d.pos]) filter (where v_outcomes[d.pos] = 4),
+        array_agg(complete.incarnations[d.pos]) filter (where v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 1),
+        array_agg(complete.incarnations[d.pos]) filter (where v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 2)
       into v_broken, v_finished, v_removed
       from unnest(v_done) as d(pos);
       insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
@@ -253,10 +283,10 @@ begin
         set status = 's'
         from unnest(v_broken) as x(incarnation)
         where t.incarnation = x.incarnation;
-        perform pgprog_engine._end_tasks(v_broken, 'process broken', v_at);
+        perform pgprog_engine._end_tasks(v_broken, null, v_at);
       end if;
       if v_finished is not null then
-        perform pgprog_engine._end_tasks(v_finished, 'process finished', v_at);
+        perform pgprog_engine._end_tasks(v_finished, null, v_at);
         perform pgprog_engine._cancel_timers(v_finished, array_fill(null::text, array[cardinality(v_finished)]), 'process finished', v_at);
       end if;
       if v_removed is not null then
@@ -271,7 +301,9 @@ begin
       end if;
     end if;
 
-    -- 8. A statement of its own: the next task of the same process, or else its due timer.
+    -- 8. A statement of its own: the next task of the same process, or else its due timer.  What crashed
+    -- before runs alone, a repair is not for a running process, and a task that has come due but does
+    -- not wait yet may be first: the claim sees to those.
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
@@ -283,15 +315,20 @@ begin
       select
         d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
         v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
-          and coalesce(t.type, 'timeout') = 'timeout' and n.paused_at is null as go
+          and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
+          and coalesce(c.crashes, t.crashes, 0) = 0 and f.task_id is null and n.paused_at is null as go
       from unnest(v_done) as d(pos)
       left join lateral (
-        select q.task_id, q.status, q.namespace from pgprog_data.queue as q
+        select q.task_id, q.status, q.type, q.crashes, q.namespace from pgprog_data.queue as q
         where q.incarnation = complete.incarnations[d.pos] and q.status in ('w', 'b', 'h')
         order by q.task_id limit 1
       ) as c on true
       left join lateral (
-        select t.name, t.type, t.namespace from pgprog_data.timers as t
+        select f.task_id from pgprog_data.queue as f
+        where f.incarnation = complete.incarnations[d.pos] and f.status = 'f' and f.due_at <= v_at limit 1
+      ) as f on true
+      left join lateral (
+        select t.name, t.type, t.crashes, t.namespace from pgprog_data.timers as t
         where t.incarnation = complete.incarnations[d.pos] and t.due_at <= v_at and t.status in ('w', 'b')
         order by t.due_at limit 1
       ) as t on true

@@ -1,9 +1,10 @@
 /*
- * Do the housekeeping: partitions ahead, old partitions, expired keys, events of removed processes.
+ * Do the housekeeping: partitions ahead and old, expired keys, finished processes, events of removed ones.
  *
  * Safe to run by many workers at once and at any time: one does it, the others return false.
  * A new partition is created, checked and attached (no lock that stops readers or writers); an old
- * one is dropped under a lock time-out of 100 ms and tried again next time.
+ * one is dropped under a lock time-out of 100 ms and tried again next time.  Deletes at most 10 000
+ * keys and as many events a call, and removes 1 000 processes a namespace whose retention is over.
  */
 create or replace function pgprog_engine.maintain(task_retention interval = '30 days', key_ttl interval = '7 days')
 returns boolean
@@ -23,17 +24,6 @@ begin
   for v_week in 0..6 loop
     perform pgprog_engine._create_partition(parent, v_start + v_week * interval '7 days')
     from unnest(array['tasks', 'attempts']) as p(parent);
-  end loop;
-
-  for v_old in
-    select p.name from pgprog_data.partitions as p where p.ends_at < v_at - maintain.task_retention
-  loop
-    begin
-      execute format('drop table if exists pgprog_data.%I', v_old.name);
-      delete from pgprog_data.partitions as p where p.name = v_old.name;
-    exception when lock_not_available then
-      raise notice 'partition % is in use; it will be dropped later', v_old.name;
-    end;
   end loop;
 
   delete from pgprog_data.keys as k
@@ -59,8 +49,36 @@ begin
   using batch as b
   where r.incarnation = b.incarnation
     and not exists (select 1 from pgprog_data.events as e where e.incarnation = b.incarnation);
+
+  perform pgprog_engine._remove_processes(array_agg(f.incarnation), 'removed', v_at)
+  from (
+    select p.incarnation
+    from pgprog_data.namespaces as n
+    cross join lateral (
+      select e.incarnation from pgprog_data.ended_processes as e
+      where e.namespace = n.namespace and e.status = 'finished' and e.at < v_at - n.retention
+      order by e.at limit 1000
+    ) as old
+    join pgprog_data.processes as p on p.incarnation = old.incarnation
+    order by p.incarnation
+    for no key update of p skip locked
+  ) as f
+  having count(*) > 0;
+
+  -- Last, since a drop locks the whole table until the end of this transaction.
+  for v_old in
+    select p.name from pgprog_data.partitions as p where p.ends_at < v_at - maintain.task_retention
+  loop
+    begin
+      execute format('drop table if exists pgprog_data.%I', v_old.name);
+      delete from pgprog_data.partitions as p where p.name = v_old.name;
+    exception when lock_not_available then
+      raise notice 'partition % is in use; it will be dropped later', v_old.name;
+    end;
+  end loop;
   return true;
 end
 $$;
 
-comment on function pgprog_engine.maintain(interval, interval) is 'Do the housekeeping: partitions, expired keys, events of removed processes';
+comment on function pgprog_engine.maintain(interval, interval)
+  is 'Do the housekeeping: partitions, expired keys, finished processes, events of removed ones';

@@ -1,8 +1,9 @@
 /*
  * Refuse any isolation but READ COMMITTED.
  *
- * Engine functions choose the next task in a statement later than their locks; with one snapshot
- * for the whole transaction that statement would not see what was committed meanwhile.
+ * Functions that choose the next task of a process, or let it go, do so in a statement later than
+ * their locks; with one snapshot for the whole transaction that statement would not see what was
+ * committed meanwhile, and leave a task blocked for ever.
  */
 create or replace function pgprog_engine._require_read_committed()
 returns void
@@ -10,9 +11,9 @@ language plpgsql
 as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'engine functions need isolation read committed, this transaction has %',
+    raise exception 'this function needs isolation read committed, this transaction has %',
       current_setting('transaction_isolation')
-      using errcode = 'UP010', hint = 'set default_transaction_isolation to read committed for workers';
+      using errcode = 'UP010', hint = 'begin the transaction with isolation level read committed';
   end if;
 end
 $$;

@@ -122,11 +122,13 @@ begin
     left join fresh as f on f.incarnation = x.task_id;
   end if;
 
-  -- 4. What stands against each; a later statement, which sees the new processes.
+  -- 4. What stands against each; a later statement, which sees the new processes.  One whose init drew
+  -- a later number than the request was not there when it came: init is first.
   for v_row in
     select x.pos, p.incarnation, p.status, x.type
     from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
-    left join pgprog_data.processes as p on p.namespace = x.namespace and p.process_id = x.process_id
+    left join pgprog_data.processes as p
+      on p.namespace = x.namespace and p.process_id = x.process_id and p.incarnation < v_ids[x.pos]
     where v_codes[x.pos] is null
       and v_winners[x.pos] = v_ids[x.pos]
   loop
@@ -171,12 +173,23 @@ begin
   end if;
   v_at := pgprog_engine._clock();
   if v_locked is not null then
-    -- A later statement: the first request of each process of which nothing waits, runs or is overdue.
+    -- A later statement: the first request of each process of which nothing waits or runs, no task
+    -- has come due and no timer is overdue past patience.
     select array_agg(f.pos) into v_free
     from (
       select distinct on (v_incarnations[l.pos]) l.pos
       from unnest(v_locked) as l(pos)
       join pgprog_data.processes as p on p.incarnation = v_incarnations[l.pos]
+      join pgprog_data.namespaces as n on n.namespace = p.namespace
+      left join lateral (
+        select f.task_id from pgprog_data.queue as f
+        where f.incarnation = v_incarnations[l.pos] and f.status = 'f' and f.due_at <= v_now limit 1
+      ) as f on true
+      left join lateral (
+        select t.task_id from pgprog_data.timers as t
+        where t.incarnation = v_incarnations[l.pos] and t.status in ('w', 'b')
+          and t.due_at < v_now - n.timer_patience limit 1
+      ) as t on true
       left join lateral (
         select q.task_id from pgprog_data.queue as q
         where q.incarnation = v_incarnations[l.pos] and q.status in ('w', 'b', 'h') limit 1
@@ -187,6 +200,8 @@ begin
       ) as r on true
       where h.task_id is null
         and r.task_id is null
+        and f.task_id is null
+        and t.task_id is null
         and p.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end
       order by v_incarnations[l.pos], l.pos
       limit _start.max_starts
@@ -203,7 +218,7 @@ begin
     v_ids[x.pos], _start.namespaces[x.pos], _start.process_ids[x.pos], v_incarnations[x.pos], _start.types[x.pos], _start.names[x.pos],
     case when v_claims[x.pos] is not null then 'r' when _start.run_ats[x.pos] > v_now then 'f' else 'w' end,
     _start.priorities[x.pos], coalesce(_start.run_ats[x.pos], v_now),
-    coalesce(_start.run_ats[x.pos], v_now) - _start.priorities[x.pos] * interval '10 s', v_now,
+    greatest(_start.run_ats[x.pos], v_now) - _start.priorities[x.pos] * interval '10 s', v_now,
     case when v_claims[x.pos] is not null then 1 else 0 end, case when v_claims[x.pos] is not null then _start.worker_id end,
     v_claims[x.pos], case when v_claims[x.pos] is not null then v_at end,
     _start.idempotency_keys[x.pos], _start.argss[x.pos], _start.contexts[x.pos]

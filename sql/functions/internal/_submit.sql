@@ -60,11 +60,13 @@ begin
     on conflict do nothing;
     v_code := case when not found then 'UP005' end;
   else
+    -- A process whose init drew a later number than we did was not there when we came: init is first.
     select p.incarnation, p.status
     into v_incarnation, v_status
     from pgprog_data.processes as p
     where p.namespace = _submit.namespace
-      and p.process_id = _submit.process_id;
+      and p.process_id = _submit.process_id
+      and p.incarnation < v_task_id;
     v_code := pgprog_engine._refusal_code(_submit.type, v_status);
   end if;
   if v_code is not null then
@@ -78,7 +80,7 @@ begin
   values (
     v_task_id, _submit.namespace, _submit.process_id, v_incarnation, _submit.type, _submit.name,
     case when v_due_at > v_now then 'f' else 'w' end, _submit.priority,
-    v_due_at, v_due_at - _submit.priority * interval '10 s', v_now,
+    v_due_at, greatest(v_due_at, v_now) - _submit.priority * interval '10 s', v_now,
     _submit.idempotency_key, _submit.args, _submit.context);
   return v_task_id;
 end

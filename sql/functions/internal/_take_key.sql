@@ -3,7 +3,7 @@
  *
  * Returns task_id itself when the key was free.  Waits for an open transaction that holds the same
  * key; in REPEATABLE READ such a transaction ends this one with 40001, which is safe to repeat.
- * A key older than key_ttl is free.
+ * A key is free again when maintenance has deleted it, after key_ttl.
  *
  * Raises UP008: the key belongs to another operation, process or args.
  */

@@ -1,0 +1,35 @@
+/*
+ * Give back the suspended timers of processes that were repaired.
+ *
+ * Of those in rerun, whose repair says nothing of timers, the timer that broke the process is due
+ * again, as a new task.  The caller holds the process rows, which still say what broke them.
+ */
+create or replace function pgprog_engine._restore_timers(incarnations bigint[], rerun bigint[], at timestamptz)
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+begin
+  update pgprog_data.timers as t
+  set status = 'w'
+  from unnest(_restore_timers.incarnations) as x(incarnation)
+  where t.incarnation = x.incarnation
+    and t.status = 's';
+  insert into pgprog_data.timers (incarnation, name, task_id, namespace, process_id, type, due_at, created_at, context)
+  select
+    p.incarnation, e.name, nextval('pgprog_data.task_ids'), p.namespace, p.process_id, 'timeout',
+    _restore_timers.at, _restore_timers.at, e.context
+  from unnest(_restore_timers.rerun) as x(incarnation)
+  join pgprog_data.processes as p on p.incarnation = x.incarnation
+  join pgprog_data.tasks as e on e.task_id = p.corrupted_by and e.type = 'timeout'
+  on conflict (incarnation, name) do nothing;
+end
+$$;
+
+comment on function pgprog_engine._restore_timers(bigint[], bigint[], timestamptz)
+  is 'Give back the suspended timers of processes that were repaired';

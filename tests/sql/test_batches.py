@@ -1,0 +1,148 @@
+"""Many requests or steps in one statement: order, strangers' locks, faults of one of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+CALL = "select pgprog.call('orders', %s)"
+SUBMIT_MANY = (
+    "select * from pgprog.submit_many(%s, %s, %s, %s::jsonb[], %s::text[], %s::text[],"
+    " %s::jsonb[], %s, %s::timestamptz[])"
+)
+# The same without its lock time-out.
+START = (
+    "select outcome from pgprog_engine._start(null, 0, %s, %s, %s, %s::jsonb[], %s::text[],"
+    " %s::text[], %s::jsonb[], %s, %s::timestamptz[])"
+)
+
+
+def send(connection: Any, statement: str, *requests: tuple[str, str, str | None]) -> Any:
+    """Send requests of (type, process_id, idempotency key) and return the rows."""
+    count, nulls = len(requests), [None] * len(requests)
+    types, process_ids, keys = ([request[i] for request in requests] for i in range(3))
+    return connection.execute(
+        statement,
+        (types, ["orders"] * count, process_ids, nulls, nulls, keys, nulls, [0] * count, nulls),
+    ).fetchall()
+
+
+def test_a_batch_tells_the_outcome_of_each_request(app: Any, worker: Any, process: str) -> None:
+    requests: list[tuple[str, str, str | None]] = [
+        ("call", "p1", "k"), ("call", "p1", "k"), ("notify", "p1", "k"), ("init", "p2", None),
+        ("call", "p2", None), ("init", "p2", None), ("call", "", None), ("call", "p3", "z"),
+    ]  # fmt: skip
+    rows = send(app, SUBMIT_MANY, *requests)
+
+    assert [row[1] for row in rows] == [
+        "queued", "known", "UP008", "queued", "queued", "UP005", "UP010", "UP001",
+    ]  # fmt: skip
+    assert [row[0] for row in rows] == list(range(1, 9))
+    assert rows[0][3] == rows[1][3]
+    assert [row[3] is None for row in rows[2:]] == [True, False, False, True, True, True]
+
+
+def test_a_refused_request_of_a_batch_keeps_no_key(app: Any, worker: Any, process: str) -> None:
+    first = send(app, SUBMIT_MANY, ("call", "p2", "k"), ("call", "p2", "k"))
+    app.execute("select pgprog.init('orders', 'p2')")
+    second = send(app, SUBMIT_MANY, ("call", "p2", "k"))
+
+    assert [row[1] for row in [*first, *second]] == ["UP001", "UP001", "queued"]
+
+
+def test_a_call_before_the_init_of_its_process_in_a_batch_is_refused(app: Any, worker: Any) -> None:
+    rows = send(app, SUBMIT_MANY, ("call", "p2", None), ("init", "p2", None))
+
+    assert [row[1] for row in rows] == ["UP001", "queued"]
+    assert [task.type for task in worker.claim()] == ["init"]
+
+
+def test_an_empty_batch_has_no_rows(app: Any) -> None:
+    rows = app.execute(
+        "select * from pgprog.submit_many('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')"
+    )
+
+    assert rows.fetchall() == []
+
+
+@pytest.mark.parametrize("types", [["repair"], [None], ["call", "call"], None])
+def test_a_batch_of_another_shape_is_refused_as_a_whole(
+    app: Any, process: str, types: list[str] | None
+) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        app.execute(
+            SUBMIT_MANY,
+            (types, ["orders"], ["p1"], [None], [None], [None], [None], [0], [None]),
+        )
+
+    assert caught.value.sqlstate == "UP010"
+
+
+@pytest.mark.parametrize(
+    ("held", "request_"),
+    [
+        ("select pgprog.call('orders', 'p1', idempotency_key => 'k')", ("call", "p1", "k")),
+        ("select pgprog.init('orders', 'p2')", ("init", "p2", None)),
+    ],
+)
+def test_a_strangers_open_transaction_ends_a_batch_with_nothing_done(
+    app: Any, session: Any, process: str, held: str, request_: tuple[str, str, str | None]
+) -> None:
+    stranger = session()
+    app.execute("set statement_timeout = '10s'")
+    with stranger.transaction(force_rollback=True):
+        stranger.execute(held)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            send(app, SUBMIT_MANY, ("call", "p1", "other"), request_)
+
+    assert app.execute("select count(*) from pgprog_data.queue").fetchone() == (0,)
+    rows = send(app, SUBMIT_MANY, ("call", "p1", "other"), request_)
+    assert [row[1] for row in rows] == ["queued", "queued"]
+
+
+@pytest.mark.parametrize("kind", ["init", "call"])
+def test_batches_in_opposite_orders_do_not_deadlock(
+    app: Any, session: Any, process: str, wait_for_lock: Any, kind: str
+) -> None:
+    # By new processes, or by keys: a stranger holds m, so that the first batch has a but not z.
+    def items(*names: str) -> list[tuple[str, str, str | None]]:
+        return [("init", x, None) if kind == "init" else ("call", "p1", x) for x in names]
+
+    first, second = session(), session()
+    with ThreadPoolExecutor(2) as threads:
+        with app.transaction(force_rollback=True):
+            send(app, START, *items("m"))
+            one = threads.submit(send, first, START, *items("a", "m", "z"))
+            wait_for_lock(first)
+            other = threads.submit(send, second, START, *items("z", "a"))
+            wait_for_lock(second)
+        assert [row[0] for row in one.result()] == ["queued"] * 3
+
+    taken = "UP005" if kind == "init" else "known"
+    assert [row[0] for row in other.result()] == [taken] * 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "sqlstate"),
+    [
+        ({"timers": {"t": 2**63 - 1}}, "22008"),
+        ({"event_no": [1, 0]}, "23505"),
+        ({"event_no": [1, -1]}, "23514"),
+    ],
+)
+def test_a_fault_in_the_data_of_a_batch_raises_and_changes_nothing(
+    app: Any, worker: Any, make_processes: Any, fault: dict[str, Any], sqlstate: str
+) -> None:
+    for name in make_processes(2):
+        app.execute(CALL, (name,))
+    tasks = worker.claim()
+    with pytest.raises(psycopg.Error) as caught:
+        worker.complete(*tasks, **fault)
+
+    assert caught.value.sqlstate == sqlstate
+    assert len(worker.renew()) == 2
+    assert app.execute("select count(*) from pgprog_data.events").fetchone() == (2,)
+    assert [row.outcome for row in worker.complete(*tasks)] == ["done", "done"]

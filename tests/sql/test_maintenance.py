@@ -1,0 +1,133 @@
+"""Housekeeping: partitions ahead and old, expired keys, events of removed processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAINTAIN = "select pgprog_engine.maintain()"
+DROP_OLD = "select pgprog_engine.maintain(task_retention => '0 s')"
+PARTITIONS = (
+    "select count(*) from pg_inherits where inhparent in"
+    " ('pgprog_data.tasks'::regclass, 'pgprog_data.attempts'::regclass)"
+)
+
+
+@pytest.fixture
+def own(fresh_db: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(fresh_db, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def other(fresh_db: str, own: Any) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(fresh_db, autocommit=True) as connection:
+        yield connection
+
+
+def one(connection: Any, statement: str) -> Any:
+    return connection.execute(statement).fetchone()[0]
+
+
+def test_partitions_are_made_ahead_beside_an_open_transaction_that_writes(
+    own: Any, other: Any
+) -> None:
+    assert one(own, PARTITIONS) == 14
+    own.execute(
+        "create or replace function pgprog_engine._clock() returns timestamptz"
+        " language sql volatile return clock_timestamp() + interval '3 weeks'"
+    )
+    with other.transaction(force_rollback=True):
+        other.execute(
+            "insert into pgprog_data.attempts (task_id, claim_id, attempt, outcome, ended_at)"
+            " values (1, 1, 1, 'lost', clock_timestamp())"
+        )
+        other.execute("select * from pgprog_data.tasks")
+        assert one(own, MAINTAIN)
+
+    assert one(own, PARTITIONS) == 20
+
+
+def test_ended_tasks_are_forgotten_with_their_partition(own: Any) -> None:
+    own.execute(
+        "insert into pgprog_data.tasks (task_id, namespace, process_id, incarnation, type, status,"
+        " attempt, due_at, created_at, ended_at)"
+        " select 1, 'n', 'p', 1, 'call', 'finished', 1, t, t, t"
+        " from (select clock_timestamp() - interval '7 days' as t) as x"
+    )
+    assert one(own, DROP_OLD)
+
+    assert one(own, PARTITIONS) == 12
+    assert one(own, "select count(*) from pgprog_data.tasks") == 0
+    assert one(own, "select count(*) from pgprog_data.partitions") == 12
+
+
+def test_a_partition_in_use_is_dropped_later(own: Any, other: Any) -> None:
+    own.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+    notices: list[str] = []
+    with other.transaction():
+        other.execute("select * from pgprog_data.tasks")
+        assert one(own, DROP_OLD)
+        assert one(own, PARTITIONS) == 13
+    assert len(notices) == 1
+
+    assert one(own, DROP_OLD)
+    assert one(own, PARTITIONS) == 12
+
+
+def test_one_of_two_at_once_keeps_house(own: Any, other: Any) -> None:
+    with other.transaction():
+        assert one(other, MAINTAIN)
+        assert not one(own, MAINTAIN)
+
+    assert one(own, MAINTAIN)
+
+
+def test_a_key_is_free_again_after_its_time(app: Any, process: str) -> None:
+    call = "select pgprog.call('orders', 'p1', idempotency_key => '{}')"
+    old, young = one(app, call.format("old")), one(app, call.format("young"))
+    app.execute("update pgprog_data.keys set created_at = now() - interval '8 d' where key = 'old'")
+    assert one(app, MAINTAIN)
+
+    assert one(app, call.format("young")) == young
+    assert one(app, call.format("old")) != old
+
+
+def test_the_events_of_a_removed_process_go_in_batches(app: Any, worker: Any, process: str) -> None:
+    app.execute(
+        "insert into pgprog_data.events (incarnation, event_id, task_id, at, payload)"
+        " select 0, n, 0, now(), '{}' from generate_series(1, 15000) as n"
+    )
+    app.execute("insert into pgprog_data.removals values (0, now())")
+    left = []
+    for _ in range(3):
+        app.execute(MAINTAIN)
+        left.append(one(app, "select count(*) from pgprog_data.events where incarnation = 0"))
+
+    assert left == [5000, 0, 0]
+    assert one(app, "select count(*) from pgprog_data.removals") == 0
+    assert one(app, "select count(*) from pgprog.history('orders', 'p1')") == 1
+
+
+def test_a_finished_process_is_readable_until_its_retention_and_one_in_error_for_ever(
+    app: Any, worker: Any, make_processes: Any
+) -> None:
+    old, young, broken = make_processes(3)
+    for name, more in ((old, {"then": 1}), (young, {"then": 1}), (broken, {"outcome": 4})):
+        app.execute("select pgprog.call('orders', %s)", (name,))
+        worker.complete(*worker.claim(), **more)
+    app.execute(
+        "update pgprog_data.ended_processes set at = at - interval '31 days' where incarnation in ("
+        " select incarnation from pgprog_data.processes where process_id in (%s, %s))",
+        (old, broken),
+    )
+    assert one(app, MAINTAIN)
+
+    left = app.execute("select process_id, status from pgprog.processes order by 1").fetchall()
+    assert left == [(young, "finished"), (broken, "error")]
+    assert app.execute("select count(*) from pgprog_data.ended_processes").fetchone() == (2,)

@@ -1,0 +1,144 @@
+"""What the hot functions read in a database of 420 000 rows, with statistics and without any.
+
+A plan that flips reads thousands of blocks more or scans a table: blocks are bounded at about one
+and a half times what was measured, and no large table is scanned.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow  # makes 420 000 rows
+
+# As in a new database whose tables were never analysed.
+FORGET = """
+set allow_system_table_mods = on;
+delete from pg_statistic where starelid in (
+  select oid from pg_class where relnamespace = 'pgprog_data'::regnamespace);
+update pg_class set reltuples = -1, relpages = 0
+where relnamespace = 'pgprog_data'::regnamespace and relkind in ('r', 'i', 'p');
+"""
+SCANNED = """
+select relname from pg_stat_xact_user_tables
+where schemaname = 'pgprog_data' and seq_scan > 0
+  and relname ~ '^(queue|timers|processes|tasks|attempts|events|keys)'
+"""
+
+
+@pytest.fixture(scope="module")
+def crowd(module_db: str) -> str:
+    with psycopg.connect(module_db, autocommit=True) as connection:
+        connection.execute(Path(__file__).with_name("crowd.sql").read_bytes())
+    return module_db
+
+
+@pytest.fixture(params=["no statistics", "fresh statistics"])
+def planned(crowd: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[Any]]:
+    """A session in a transaction that is rolled back."""
+    with psycopg.connect(crowd, autocommit=True) as connection:
+        connection.execute(FORGET.encode())
+        if request.param == "fresh statistics":
+            connection.execute("analyze")
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        with connection.transaction(force_rollback=True):
+            yield connection
+
+
+def blocks_of(connection: Any, statement: str, values: Any = ()) -> int:
+    """Run a statement once for its plans; return the blocks that it reads the second time."""
+    with connection.transaction(force_rollback=True):
+        connection.execute(statement, values)
+    explain = f"explain (analyze, buffers, timing off, format json) {statement}"
+    [[[found]]] = connection.execute(explain, values).fetchall()
+    plan = found["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def scanned(connection: Any) -> list[str]:
+    return [row[0] for row in connection.execute(SCANNED).fetchall()]
+
+
+def test_a_claim_of_200_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(planned, "select * from pgprog_engine.claim(1, 200)")
+
+    assert scanned(planned) == []
+    assert blocks < 12_000
+
+
+def test_a_claim_of_one_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(planned, "select * from pgprog_engine.claim(1, 1)")
+
+    assert scanned(planned) == []
+    assert blocks < 1_300
+
+
+def test_a_completion_of_200_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(
+        planned,
+        "select c.* from (select array_agg(task_id) as t, array_agg(claim_id) as c,"
+        " array_agg(incarnation) as i, array_agg(null::jsonb) as n from ("
+        "   select * from pgprog_data.queue where status = 'r' and worker_id = 1 limit 200"
+        "  ) as q) as h"
+        " cross join lateral pgprog_engine.complete(1, h.t, h.c, h.i, array_fill(1, array[200]),"
+        " h.n, array_fill(1, array[200]), h.n, h.n, h.n, array_fill(0::bigint, array[200]),"
+        " array_fill(0, array[200]), array_fill(true, array[200]), array_fill(1, array[200]),"
+        " array(select generate_series(1, 200)), array_fill(1, array[200]),"
+        " array_fill('{}'::jsonb, array[200]), h.n, array(select generate_series(1, 200)),"
+        " array_fill('t'::text, array[200]), array_fill(null::timestamptz, array[200]),"
+        " array_fill(1000000::bigint, array[200]), array_fill(false, array[200])) as c",
+    )
+
+    assert scanned(planned) == []
+    assert blocks < 26_000
+
+
+def test_a_start_of_200_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(
+        planned,
+        "select * from pgprog_engine.start(1, 200, array_fill('call'::text, array[200]),"
+        " array(select 'n' || mod(p, 50) from generate_series(30001, 30200) as p),"
+        " array(select 'p' || p from generate_series(30001, 30200) as p),"
+        " array_fill(null::jsonb, array[200]), array_fill(null::text, array[200]),"
+        " array(select 'k' || p from generate_series(30001, 30200) as p),"
+        " array_fill(null::jsonb, array[200]), array_fill(0, array[200]),"
+        " array_fill(null::timestamptz, array[200]))",
+    )
+
+    assert scanned(planned) == []
+    assert blocks < 15_000
+
+
+def test_a_renewal_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(
+        planned,
+        "select * from pgprog_engine.renew_worker("
+        "  1, '10 s', array(select 100000 + 2 * p from generate_series(1, 200) as p))",
+    )
+
+    assert scanned(planned) == []
+    assert blocks < 4_600
+
+
+def test_collecting_zombies_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(planned, "select * from pgprog_engine.collect_zombies(null, null)")
+
+    assert scanned(planned) == []
+    assert blocks < 300
+
+
+def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) -> None:
+    blocks = blocks_of(
+        planned,
+        "select * from pgprog.results("
+        "  array(select 2000000 + 100 * n from generate_series(1, 200) as n))",
+    )
+
+    assert scanned(planned) == []
+    assert blocks < 4_500
