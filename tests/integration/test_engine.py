@@ -19,11 +19,13 @@ from pgprog import (
     PermanentError,
     Reject,
     Remove,
+    Request,
     SetTimer,
     Step,
     TransientError,
     UnsetTimer,
 )
+from pgprog.config import WorkerConfig
 from pgprog.errors import (
     CallTimeout,
     InvalidArgument,
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     import psycopg
 
     from pgprog import Engine
+
+
+RARE_POLLS = WorkerConfig(poll_every=timedelta(hours=1))
 
 
 @dataclass(frozen=True)
@@ -267,6 +272,26 @@ async def test_timers_fire_by_their_times_and_an_unset_one_does_not(make_engine:
 
     assert fired == ["first", "second", "last"]
     assert {str(task.context) for task in trace} == {"{'trace': 1}"}
+
+
+async def test_what_comes_due_is_found_though_polls_are_rare(
+    make_engine: Any, counters: Namespace[Any]
+) -> None:
+    @counters.timeout
+    async def finish(step: Step[Any]) -> Intent[Any]:
+        return Intent(then=Finish())
+
+    @counters.call
+    async def arm(step: Step[Any]) -> Intent[Any]:
+        return Intent(timers=[SetTimer(after=timedelta(milliseconds=30))])
+
+    async with make_engine(counters, worker=RARE_POLLS) as engine:
+        await engine.init("counters", "c")
+        requests = [Request("call", "counters", "c", {"amount": 1}, name="add") for _ in range(120)]
+        tasks = await engine.submit_many(requests)
+        assert [await task.wait(timeout=5) for task in tasks] == [*range(1, 121)]
+        await engine.call("counters", "c", name="arm")
+        await until(engine, "counters", "c", "finished")
 
 
 async def test_a_removed_process_is_gone_and_its_id_may_be_used_again(make_engine: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,7 @@ from pgprog.errors import PermanentError
 from pgprog.model import ProcessStatus, Step, TaskId, TaskType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Awaitable, Mapping
 
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import EngineStore
@@ -27,6 +27,37 @@ if TYPE_CHECKING:
 current_process: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
     "current_process", default=None
 )
+
+
+class Attempts:
+    """Makes the attempts of one worker; sync handlers run in *concurrency* threads."""
+
+    def __init__(
+        self,
+        namespaces: Mapping[str, Namespace[Any]],
+        *,
+        store: EngineStore,
+        transactions: StepTransactions,
+        concurrency: int,
+    ) -> None:
+        self._namespaces = namespaces
+        self._store = store
+        self._transactions = transactions
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
+
+    def make(self, claimed: Claimed) -> Attempt:
+        """Return the attempt that a claim asks for."""
+        return Attempt(
+            claimed,
+            namespace=self._namespaces[claimed.namespace],
+            store=self._store,
+            transactions=self._transactions,
+            threads=self._threads,
+        )
+
+    def close(self) -> None:
+        """Let the threads end, stragglers when they like: they cannot be stopped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Attempt:
@@ -46,8 +77,8 @@ class Attempt:
         threads: ThreadPoolExecutor,
     ) -> None:
         self.straggler: asyncio.Future[object] | None = None
+        self.namespace = namespace
         self._claimed = claimed
-        self._namespace = namespace
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
         self.handler = namespace.resolve(TaskType(claimed.type), claimed.name)
@@ -107,9 +138,9 @@ class Attempt:
 
     def _step(self) -> Step[Any]:
         claimed = self._claimed
-        plain: Codec[Any] = self._namespace.plain_codec
+        plain: Codec[Any] = self.namespace.plain_codec
         try:
-            state = self._namespace.load_state(claimed.state, claimed.state_version)
+            state = self.namespace.load_state(claimed.state, claimed.state_version)
         except Misfit as e:
             msg = f"the state of process {claimed.process_id} cannot be read: {e}"
             raise PermanentError(msg, code="Misfit") from e

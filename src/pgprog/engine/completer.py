@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
 from pgprog.engine import decide
@@ -14,7 +14,7 @@ from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import DataFault, RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgprog.engine.access import OpenTransaction
     from pgprog.engine.holdings import Held, Holdings
@@ -36,6 +36,26 @@ _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
 
+class Owner(Protocol):
+    """The worker, as far as completions concern it."""
+
+    def may_chain(self) -> bool:
+        """Return whether a step may be followed at once by the next of its process."""
+        ...
+
+    def go_on(self, held: Held) -> None:
+        """Run the next step of a chain."""
+        ...
+
+    def tell(self, claimed: Claimed, completion: Completion, version: int | None) -> None:
+        """Release an answer: it is committed."""
+        ...
+
+    def due_in(self, seconds: float) -> None:
+        """Look for due tasks then: there may be some that no chain went on with."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Ending:
     held: Held
@@ -49,8 +69,7 @@ class Completer:
 
     What cannot be stored is halved until the culprit stands alone and ends in error; for ten
     seconds after that its namespace is flushed apart.  What was rolled back or has an unknown
-    outcome is repeated: the fence makes that safe.  *tell* gets each end after its commit,
-    *go_on* the next step of a chain, where *may_chain* allows chains.
+    outcome is repeated: the fence makes that safe.
     """
 
     def __init__(
@@ -60,17 +79,13 @@ class Completer:
         store: EngineStore,
         holdings: Holdings,
         lease: Lease,
-        may_chain: Callable[[], bool],
-        go_on: Callable[[Held], None],
-        tell: Callable[[Claimed, Completion, int | None], None],
+        owner: Owner,
     ) -> None:
         self._namespaces = namespaces
         self._store = store
         self._holdings = holdings
         self._lease = lease
-        self._is_chaining = may_chain
-        self._go_on = go_on
-        self._tell = tell
+        self._owner = owner
         self._apart: dict[str, float] = {}
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
         self._patient = Batcher(self._flush_patiently, most=_MOST, size_of=_size)
@@ -186,9 +201,11 @@ class Completer:
         match completed.outcome:
             case "done" | "already":
                 self._holdings.remove(held)
-                self._tell(held.claimed, ending.completion, completed.version)
+                self._owner.tell(held.claimed, ending.completion, completed.version)
                 if completed.next_ is not None:
-                    self._go_on(self._holdings.add_next(completed.next_, after=held))
+                    self._owner.go_on(self._holdings.add_next(completed.next_, after=held))
+                elif (seconds := self._next_due_in(ending)) is not None:
+                    self._owner.due_in(seconds)
             case "busy":
                 ending.refusals += 1
                 (self._batches if ending.refusals <= _PATIENCE else self._patient).add(ending)
@@ -201,10 +218,14 @@ class Completer:
                     task_id=held.claimed.task_id,
                 )
 
+    def _next_due_in(self, ending: _Ending) -> float | None:
+        """Return when the process may have something to do that no chain went on with."""
+        return decide.due_in(ending.completion) if self._may_chain(ending) else 0.0
+
     def _may_chain(self, ending: _Ending) -> bool:
         held = ending.held
         return (
-            self._is_chaining()
+            self._owner.may_chain()
             and held.chained + 1 < _CHAIN_STEPS
             and time.monotonic() - held.chain_began_at < _CHAIN_SECONDS
         )

@@ -109,6 +109,19 @@ def after_data_fault(
     return Completion(claimed=claimed, outcome=_end(claimed, settings=settings), error=told)
 
 
+def due_in(completion: Completion) -> float | None:
+    """Return in how many seconds the completion makes something due, None if it does not.
+
+    Times that were given as instants are counted by our own clock: the result is a hint.
+    """
+    delays = [timer.after for timer in completion.timers if timer.after is not None]
+    instants = [timer.at for timer in completion.timers if timer.at is not None]
+    delays += [at - datetime.now(UTC) for at in instants]
+    if completion.retry_after is not None:
+        delays.append(completion.retry_after)
+    return min(delays).total_seconds() if delays else None
+
+
 def _delay(
     claimed: Claimed, error: BaseException, *, settings: NamespaceSettings, random: float
 ) -> timedelta | None:

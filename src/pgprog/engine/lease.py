@@ -61,6 +61,7 @@ class Lease:
         self._ends_at = 0.0
         self._held = asyncio.Event()
         self._is_ended = False
+        self._reports: list[tuple[float, asyncio.Future[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._heartbeat = Heartbeat(
             self,
@@ -101,6 +102,13 @@ class Lease:
         """Learn from the database what is really held: an answer was lost."""
         self._heartbeat.renew_now()
 
+    async def report_begun(self) -> None:
+        """Return when the database knows of all steps that have begun so far."""
+        reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reports.append((time.monotonic(), reported))
+        self.renew_now()
+        await reported
+
     async def end(self) -> int:
         """Stop to renew, hand back all that is held, and return how many tasks that were.
 
@@ -127,6 +135,10 @@ class Lease:
         if worker_id != self.worker_id:
             return
         self._ends_at = asked_at + self._seconds
+        for since, reported in self._reports:
+            if since <= asked_at and not reported.done():
+                reported.set_result(None)
+        self._reports = [report for report in self._reports if not report[1].done()]
         if not self.is_held:
             log.info("lease_regained", worker_id=worker_id)
             self._held.set()

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pgprog import logs
 from pgprog.codec import Misfit
 from pgprog.engine import decide
-from pgprog.engine.attempt import Attempt
 from pgprog.errors import InvalidArgument, StepError
 from pgprog.store.rows import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pgprog.engine.access import OpenTransaction
+    from pgprog.engine.attempt import Attempt, Attempts
     from pgprog.engine.holdings import Held, Holdings
-    from pgprog.namespace import Namespace
-    from pgprog.store.engine_store import EngineStore
+    from pgprog.engine.lease import Lease
     from pgprog.store.rows import Completion
-    from pgprog.store.transactions import StepTransactions
 
 log = logs.get(__name__)
 
@@ -57,23 +54,20 @@ class Runner:
 
     def __init__(
         self,
-        namespaces: Mapping[str, Namespace[Any]],
+        attempts: Attempts,
         *,
         concurrency: int,
         holdings: Holdings,
-        store: EngineStore,
-        transactions: StepTransactions,
+        lease: Lease,
         endings: Endings,
         on_free: Callable[[], None],
     ) -> None:
-        self.namespaces = namespaces
+        self._attempts = attempts
         self._concurrency = concurrency
         self._holdings = holdings
-        self._store = store
-        self._transactions = transactions
+        self._lease = lease
         self._endings = endings
         self._on_free = on_free
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
         self._running = 0
         self._waiting: deque[Held] = deque()
         self._steps: set[asyncio.Task[None]] = set()
@@ -101,11 +95,6 @@ class Runner:
         while self._steps:
             await asyncio.wait(self._steps)
 
-    def close(self) -> bool:
-        """Let the threads end; return whether all have, for a straggler cannot be stopped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        return self._running == 0
-
     def _launch(self, held: Held) -> None:
         self._running += 1
         held.runs = True
@@ -114,14 +103,11 @@ class Runner:
         held.step.add_done_callback(self._steps.discard)
 
     async def _run(self, held: Held) -> None:
-        attempt = Attempt(
-            held.claimed,
-            namespace=self.namespaces[held.claimed.namespace],
-            store=self._store,
-            transactions=self._transactions,
-            threads=self._threads,
-        )
+        attempt = self._attempts.make(held.claimed)
         try:
+            if held.claimed.attempt > 1:
+                # Its worker may have died of it: this time a crash must count, however quick.
+                await self._lease.report_begun()
             completion = await self._outcome(attempt, held)
         finally:
             attempt.access.close()
@@ -141,7 +127,7 @@ class Runner:
     async def _outcome(self, attempt: Attempt, held: Held) -> Completion | None:
         """Return how the step ends, None where it was interrupted by no fault of its handler."""
         claimed = held.claimed
-        namespace = self.namespaces[claimed.namespace]
+        namespace = attempt.namespace
         try:
             returned = await attempt.run()
             if attempt.handler is None:

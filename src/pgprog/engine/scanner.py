@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from pgprog import logs
@@ -22,8 +23,9 @@ log = logs.get(__name__)
 _MOST = 200
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
-# More is due but locked elsewhere for some milliseconds.
-_AGAIN_SECONDS = 0.005
+# More is due but locked elsewhere: for some milliseconds, or as long as a stranger likes.
+_FIRST_AGAIN_SECONDS = 0.002
+_LONGEST_AGAIN_SECONDS = 0.05
 
 
 class Scanner:
@@ -51,10 +53,17 @@ class Scanner:
         self._awake = asyncio.Event()
         self._freed = asyncio.Event()
         self._is_stopping = False
+        self._sleeps_until = 0.0
+        self._again_seconds = _FIRST_AGAIN_SECONDS
 
     def wake(self) -> None:
         """Look again now: something was made due."""
         self._awake.set()
+
+    def due_in(self, seconds: float) -> None:
+        """Look again when something comes due, if nothing else wakes the scanner before."""
+        if seconds < self._sleeps_until - time.monotonic():
+            asyncio.get_running_loop().call_later(max(0.0, seconds), self._awake.set)
 
     def freed(self) -> None:
         """Look whether there is room, if the lack of it is what the scanner waits for."""
@@ -98,13 +107,17 @@ class Scanner:
             for claimed in claims.tasks:
                 self._runner.take(self._holdings.add(claimed))
         self.has_backlog = claims.wait_seconds == 0
-        if self.has_backlog:
-            return 0 if claims.tasks else _AGAIN_SECONDS
-        return min(claims.wait_seconds, self._poll_seconds)
+        if claims.tasks or not self.has_backlog:
+            self._again_seconds = _FIRST_AGAIN_SECONDS
+            return min(claims.wait_seconds, self._poll_seconds)
+        self._again_seconds = min(2 * self._again_seconds, _LONGEST_AGAIN_SECONDS)
+        return self._again_seconds
 
     async def _sleep(self, seconds: float) -> None:
         if not seconds or self._awake.is_set():
             return
+        self._sleeps_until = time.monotonic() + seconds
         timer = asyncio.get_running_loop().call_later(seconds, self._awake.set)
         await self._awake.wait()
         timer.cancel()
+        self._sleeps_until = 0.0

@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
+from pgprog.engine.attempt import Attempts
 from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
@@ -124,6 +125,10 @@ class Worker:
         """Look for due tasks now."""
         self._scanner.wake()
 
+    def due_in(self, seconds: float) -> None:
+        """Look for due tasks then."""
+        self._scanner.due_in(seconds)
+
     def freed(self) -> None:
         """Let the scanner see whether there is room."""
         self._scanner.freed()
@@ -172,20 +177,19 @@ class Worker:
         transactions = StepTransactions(self._config.dsn, size=config.pool.transactions, name=_NAME)
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
-            served,
-            store=store,
-            holdings=holdings,
-            lease=self._lease,
-            may_chain=self.may_chain,
-            go_on=self.go_on,
-            tell=self.tell,
+            served, store=store, holdings=holdings, lease=self._lease, owner=self
         )
-        self._runner = Runner(
+        self._attempts = Attempts(
             served,
-            concurrency=config.worker.concurrency,
-            holdings=holdings,
             store=store,
             transactions=transactions,
+            concurrency=config.worker.concurrency,
+        )
+        self._runner = Runner(
+            self._attempts,
+            concurrency=config.worker.concurrency,
+            holdings=holdings,
+            lease=self._lease,
             endings=self._completer,
             on_free=self.freed,
         )
@@ -245,7 +249,7 @@ class Worker:
         self._loops.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loops
-        self._runner.close()
+        self._attempts.close()
         handed_back = await self._lease.end()
         if handed_back:
             with contextlib.suppress(StoreUnavailable, RolledBack):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _DATA = ("22", "23", "54")
 # Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.
 _ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53")
+# A constraint of our own tables, such as a missing partition, is no fault of what was sent.
+_OUR_TABLES = "pgprog_data"
 
 
 class Unreachable(StoreUnavailable):
@@ -51,7 +53,7 @@ def translated() -> Iterator[None]:
         state = e.sqlstate or ""
         if state == "55P03":
             raise LockTimeout(message) from e
-        if state.startswith(_ROLLED_BACK):
+        if state.startswith(_ROLLED_BACK) or e.diag.schema_name == _OUR_TABLES:
             raise RolledBack(message) from e
         if state.startswith(_DATA) or state == "P0001":
             raise DataFault(message) from e

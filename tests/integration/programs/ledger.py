@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import Any
 
 from pgprog import Intent, Namespace, Step
@@ -36,3 +37,9 @@ async def add(step: Step[Any], amount: int) -> Intent[Any, int]:
     total = step.state + amount
     _log(step, "end")
     return Intent(state=total, events=[{"added": amount}], response=total)
+
+
+@ledger.call
+def kill(step: Step[Any]) -> None:
+    """Kill the worker at once, as a fault in a C extension would."""
+    os.kill(os.getpid(), signal.SIGKILL)
