@@ -40,6 +40,10 @@ class Owner(Protocol):
         """Learn that a collector has ended this incarnation."""
         ...
 
+    def failed(self, error: Exception) -> None:
+        """Learn that nothing is renewed any more: the error is none that passes."""
+        ...
+
 
 class Heartbeat:
     """Renews the lease of *owner* every *every*, at once when asked to.
@@ -104,5 +108,8 @@ class Heartbeat:
         except (StoreUnavailable, RolledBack, DataFault) as e:
             log.warning("renewal_failed", worker_id=worker_id, detail=str(e))
             return False
+        except Exception as e:
+            self._loop.call_soon_threadsafe(self._owner.failed, e)
+            raise
         self._loop.call_soon_threadsafe(self._owner.renewed, worker_id, claims, asked_at)
         return True

@@ -61,6 +61,7 @@ class Lease:
         self._ends_at = 0.0
         self._held = asyncio.Event()
         self._is_ended = False
+        self._failure: Exception | None = None
         self._reports: list[tuple[float, asyncio.Future[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._heartbeat = Heartbeat(
@@ -90,13 +91,18 @@ class Lease:
         await self._held.wait()
 
     async def run(self) -> None:
-        """Tick, and give the steps up before the lease ends, until cancelled."""
-        while True:
+        """Tick, and give the steps up before the lease ends, until cancelled.
+
+        Raises:
+            Exception: What ended the heartbeat, where it will not pass.
+        """
+        while self._failure is None:
             self.ticked_at = now = time.monotonic()
             if now > self._ends_at - self._seconds * (1 - _SAFE_SHARE) and self.is_held:
                 log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
                 self._lapse()
             await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
+        raise self._failure
 
     def renew_now(self) -> None:
         """Learn from the database what is really held: an answer was lost."""
@@ -151,6 +157,10 @@ class Lease:
             log.error("incarnation_ended", worker_id=worker_id)
             self._lapse()
             self._background(self._begin_again())
+
+    def failed(self, error: Exception) -> None:
+        """End the worker with the error that ended its heartbeat."""
+        self._failure = error
 
     async def _register(self) -> None:
         asked_at = time.monotonic()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
+from pgprog.errors import StoreUnavailable
 from pgprog.store.engine_store import packed
 from pgprog.store.faults import translated
 from pgprog.store.lane import Lane
@@ -14,11 +15,15 @@ from pgprog.store.pool import make_pool, open_connection
 from pgprog.store.rows import Ended, RawRequest, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import timedelta
 
     from pgprog.model import Direction
     from pgprog.store.engine_store import RequestLane
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ClientStore:
@@ -79,7 +84,8 @@ class ClientStore:
 
     async def cancel(self, task_id: int) -> bool:
         """End a task that has not started; return whether it was there to be cancelled."""
-        return bool(await self._value("select pgprog.cancel(%s)", (task_id,)))
+        [[was_there]] = await self._fetch("select pgprog.cancel(%s)", (task_id,))
+        return bool(was_there)
 
     async def get(
         self,
@@ -107,7 +113,7 @@ class ClientStore:
         direction: Direction,
     ) -> list[Any]:
         """Return (event_id, at, task_id, payload, metadata) of events."""
-        return await self._fetch(
+        return await self._read(
             "select * from pgprog.history(%s, %s, %s, %s, %s)",
             (namespace, process_id, after, max_events, direction),
         )
@@ -178,7 +184,7 @@ class ClientStore:
             await self._fetch("select pg_notify(%s, %s)", (channel, payload))
 
     async def _value(self, statement: LiteralString, values: Sequence[object] = ()) -> Any:  # noqa: ANN401 - the one column of a row
-        [[value]] = await self._fetch(statement, values)
+        [[value]] = await self._read(statement, values)
         return value
 
     async def _fetch(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
@@ -188,6 +194,24 @@ class ClientStore:
                 return await cursor.fetchall()
 
     async def _rows(
+        self, statement: LiteralString, values: Sequence[object] | dict[str, object]
+    ) -> list[dict[str, Any]]:
+        return await self._again(self._fetch_rows, statement, values)
+
+    async def _read(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
+        return await self._again(self._fetch, statement, values)
+
+    async def _again(
+        self, fetch: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read, and once more where a restart of the server has broken the pooled connections."""
+        try:
+            return await fetch(*args, **kwargs)
+        except StoreUnavailable:
+            await self._pool.check()
+            return await fetch(*args, **kwargs)
+
+    async def _fetch_rows(
         self, statement: LiteralString, values: Sequence[object] | dict[str, object]
     ) -> list[dict[str, Any]]:
         with translated():
