@@ -58,6 +58,7 @@ async def test_a_restart_of_postgresql_loses_no_call_and_repeats_none(
         for restart in range(2):
             while min(len(done) for done in answers.values()) < 15 * (restart + 1):
                 await asyncio.sleep(0.001)
+                assert not any(task.done() and task.exception() for task in calling)
             await asyncio.to_thread(_kill_and_start, server)
         await asyncio.gather(*calling)
         histories = [await engine.history("counters", f"c{n}", max_events=1000) for n in answers]

@@ -191,8 +191,9 @@ class Lease:
             return
         with contextlib.suppress(StoreUnavailable, RolledBack):  # the next renewal tells again
             count = await self._store.hand_back(strangers)
-            log.info("claims_handed_back", worker_id=self.worker_id, tasks=count)
-        self._wake()
+            if count:  # none, when all were ended while their renewal was on its way
+                log.info("claims_handed_back", worker_id=self.worker_id, tasks=count)
+                self._wake()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

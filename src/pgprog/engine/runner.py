@@ -97,12 +97,13 @@ class Runner:
 
     def _launch(self, held: Held) -> None:
         self._running += 1
-        held.runs = True
         held.step = asyncio.create_task(self._run(held))
         self._steps.add(held.step)
         held.step.add_done_callback(self._steps.discard)
+        held.step.add_done_callback(lambda _: None if held.runs else self._free())
 
     async def _run(self, held: Held) -> None:
+        held.runs = True  # a task that is cancelled before its start never comes here
         attempt = self._attempts.make(held.claimed)
         try:
             if held.claimed.attempt > 1:
