@@ -70,6 +70,8 @@ class AsyncClient(AsyncReads):
         """Connect.
 
         Raises:
+            ConfigError: The DSN cannot be read.
+            SchemaMismatch: The database needs `pgprog db migrate`.
             StoreUnavailable: The database cannot be reached.
         """
         self._store = ClientStore(
