@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST = 200
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
-_SQLSTATE_LETTERS = 5
+_TAKEN = ("started", "queued", "known")
 _REPEAT = "repeat it; with an idempotency key that is done by itself"
 
 
@@ -68,7 +68,7 @@ class Submitter:
                 submitted = await pending.outcome
         except TimeoutError as e:
             raise self._not_in_time(pending, seconds) from e
-        if len(submitted.outcome) == _SQLSTATE_LETTERS:
+        if submitted.outcome not in _TAKEN:
             raise _refusal(submitted)
         return submitted
 
