@@ -16,7 +16,7 @@ from pgprog.store.rows import Ended, RawRequest, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from pgprog.model import Direction
     from pgprog.store.engine_store import RequestLane
@@ -172,6 +172,11 @@ class ClientStore:
             " where %(namespace)s::text is null or namespace = %(namespace)s order by namespace",
             {"namespace": namespace},
         )
+
+    async def now(self) -> datetime:
+        """Return the database's time, by which ages are told."""
+        now: datetime = await self._value("select pg_catalog.now()")
+        return now
 
     async def schema_version(self) -> int:
         """Return the number of the last migration that was applied."""
