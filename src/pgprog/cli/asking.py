@@ -28,7 +28,6 @@ _POOL: Final = PoolConfig(api=1)
 # Gives the command a keyword parameter *dsn*.
 dsn_option = click.option(
     "--dsn",
-    envvar="PGPROG_DSN",
     help="The database; default: $PGPROG_DSN, the configuration file's, the development server.",
 )
 
@@ -44,6 +43,8 @@ class Database:
 
 def find_database(dsn: str | None) -> Database:
     """Return the database of the command line, else of the configuration, else our own server's.
+
+    PGPROG_DSN and PGPROG_DIRECT_DSN belong to the configuration, over its file.
 
     Raises:
         ConfigError: The configuration file has faults.

@@ -66,6 +66,12 @@ def test_the_database_is_that_of_the_configuration_file(
     assert "orders" in CliRunner().invoke(main, ["namespace", "list"]).stdout
 
 
+def test_a_schema_is_checked_where_the_configuration_says(db: str, nowhere: Path) -> None:
+    (nowhere / "pgprog.yaml").write_text(f"dsn: host=a.pooler.invalid\ndirect_dsn: {db}\n")
+
+    assert CliRunner().invoke(main, ["db", "check"]).exit_code == 0
+
+
 def test_without_a_database_the_hint_is_to_start_one(nowhere: Path) -> None:
     answer = CliRunner().invoke(main, ["namespace", "list"])
 
