@@ -86,6 +86,28 @@ def test_a_fault_of_the_command_line_is_told_before_anything_is_asked(
     assert fault in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "code", "fault"),
+    [
+        ("1e999999", 1, "overflow"),
+        ('"a\\u0000b"', 1, "NUL"),
+        ('"\\ud800"', 2, "is no JSON"),
+        ("NaN", 2, "is no JSON"),
+        ("", 2, "is no JSON"),
+        ("[" * 100_000, 2, "is no JSON"),
+        (f'"{"a" * 1_100_000}"', 1, "at most 1048576 are allowed"),
+    ],
+)
+def test_json_that_the_database_cannot_hold_is_refused(
+    terminal: Any, closed_shop: None, typed: str, code: int, fault: str
+) -> None:
+    answer = terminal.type("process", "call", "orders", "o-1", "-", "--no-wait", stdin=typed)
+
+    assert answer.exit_code == code
+    assert fault in answer.stderr
+    assert terminal.json("task", "list", "--type", "call") == []
+
+
 def test_an_id_that_the_database_cannot_hold_is_a_fault_of_the_command_line(terminal: Any) -> None:
     long = terminal.type("process", "get", "orders", "o" * 300)
     broken = terminal.type("process", "get", "orders", "o-\udcff")
