@@ -60,6 +60,10 @@ class Program(click.Group):
             _fail(e)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+        except click.Abort as e:
+            if isinstance(e.__context__, KeyboardInterrupt):  # at a question
+                ctx.exit(_INTERRUPTED)
+            raise
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -108,6 +112,24 @@ def test_a_task_is_not_cancelled_without_a_yes(terminal: Any, waiting: str, type
 
     assert answer.exit_code == 1
     assert answer.stdout == ""
+    assert terminal.json("task", "show", waiting)["status"] == "waiting"
+
+
+@pytest.mark.slow  # an interpreter is started
+def test_ctrl_c_at_the_question_cancels_nothing(terminal: Any, waiting: str) -> None:
+    words = ("-m", "pgprog", "task", "cancel", waiting, "--dsn", terminal.dsn)
+    asking = subprocess.Popen(
+        [sys.executable, *words], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert asking.stderr is not None
+    asked = b""
+    while b"Cancel it?" not in asked:
+        asked += os.read(asking.stderr.fileno(), 1000)
+    asking.send_signal(signal.SIGINT)
+    _, complained = asking.communicate()
+
+    assert asking.returncode == 130
+    assert b"Aborted" not in complained
     assert terminal.json("task", "show", waiting)["status"] == "waiting"
 
 
