@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from pgprog import Engine
+from pgprog.cli import main
 from pgprog.config import Config, load
 
 if TYPE_CHECKING:
@@ -106,3 +109,17 @@ def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
 
     assert isinstance(config, Config)
     assert set(config.namespaces) == set(yaml.safe_load(YAML)["namespaces"])
+
+
+def test_the_commands_of_the_readme_are_done_while_the_shop_is_served(
+    db: str, shop: ModuleType
+) -> None:
+    section = README.partition("## From the command line")[2].partition("\n## ")[0]
+    with Engine(db, [shop.orders]):
+        answers = [
+            CliRunner().invoke(main, [*shlex.split(line), "--dsn", db])
+            for line in re.findall(r"^    pgprog (.*)$", section, flags=re.MULTILINE)
+        ]
+
+    assert [answer.exit_code for answer in answers] == [0] * 6
+    assert answers[1].stdout == '"5.50"\n'

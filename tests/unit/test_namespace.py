@@ -281,7 +281,7 @@ def whole(step: object, args: dict[str, int]) -> None: ...
         (none, b'{"a":1,"b":2}', ".none: unknown a, b; known are none"),
         (one, b"{}", ".one: missing amount"),
         (one, None, ".one: missing amount"),
-        (one, b"[1]", "Expected `object`, got `array`"),
+        (one, b"[1]", ".one: Expected `object`, got `array`"),
         (one, b'{"amount":"1"}', ".one: Expected `int`, got `str`"),
         (whole, b'{"a":"1"}', ".whole: Expected `int`, got `str` - at `$[...]`"),
         (whole, None, ".whole: Expected `object`, got `null`"),

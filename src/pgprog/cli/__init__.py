@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from pgprog.errors import PgprogError
+from pgprog.errors import CallTimeout, PgprogError, Rejected, StepFailed, TaskCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +16,21 @@ if TYPE_CHECKING:
 COMMANDS: Final[Mapping[str, str]] = {
     "db": "pgprog.cli.db:db",
     "dev": "pgprog.cli.dev:dev",
+    "namespace": "pgprog.cli.namespace:namespace",
+    "process": "pgprog.cli.process:process",
+    "task": "pgprog.cli.task:task",
     "worker": "pgprog.cli.worker:worker",
 }
+
+_INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
+
+
+class _NoAnswer(click.ClickException):
+    exit_code = 3
+
+
+class _Late(click.ClickException):
+    exit_code = 4
 
 
 class Program(click.Group):
@@ -45,6 +58,12 @@ class Program(click.Group):
             return super().invoke(ctx)
         except PgprogError as e:
             _fail(e)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+        except click.Abort as e:
+            if isinstance(e.__context__, KeyboardInterrupt):  # at a question
+                ctx.exit(_INTERRUPTED)
+            raise
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,17 +78,29 @@ def main() -> None:
       pgprog db stop        end it; its data stay
 
     \b
+    Ask a process, once a program serves its namespace, and look at it:
+      pgprog process init orders o-1 '{"due": "10"}'
+      pgprog process call orders o-1 '{"amount": "4.50"}' --name pay
+      pgprog process get orders o-1 --events 10
+      pgprog task list --namespace orders --status error
+
+    \b
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
 
+    JSON is given inline, as @file, or as - for standard input.  The database is that of --dsn, of
+    $PGPROG_DSN, of the configuration file ($PGPROG_CONFIG, ./pgprog.yaml), or the private one.
     Every command has --help, and --json for programs that read its output.
 
     \b
     Exit codes:
-      0  done
-      1  it failed: the message on standard error says why, and what to do
-      2  the command line was wrong
+      0    done
+      1    it failed: the message on standard error says why, and what to do
+      2    the command line was wrong
+      3    the task was rejected, failed or was cancelled; with --json its result is printed
+      4    the answer did not come in time; the task goes on: `pgprog task wait`
+      130  interrupted by Ctrl-C; a task that was asked for goes on
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
 
 
@@ -77,4 +108,10 @@ def _fail(error: PgprogError) -> NoReturn:
     message = str(error) or type(error).__name__
     if error.hint:
         message += f"\nHint: {error.hint}"
-    raise click.ClickException(message) from error
+    match error:
+        case Rejected() | StepFailed() | TaskCancelled():
+            raise _NoAnswer(message) from error
+        case CallTimeout():
+            raise _Late(message) from error
+        case _:
+            raise click.ClickException(message) from error

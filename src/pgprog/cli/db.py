@@ -6,16 +6,11 @@ from dataclasses import asdict
 
 import click
 
+from pgprog.cli.asking import dsn_option, find_database
 from pgprog.cli.output import json_option, print_fields, print_json
 from pgprog.embedded import DevelopmentServer, ServerStatus
 from pgprog.errors import SchemaMismatch
 from pgprog.store import migrate as schema
-
-_dsn_option = click.option(
-    "--dsn",
-    envvar="PGPROG_DSN",
-    help="The database; default: $PGPROG_DSN, else the development server.",
-)
 
 
 @click.group()
@@ -56,7 +51,7 @@ def status(*, as_json: bool) -> None:
 
 
 @db.command()
-@_dsn_option
+@dsn_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
 @json_option
 def migrate(*, dsn: str | None, dry_run: bool, as_json: bool) -> None:
@@ -64,7 +59,7 @@ def migrate(*, dsn: str | None, dry_run: bool, as_json: bool) -> None:
 
     Two at once are safe.  A migration that was edited after it ran is refused.
     """
-    target = dsn or DevelopmentServer().dsn
+    target = find_database(dsn).direct_dsn
     names = schema.pending(target) if dry_run else schema.migrate(target)
     if as_json:
         print_json({"dry_run": dry_run, "files": names})
@@ -81,11 +76,11 @@ def print_sql() -> None:
 
 
 @db.command()
-@_dsn_option
+@dsn_option
 @json_option
 def check(*, dsn: str | None, as_json: bool) -> None:
     """Say whether the schema of a database is that of this version; exit code 1 if not."""
-    names = schema.pending(dsn or DevelopmentServer().dsn)
+    names = schema.pending(find_database(dsn).direct_dsn)
     if as_json:
         print_json({"current": not names, "missing": names})
     elif not names:

@@ -2,25 +2,103 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 # Gives the command a keyword parameter *as_json*.
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document on a line; paths and times become strings."""
-    click.echo(json.dumps(value, default=str, ensure_ascii=False))
+    """Print one JSON document on a line; paths become strings, bytes are JSON already."""
+    click.echo(msgspec.json.encode(_spliced(value), enc_hook=str))
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
     """Print a name and a value a line, in columns."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        click.echo(f"{name:<{width}}  {'-' if value is None else value}")
+        lines = shown(value).split("\n")
+        click.echo(f"{name:<{width}}  " + f"\n{'':<{width}}  ".join(lines))
+
+
+def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print aligned columns under their names; nothing but a word of it when there are no rows."""
+    lines = [[_on_a_line(shown(value)) for value in row] for row in rows]
+    if not lines:
+        click.echo("none")
+        return
+    table = [[name.upper() for name in names], *lines]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def shown(value: object) -> str:
+    """Return *value* as people read it: times in this machine's zone, payloads indented.
+
+    What would move a terminal's cursor or change its colours is written as an escape.
+    """
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return value.astimezone().isoformat(timespec="seconds")
+        case bytes() | msgspec.Raw():
+            return _printable(msgspec.json.format(bytes(value), indent=2).decode())
+        case _:
+            return _printable(str(value))
+
+
+def compact(payload: bytes | None) -> str:
+    """Return raw JSON on one line; null is shown as what is not there."""
+    return (
+        shown(None)
+        if payload in (None, b"null")
+        else msgspec.json.format(payload, indent=0).decode()
+    )
+
+
+def age(since: datetime, *, now: datetime) -> str:
+    """Return how long ago a time was in its greatest unit: `3m`; of one to come, `in 3m`."""
+    return f"in {_short(since - now)}" if since > now else _short(now - since)
+
+
+def _short(duration: timedelta) -> str:
+    seconds = int(duration.total_seconds())
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _spliced(value: object) -> Any:  # noqa: ANN401 - JSON
+    match value:
+        case bytes():
+            return msgspec.Raw(value)
+        case dict():
+            return {key: _spliced(item) for key, item in value.items()}
+        case list():
+            return [_spliced(item) for item in value]
+        case _:
+            return value
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _on_a_line(text: str) -> str:
+    return text.replace("\n", "\\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.bound import AsyncBound, Bound, bound_to
-from pgprog.client.reads import AsyncReads
+from pgprog.client.reads import AsyncReads, checked_task_id
 from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
@@ -70,6 +70,8 @@ class AsyncClient(AsyncReads):
         """Connect.
 
         Raises:
+            ConfigError: The DSN cannot be read.
+            SchemaMismatch: The database needs `pgprog db migrate`.
             StoreUnavailable: The database cannot be reached.
         """
         self._store = ClientStore(
@@ -218,7 +220,7 @@ class AsyncClient(AsyncReads):
 
     async def wait_ended(self, task_id: int, *, timeout: Timeout = None) -> Ended:
         """Return the end of a task as it is, for `wait` and for tasks."""
-        for ended in await self._store.results([task_id]):
+        for ended in await self._store.results([checked_task_id(task_id)]):
             return ended
         await self._store.result(task_id)  # it may not exist at all
         return await self._end_of(task_id, seconds_of(timeout, default=_ANSWER_SECONDS))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from pgprog.client import reading
 from pgprog.codec import Codec, check_text
 from pgprog.engine.events import events_of
+from pgprog.errors import InvalidArgument, TaskNotFound
 from pgprog.model import Limits
 from pgprog.namespace import Namespace
 
@@ -21,6 +22,8 @@ S = TypeVar("S")
 _PAGE = 1000
 _PLAIN: Codec[Any] = Codec()
 _LIMITS = Limits()
+_INTEGER = (1 << 31) - 1
+_BIGINT = (1 << 63) - 1
 
 
 class AsyncReads:
@@ -34,7 +37,7 @@ class AsyncReads:
         Raises:
             TaskNotFound: There is no such task.
         """
-        return await self._store.cancel(task_id)
+        return await self._store.cancel(checked_task_id(task_id))
 
     @overload
     async def get(
@@ -71,6 +74,7 @@ class AsyncReads:
 
         By a `Namespace` its state is typed, by a name it is plain JSON.  *after* is exclusive.
         """
+        _check_range(max_events, after)
         raw = await self._store.get(
             *_names(namespace, process_id), max_events=max_events, after=after, direction=direction
         )
@@ -90,6 +94,7 @@ class AsyncReads:
         Raises:
             ProcessNotFound: There is no such process.
         """
+        _check_range(max_events, after)
         rows = await self._store.history(
             *_names(namespace, process_id), after=after, max_events=max_events, direction=direction
         )
@@ -131,7 +136,20 @@ class AsyncReads:
         Raises:
             TaskNotFound: There is no such task, or it ended longer ago than *task_retention*.
         """
-        return reading.result_of(task_id, await self._store.result(task_id))
+        raw = await self._store.result(checked_task_id(task_id))
+        return reading.result_of(task_id, raw)
+
+
+def checked_task_id(task_id: int) -> int:
+    """Return *task_id*, if it can be one.
+
+    Raises:
+        TaskNotFound: It is none that the database could hold.
+    """
+    if not _is_within(task_id, -_BIGINT, _BIGINT):
+        msg = f"no task {task_id}"
+        raise TaskNotFound(msg)
+    return task_id
 
 
 def _names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
@@ -144,6 +162,24 @@ def _names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
     check_text(name, field="namespace", limit=_LIMITS.id_bytes)
     check_text(process_id, field="process_id", limit=_LIMITS.id_bytes)
     return name, process_id
+
+
+def _check_range(max_events: object, after: object) -> None:
+    """Check what the database would take for another function, by the types of its arguments.
+
+    Raises:
+        InvalidArgument: A number is none, or greater than the database's.
+    """
+    if not _is_within(max_events, 0, _INTEGER):
+        msg = f"max_events is {max_events!r}, 0 to {_INTEGER} are allowed"
+        raise InvalidArgument(msg)
+    if after is not None and not _is_within(after, -_BIGINT, _BIGINT):
+        msg = f"after is {after!r}, the id of an event is needed"
+        raise InvalidArgument(msg)
+
+
+def _is_within(value: object, least: int, greatest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= greatest
 
 
 def _typed(namespace: str | Namespace[Any]) -> Namespace[Any] | None:

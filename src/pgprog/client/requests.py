@@ -113,12 +113,12 @@ def seconds_of(timeout: float | timedelta | None, *, default: float) -> float:
     """Return a time-out in seconds; None is *default*.
 
     Raises:
-        InvalidArgument: It is negative.
+        InvalidArgument: It is negative, or no number.
     """
     if timeout is None:
         return default
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if not seconds >= 0:
+    seconds: object = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if not isinstance(seconds, int | float) or not seconds >= 0:
         msg = f"timeout is {timeout!r}, a number of seconds from 0 is needed"
         raise InvalidArgument(msg)
     return float(seconds)

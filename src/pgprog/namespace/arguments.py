@@ -90,12 +90,18 @@ class Arguments:
             return {}
         if self._is_whole:
             return {"args": self._decode("args", raw)}
-        given = {} if raw is None or is_null else _KEYED.decode(raw)
+        given = {} if raw is None or is_null else self._keyed(raw)
         if self._rest is None and (unknown := [name for name in given if name not in self._codecs]):
             self._refuse(f"unknown {_list(unknown)}; known are {_list(self._codecs)}")
         if missing := [name for name in self._required if name not in given]:
             self._refuse(f"missing {_list(missing)}")
         return {name: self._decode(name, bytes(value)) for name, value in given.items()}
+
+    def _keyed(self, raw: bytes) -> dict[str, msgspec.Raw]:
+        try:
+            return _KEYED.decode(raw)
+        except Misfit as e:
+            self._refuse(str(e))
 
     def _decode(self, name: str, raw: bytes | None) -> object:
         try:

@@ -11,12 +11,12 @@ from pgprog.store.engine_store import packed
 from pgprog.store.faults import translated
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints
-from pgprog.store.pool import make_pool, open_connection
+from pgprog.store.pool import make_pool
 from pgprog.store.rows import Ended, RawRequest, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from pgprog.model import Direction
     from pgprog.store.engine_store import RequestLane
@@ -30,8 +30,6 @@ class ClientStore:
     """A pool for reads and single requests, one lane for batches and one for the answers."""
 
     def __init__(self, dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> None:
-        self._dsn = dsn
-        self._name = name
         self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
         self._submits = Lane(dsn, name=f"{name} submit")
         self._alone = Lane(dsn, name=f"{name} submit alone")
@@ -42,9 +40,10 @@ class ClientStore:
 
         Raises:
             StoreUnavailable: The database cannot be reached.
+            SchemaMismatch: It has no schema of pgprog.
         """
-        connection = await open_connection(self._dsn, name=self._name)
-        await connection.close()
+        # By a lane first: a pool would try until its time is up, and not say what was wrong.
+        await self._results.fetch("select pgprog.schema_version()")
         await self._pool.open()
 
     async def close(self) -> None:
@@ -173,6 +172,11 @@ class ClientStore:
             " where %(namespace)s::text is null or namespace = %(namespace)s order by namespace",
             {"namespace": namespace},
         )
+
+    async def now(self) -> datetime:
+        """Return the database's time, by which ages are told."""
+        now: datetime = await self._value("select pg_catalog.now()")
+        return now
 
     async def schema_version(self) -> int:
         """Return the number of the last migration that was applied."""

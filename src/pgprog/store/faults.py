@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from pgprog.errors import Overloaded, StoreUnavailable, for_sqlstate
+from pgprog.errors import Overloaded, SchemaMismatch, StoreUnavailable, for_sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Classes 22, 23 and 54, and P0001 of a trigger: what the application sent cannot be stored.
 _DATA = ("22", "23", "54")
+# No such schema, table or function: those of pgprog are missing.
+_SCHEMA = ("3F000", "42P01", "42883")
 # Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.
 _ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53")
 # A constraint of our own tables, such as a missing partition, is no fault of what was sent.
@@ -51,6 +53,8 @@ def translated() -> Iterator[None]:
         if known is not None:
             raise known(message, hint=e.diag.message_hint) from e
         state = e.sqlstate or ""
+        if state in _SCHEMA:
+            raise SchemaMismatch(message, hint="run `pgprog db migrate`") from e
         if state == "55P03":
             raise LockTimeout(message) from e
         if state.startswith(_ROLLED_BACK) or e.diag.schema_name == _OUR_TABLES:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from pgprog.errors import ConfigError
 from pgprog.store import packing
 from pgprog.store.faults import translated
 
@@ -30,8 +31,17 @@ _TIMEOUTS = {
 
 
 def conninfo(dsn: str, *, name: str) -> str:
-    """Return *dsn* with time-outs and an application name, where it says nothing of them."""
-    given = conninfo_to_dict(dsn)
+    """Return *dsn* with time-outs and an application name, where it says nothing of them.
+
+    Raises:
+        ConfigError: It cannot be read; the message repeats nothing of it, for a password's sake.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        msg = "the DSN cannot be read"
+        hint = "postgresql://user@host:port/database or host=… dbname=…; quote % & and spaces"
+        raise ConfigError(msg, hint=hint) from None  # its message has the whole DSN
     defaults = {**_TIMEOUTS, "application_name": name}
     return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given})
 

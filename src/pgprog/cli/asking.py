@@ -1,0 +1,142 @@
+"""The database that a command works on, and the way there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from pgprog.client import AsyncClient
+from pgprog.config import PoolConfig, load
+from pgprog.embedded import DevelopmentServer
+from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
+from pgprog.store.client_store import ClientStore
+from pgprog.store.faults import DataFault, RolledBack
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from datetime import datetime
+
+T = TypeVar("T")
+
+_NAME: Final = "pgprog command"
+_POOL: Final = PoolConfig(api=1)
+
+# Gives the command a keyword parameter *dsn*.
+dsn_option = click.option(
+    "--dsn",
+    help="The database; default: $PGPROG_DSN, the configuration file's, the development server.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """How to connect; *hint* is for when that fails.  *direct_dsn* goes through no pooler."""
+
+    dsn: str
+    direct_dsn: str
+    hint: str | None = None
+
+
+def find_database(dsn: str | None) -> Database:
+    """Return the database of the command line, else of the configuration, else our own server's.
+
+    PGPROG_DSN and PGPROG_DIRECT_DSN belong to the configuration, over its file.
+
+    Raises:
+        ConfigError: The configuration file has faults.
+    """
+    if dsn is not None:
+        return Database(dsn=dsn, direct_dsn=dsn)
+    config = load(environ=os.environ)
+    if config.dsn:
+        return Database(dsn=config.dsn, direct_dsn=config.direct_dsn or config.dsn)
+    own = DevelopmentServer().dsn
+    hint = "`pgprog db start` starts the development server; --dsn names another"
+    return Database(dsn=own, direct_dsn=own, hint=hint)
+
+
+def ask(dsn: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    """Return what *work* does with a client of the database.
+
+    Raises:
+        PgprogError: What it raises; StoreUnavailable when the database cannot be reached.
+    """
+    database = find_database(dsn)
+
+    async def run() -> T:
+        async with AsyncClient(database.dsn, direct_dsn=database.direct_dsn, pool=_POOL) as client:
+            return await work(client)
+
+    return _run(run(), database=database)
+
+
+def read(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
+    """Return what *work* reads: payloads as raw JSON, and what only operators list.
+
+    Raises:
+        PgprogError: As `ask`.
+    """
+    database = find_database(dsn)
+
+    async def run() -> T:
+        store = ClientStore(
+            database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
+        )
+        try:
+            await store.open()
+            return await work(store)
+        finally:
+            await store.close()
+
+    return _run(run(), database=database)
+
+
+def listed(
+    dsn: str | None,
+    work: Callable[[ClientStore], Awaitable[list[dict[str, Any]]]],
+    *,
+    namespace: str | None,
+) -> tuple[list[dict[str, Any]], datetime]:
+    """Return the rows that *work* reads, and the database's time, by which ages are told.
+
+    Raises:
+        NamespaceNotFound: There are no rows because there is no such *namespace*.
+    """
+
+    async def run(store: ClientStore) -> tuple[list[dict[str, Any]], datetime]:
+        rows = await work(store)
+        if not rows and namespace is not None:
+            await require_namespace(store, namespace)
+        return rows, await store.now()
+
+    return read(dsn, run)
+
+
+async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any]:
+    """Return the row of a namespace in the view pgprog.namespaces.
+
+    Raises:
+        NamespaceNotFound: There is none of this name.
+    """
+    for row in await store.namespaces(namespace=namespace):
+        return row
+    msg = f"no namespace {namespace}"
+    raise NamespaceNotFound(msg, hint="`pgprog namespace list` has those there are")
+
+
+def _run(work: Coroutine[object, object, T], *, database: Database) -> T:
+    try:
+        return asyncio.run(work)
+    except StoreUnavailable as e:
+        if e.hint is None:
+            e.hint = database.hint
+        raise
+    except RolledBack as e:
+        msg = f"the database gave it up: {e}"
+        raise PgprogError(msg, hint="nothing was done; repeat it") from e
+    except DataFault as e:
+        raise InvalidArgument(str(e)) from e

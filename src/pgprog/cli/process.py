@@ -1,0 +1,343 @@
+"""`pgprog process`: ask processes, and look at them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+import msgspec
+
+from pgprog.cli.answers import Deadline, end_of, print_answer
+from pgprog.cli.arguments import (
+    events_options,
+    limit_option,
+    namespace_argument,
+    namespace_option,
+    process_id_argument,
+    read_instant,
+    read_json,
+    read_name,
+    timeout_option,
+)
+from pgprog.cli.asking import ask, dsn_option, listed, read
+from pgprog.cli.output import age, compact, json_option, print_fields, print_json, print_table
+from pgprog.model import ProcessStatus, TaskType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+
+    from typing_extensions import Unpack
+
+    from pgprog.client import AsyncClient, AsyncTask
+    from pgprog.model import Direction
+    from pgprog.store.client_store import ClientStore
+    from pgprog.store.rows import Ended
+
+_EVENT = ("event_id", "at", "task_id", "payload", "metadata")
+_TASK = ("task_id", "type", "name", "status", "attempt", "scheduled_at", "started_at", "ended_at")
+
+
+class _Given(TypedDict):
+    """What is typed for a request."""
+
+    namespace: str
+    process_id: str
+    args: msgspec.Raw | None
+    name: str | None
+    key: str | None
+    context: msgspec.Raw | None
+    priority: int
+    run_at: datetime | None
+    timeout: timedelta | None
+    dsn: str | None
+    as_json: bool
+
+
+class _Awaited(_Given):
+    no_wait: bool
+
+
+class _ShownEvent(msgspec.Struct):
+    event_id: int
+    at: datetime
+    task_id: int
+    payload: msgspec.Raw
+    metadata: msgspec.Raw
+
+
+class _Shown(msgspec.Struct):
+    """What people see of the JSON of pgprog.get, in this order."""
+
+    namespace: str
+    process_id: str
+    status: str
+    status_changed_at: datetime
+    previous_status: str | None
+    detail: str | None
+    corrupted_by: int | None
+    created_at: datetime
+    incarnation: int
+    version: int
+    last_event_id: int
+    state_version: int
+    state: msgspec.Raw
+    metadata: msgspec.Raw
+    timers: dict[str, datetime]
+    history: list[_ShownEvent]
+
+
+def _request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments and options of `_Given`."""
+    for decorate in (
+        json_option,
+        dsn_option,
+        timeout_option,
+        click.option(
+            "--run-at",
+            callback=read_instant,
+            metavar="TIME",
+            help="Not before this time, with its zone.",
+        ),
+        click.option("--priority", type=int, default=0, help="One step is worth 10 s of waiting."),
+        click.option(
+            "--context", callback=read_json, metavar="JSON", help="JSON that travels with the task."
+        ),
+        click.option("--key", help="The idempotency key: a repeat gets the same task and answer."),
+        click.option("--name", help="The operation, such as pay."),
+        click.argument("args", callback=read_json, required=False),
+        process_id_argument,
+        namespace_argument,
+    ):
+        command = decorate(command)
+    return command
+
+
+_no_wait_option = click.option("--no-wait", is_flag=True, help="Print the task; do not wait.")
+
+
+@click.group()
+def process() -> None:
+    """Ask processes for something, and look at them.
+
+    ARGS is JSON: inline, @file, or - for standard input.  Payloads are printed with every digit.
+    """
+
+
+@process.command()
+@_request
+@_no_wait_option
+def init(**given: Unpack[_Awaited]) -> None:
+    """Create a process and print the answer of its init."""
+    _ask(TaskType.INIT, given)
+
+
+@process.command()
+@_request
+@_no_wait_option
+def call(**given: Unpack[_Awaited]) -> None:
+    """Call a process and print its answer."""
+    _ask(TaskType.CALL, given)
+
+
+@process.command()
+@_request
+def notify(**given: Unpack[_Given]) -> None:
+    """Tell a process something and print the task, without waiting for its step."""
+    _queue(TaskType.NOTIFY, given)
+
+
+@process.command()
+@namespace_argument
+@process_id_argument
+@events_options("--events", default=0)
+@dsn_option
+@json_option
+def get(
+    *,
+    namespace: str,
+    process_id: str,
+    max_events: int,
+    after: int | None,
+    backward: bool,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """Show a process as one snapshot: its state, its timers and, if asked for, its events."""
+
+    async def work(store: ClientStore) -> bytes | None:
+        direction = _direction(backward=backward)
+        found = await store.get(
+            namespace, process_id, max_events=max_events, after=after, direction=direction
+        )
+        if found is None:  # history says what there is none of: the process or its namespace
+            await store.history(
+                namespace, process_id, after=None, max_events=0, direction=direction
+            )
+        return found
+
+    found = read(dsn, work)
+    if as_json or found is None:
+        print_json(found)
+    else:
+        _print_process(found)
+
+
+@process.command()
+@namespace_argument
+@process_id_argument
+@events_options("--limit", default=100)
+@dsn_option
+@json_option
+def history(
+    *,
+    namespace: str,
+    process_id: str,
+    max_events: int,
+    after: int | None,
+    backward: bool,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """List the events of a process."""
+    rows = read(
+        dsn,
+        lambda store: store.history(
+            namespace,
+            process_id,
+            after=after,
+            max_events=max_events,
+            direction=_direction(backward=backward),
+        ),
+    )
+    if as_json:
+        print_json([dict(zip(_EVENT, row, strict=True)) for row in rows])
+    else:
+        _print_events(rows)
+
+
+@process.command()
+@namespace_argument
+@process_id_argument
+@dsn_option
+@json_option
+def trace(*, namespace: str, process_id: str, dsn: str | None, as_json: bool) -> None:
+    """List the tasks of a process with their attempts; with --json, payloads and events too."""
+    rows = read(dsn, lambda store: store.trace(namespace, process_id))
+    if as_json:
+        print_json(rows)
+        return
+    names = (*_TASK, "worker", "retry_at")
+    print_table(
+        (*names, "error"),
+        [(*(row[name] for name in names), compact(row["error"])) for row in rows],
+    )
+
+
+@process.command(name="list")
+@namespace_option
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in ProcessStatus]),
+    help="Only those in this status.",
+)
+@click.option(
+    "--after",
+    callback=read_name,
+    metavar="PROCESS_ID",
+    help="Begin behind this id; needs --namespace.",
+)
+@limit_option
+@dsn_option
+@json_option
+def list_processes(
+    *,
+    namespace: str | None,
+    status: str | None,
+    after: str | None,
+    limit: int,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """List processes by namespace and id; without an end of the list, see --after."""
+    if after is not None and namespace is None:
+        msg = "--after needs --namespace: ids are unique within one only"
+        raise click.UsageError(msg)
+    rows, now = listed(
+        dsn,
+        lambda store: store.processes(namespace=namespace, status=status, after=after, limit=limit),
+        namespace=namespace,
+    )
+    if as_json:
+        print_json(rows)
+        return
+    names = ("namespace", "process_id", "status", "last_event_id", "changed_at")
+    print_table(
+        (*names, "ago", "detail"),
+        [
+            (*(row[n] for n in names), age(row["changed_at"], now=now), row["detail"])
+            for row in rows
+        ],
+    )
+
+
+def _ask(type_: TaskType, given: _Awaited) -> None:
+    if given["no_wait"]:
+        _queue(type_, given)
+        return
+
+    async def work(client: AsyncClient) -> Ended:
+        deadline = Deadline(given["timeout"])
+        task = await _submit(client, type_, given)
+        return await end_of(client, task.task_id, timeout=deadline.left)
+
+    print_answer(ask(given["dsn"], work), as_json=given["as_json"])
+
+
+def _queue(type_: TaskType, given: _Given) -> None:
+    task = ask(given["dsn"], lambda client: _submit(client, type_, given))
+    if given["as_json"]:
+        print_json({"task_id": task.task_id})
+    else:
+        click.echo(f"task {task.task_id}")
+
+
+async def _submit(client: AsyncClient, type_: TaskType, given: _Given) -> AsyncTask:
+    return await client.submit(
+        type_,
+        given["namespace"],
+        given["process_id"],
+        given["args"],
+        name=given["name"],
+        idempotency_key=given["key"],
+        context=given["context"],
+        priority=given["priority"],
+        run_at=given["run_at"],
+        timeout=given["timeout"],
+    )
+
+
+def _direction(*, backward: bool) -> Direction:
+    return "backward" if backward else "forward"
+
+
+def _print_process(raw: bytes) -> None:
+    """Print the JSON of pgprog.get for people: fields, timers, and the events as a table."""
+    found = msgspec.json.decode(raw, type=_Shown)
+    names = [n for n in found.__struct_fields__ if n not in ("timers", "history")]
+    timers = {f"timer {name}".rstrip(): due_at for name, due_at in found.timers.items()}
+    print_fields({**{name: getattr(found, name) for name in names}, **timers})
+    if found.history:
+        click.echo()
+        _print_events(
+            (e.event_id, e.at, e.task_id, bytes(e.payload), bytes(e.metadata))
+            for e in found.history
+        )
+
+
+def _print_events(rows: Iterable[tuple[int, datetime, int, bytes, bytes | None]]) -> None:
+    print_table(
+        _EVENT,
+        [(*ids, compact(payload), compact(metadata)) for *ids, payload, metadata in rows],
+    )

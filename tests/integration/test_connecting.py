@@ -1,0 +1,59 @@
+"""What a client is told when it cannot begin."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pgprog import AsyncClient, Client, Engine, Namespace
+from pgprog.errors import ConfigError, SchemaMismatch, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as bound:  # bound and never listening: nobody else gets it
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def bare_db() -> str:
+    """A database without pgprog's schema; not template1, which others are copying."""
+    return make_conninfo(os.environ["PGPROG_TEST_DSN"], dbname="postgres")
+
+
+async def test_a_database_that_does_not_listen_is_told_at_once_by_its_host(
+    closed_port: int,
+) -> None:
+    dsn = f"postgresql://me:sesame@127.0.0.1:{closed_port}/shop"
+
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1") as caught:
+        await AsyncClient(dsn).__aenter__()
+
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn", ["postgresql://me:sesame@[::1/shop", "host=h password=sesame oops", "sesame"]
+)
+def test_a_dsn_that_cannot_be_read_is_not_repeated_in_the_message(dsn: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Client(dsn).__enter__()
+
+    assert "sesame" not in f"{caught.value}{caught.value.hint}"
+
+
+async def test_a_database_without_the_schema_is_told_by_client_and_engine(bare_db: str) -> None:
+    with pytest.raises(SchemaMismatch) as by_client:
+        await AsyncClient(bare_db).__aenter__()
+    with pytest.raises(SchemaMismatch) as by_engine:
+        await Engine(bare_db, [Namespace("orders")]).__aenter__()
+
+    assert by_client.value.hint == by_engine.value.hint == "run `pgprog db migrate`"
