@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
     "db": "pgprog.cli.db:db",
+    "demo": "pgprog.cli.demo:demo",
 }
 
 
@@ -52,6 +53,7 @@ def main() -> None:
 
     \b
     Try it, with nothing else installed:
+      pgprog demo           documents of this machine, indexed by processes
       pgprog db start       a private PostgreSQL for development; prints its DSN
       pgprog db migrate     bring its schema up to this version
       pgprog db status      where it is
