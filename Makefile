@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt build matrix clean
+.PHONY: help demo demo-proof test check fmt build matrix clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,9 @@ help: ## Say what each target does
 
 demo: $(VENV)/.ready-to-show ## Index documents on a PostgreSQL of its own, and search them
 	@$(BIN)/pgprog demo $(ARGS)
+
+demo-proof: $(VENV)/.ready ## Kill the demo twenty times, follow a hundred files, and count
+	PGPROG_DEMO_PROOF=1 $(BIN)/python -m pytest -rP tests/integration/test_demo_run.py $(ARGS)
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)

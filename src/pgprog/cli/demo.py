@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
@@ -59,7 +60,8 @@ def demo(*, path: Path | None, watch: bool, as_json: bool) -> None:
         msg = "--watch follows a directory"
         raise click.UsageError(msg)
     check_extra()
-    logs.configure(level="error")  # what fails is in the report
+    logs.configure(level="error")  # documents that fail are in the report
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # a lost server is told of once
     shown = _Json() if as_json else _Screen()
     home = find_home(os.environ)
     make_home(home)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _STEP_MS = 25
 _DEBOUNCE_MS = 200
 _LOOK_SECONDS = 0.05
+_IDLE_LOOKS = 20
 _BATCH = 200
 
 _INDEXED = """
@@ -82,9 +85,12 @@ async def follow(
         known = await _indexed_below(root, connection=connection)
         known.update({each.path: (each.process_id, each.changed_ns) for each in found})
         follower = _Follower(engine, connection, root=root, known=known, audience=audience)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(follower.watch(stop))
-            tasks.create_task(follower.report(stop))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(follower.watch(stop))
+                tasks.create_task(follower.report(stop))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +130,15 @@ class _Follower:
         # The first set is awaited beside the catching up, so that nothing falls between them.
         first = asyncio.ensure_future(anext(changes, None))
         await asyncio.sleep(0)
+        await self.catch_up()
         try:
-            await self.catch_up()
-            await self.take({path for _, path in await first or ()})
-            async for some in changes:
-                await self.take({path for _, path in some})
+            some = await first
         except OSError as e:
-            msg = f"cannot watch {self.root}: {e.strerror or e}"
+            msg = f"cannot watch {self.root}: {e}"
             raise ConfigError(msg, hint="raise fs.inotify.max_user_watches") from e
+        while some is not None:
+            await self.take({path for _, path in some})
+            some = await anext(changes, None)
 
     async def catch_up(self) -> None:
         """Do what has to be done about changes that nobody saw."""
@@ -145,32 +152,33 @@ class _Follower:
             await self._take_news(await asyncio.to_thread(_news_of, paths, root=self.root))
 
     async def report(self, stop: asyncio.Event) -> None:
-        """Tell the audience of each end."""
-        while not stop.is_set():
-            try:
+        """Tell the audience of each end, of those before *stop* too.
+
+        Without any it looks every second all the same: a server that is gone is to be noticed.
+        """
+        for number in itertools.count():
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
-            except TimeoutError:
-                for namespace, pending in self.pending.items():
-                    if pending:
-                        ids = [*pending][:_BATCH]
-                        ends = await fetch_ends(self.connection, namespace, ids)
-                        self._tell(namespace, ends)
+            for namespace, pending in self.pending.items():
+                if pending or number % _IDLE_LOOKS == 0:
+                    ids = [*pending][:_BATCH]
+                    self._tell(namespace, await fetch_ends(self.connection, namespace, ids))
+            if stop.is_set():
+                return
 
     async def _take_news(self, news: _News) -> None:
-        now = time.monotonic()
+        noticed_at = time.monotonic()
         fresh = [each for each in news.found if self._version_of(each.path) != each.process_id]
-        for each in fresh:
-            self.known[each.path] = (each.process_id, each.changed_ns)
-            self.pending[documents.name][each.process_id] = (each.path, now)
-        removed = []
-        for path in self._known_at(news.gone):
-            process_id, _ = self.known.pop(path)
-            self.pending[removals.name][process_id] = (path, now)
-            request = Request(TaskType.INIT, removals.name, process_id, {"path": path})
-            removed.append(request)
-        requests = [*map(init_of, fresh), *removed]
+        self.known.update({each.path: (each.process_id, each.changed_ns) for each in fresh})
+        removed = [(path, self.known.pop(path)[0]) for path in self._known_at(news.gone)]
+        requests = [*map(init_of, fresh), *(_removal_of(*each) for each in removed)]
+        paths = [*(each.path for each in fresh), *(path for path, _ in removed)]
         for start in range(0, len(requests), _BATCH):
-            await queue(self.engine, requests[start : start + _BATCH])
+            batch = slice(start, start + _BATCH)
+            await queue(self.engine, requests[batch])
+            # Not before: a process that is not there yet looks like one that has gone.
+            for request, path in zip(requests[batch], paths[batch], strict=True):
+                self.pending[request.namespace][request.process_id] = (path, noticed_at)
 
     def _version_of(self, path: str) -> str | None:
         process_id, _ = self.known.get(path, (None, 0))
@@ -195,6 +203,10 @@ class _Follower:
                 seconds=time.monotonic() - noticed_at,
             )
             self.audience.tell(change)
+
+
+def _removal_of(path: str, process_id: str) -> Request:
+    return Request(TaskType.INIT, removals.name, process_id, {"path": path})
 
 
 def _action(namespace: str, end: End) -> str:
