@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_WIDTH = 28
+_WIDTH = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
