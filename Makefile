@@ -6,11 +6,17 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help test mutants check fmt build matrix clean
+.PHONY: help demo demo-proof dev test mutants check fmt build matrix clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo 'ARGS="…" is passed on; PYTHON=… names the Python (3.11 or newer) to make .venv with.'
+
+demo: $(VENV)/.ready-to-show ## Index documents on a PostgreSQL of its own, and search them
+	@$(BIN)/pgprog demo $(ARGS)
+
+demo-proof: $(VENV)/.ready ## Kill the demo twenty times, follow a hundred files, and count
+	PGPROG_DEMO_PROOF=1 $(BIN)/python -m pytest -rP tests/integration/test_demo_run.py $(ARGS)
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
@@ -45,13 +51,17 @@ $(VENV)/bin/python:
 	    { echo 'This Python has no venv: install python3-venv, or set PYTHON=' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+$(VENV)/.ready-to-show: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[demo]'
+	touch $@
+
 $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[test]'
-	touch $@
+	touch $(VENV)/.ready-to-show $@
 
 $(VENV)/.ready-to-check: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[test,check]'
-	touch $(VENV)/.ready $@
+	touch $(VENV)/.ready-to-show $(VENV)/.ready $@
 
 # The tests again on PostgreSQL 14 to 18: Linux x86-64 only, about 11 MB each.
 MATRIX ?= 14 15 16 17 18

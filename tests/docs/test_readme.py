@@ -33,7 +33,7 @@ def blocks(language: str) -> list[str]:
 
 
 HELLO, CLIENTS, LETTERS = blocks("python")
-[SQL] = blocks("sql")
+SQL, *_ = blocks("sql")
 [YAML] = blocks("yaml")
 
 

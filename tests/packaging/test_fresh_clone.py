@@ -1,9 +1,10 @@
-"""The command of the README, typed into a fresh clone by root and by an ordinary user."""
+"""The commands of the README, typed into a fresh clone by root and by an ordinary user."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -52,6 +53,7 @@ def account(request: pytest.FixtureRequest) -> Account:
 def clone(account: Account) -> Iterator[Path]:
     """A fresh clone of what is committed, in a directory of the account's own."""
     place = Path(tempfile.mkdtemp(prefix="pgprog-clone-", dir="/var/tmp"))
+    place.chmod(0o711)  # the server of root passes through as another account
     subprocess.run(
         ["git", "-c", "safe.directory=*", "clone", "--quiet", str(ROOT), str(place / "pgprog")],
         check=True,
@@ -62,13 +64,20 @@ def clone(account: Account) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def _make(*words: str, clone: Path, account: Account) -> str:
-    """Run make with nothing in the environment, and return the end of what it printed."""
+@pytest.fixture
+def environ(clone: Path, account: Account) -> dict[str, str]:
+    """All there is in the environment: where programs are, and where data may be kept."""
+    variable = "PGPROG_HOME" if account.uid is None else "HOME"
+    return {"PATH": PATH, variable: str(clone.parent / "home")}
+
+
+def _run(*words: str, clone: Path, account: Account, environ: dict[str, str]) -> str:
+    """Run a command in the clone, and return the end of what it printed."""
     done = subprocess.run(
-        ["make", "--no-print-directory", *words],
+        words,
         check=False,
         cwd=clone,
-        env={"PATH": PATH},
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -83,6 +92,24 @@ def _make(*words: str, clone: Path, account: Account) -> str:
 
 def test_make_test_is_enough_in_a_fresh_clone(clone: Path, account: Account) -> None:
     # Without the slow tests, and so without this one.
-    printed = _make("test", "ARGS=-m 'not slow'", clone=clone, account=account)
+    words = ("make", "--no-print-directory", "test", "ARGS=-m 'not slow'")
+
+    printed = _run(*words, clone=clone, account=account, environ={"PATH": PATH})
 
     assert " passed" in printed.splitlines()[-1]
+
+
+def test_make_demo_is_enough_in_a_fresh_clone(
+    clone: Path, account: Account, environ: dict[str, str]
+) -> None:
+    try:
+        printed = _run("make", "demo", clone=clone, account=account, environ=environ)
+    finally:
+        stopping = (".venv/bin/pgprog", "db", "stop")
+        _run(*stopping, clone=clone, account=account, environ=environ)
+
+    count = re.search(r"^([\d,]+) documents in [\d.]+ s", printed, re.MULTILINE)
+    assert count is not None, printed[-4000:]
+    assert int(count[1].replace(",", "")) >= 1000
+    for heading in ("Indexed", "Failed", "Searches", "Look further; the data stay"):
+        assert f"\n{heading}\n" in printed

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
     "db": "pgprog.cli.db:db",
+    "demo": "pgprog.cli.demo:demo",
     "dev": "pgprog.cli.dev:dev",
     "namespace": "pgprog.cli.namespace:namespace",
     "process": "pgprog.cli.process:process",
@@ -73,6 +74,7 @@ def main() -> None:
 
     \b
     Try it, with nothing else installed:
+      pgprog demo           documents of this machine, indexed by processes
       pgprog dev shop.py    a private PostgreSQL and a worker for the handlers of a file
       pgprog db status      where that PostgreSQL is
       pgprog db stop        end it; its data stay

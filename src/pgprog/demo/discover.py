@@ -64,7 +64,7 @@ def everything_below(root: Path) -> Selection:
     Two files of the same content are two documents.
     """
     chosen = Selection()
-    for candidate in _files_below(root.resolve()):
+    for candidate in files_below(root.resolve()):
         _choose(candidate, into=chosen)
     return chosen
 
@@ -77,10 +77,10 @@ def mixture(home: Path) -> Selection:
     """
     shipped = corpus.write_corpus(home)
     offered = itertools.chain(
-        _files_below(shipped / corpus.DAMAGED),
+        files_below(shipped / corpus.DAMAGED),
         _in_turns(
             documentation(machine_roots()),
-            _files_below(shipped / corpus.READERS),
+            files_below(shipped / corpus.READERS),
         ),
     )
     return distinct(offered, most=MOST_DOCUMENTS)
@@ -100,7 +100,7 @@ def distinct(candidates: Iterable[Candidate], *, most: int) -> Selection:
 def documentation(roots: Iterable[Path]) -> Iterator[Candidate]:
     """Yield the files below *roots* whose names are those of documentation."""
     for root in roots:
-        for candidate in itertools.islice(_files_below(root), _MOST_FILES):
+        for candidate in itertools.islice(files_below(root), _MOST_FILES):
             if _is_documentation(candidate.path):
                 yield candidate
 
@@ -112,6 +112,28 @@ def machine_roots() -> list[Path]:
     roots = [Path("/usr/share/doc"), Path("/usr/share/info"), shared, *map(Path, packages)]
     found = dict.fromkeys(root.resolve() for root in roots if root.is_dir())
     return list(found)
+
+
+def files_below(root: Path) -> Iterator[Candidate]:
+    """Yield every file at or below *root*, in the order of names.
+
+    Hidden files and directories are passed by, and so are links: what they lead to is found where
+    it is.  A directory that may not be read is as good as empty.
+    """
+    if not root.is_dir():
+        yield Candidate(root, root)
+        return
+    for directory, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if not is_hidden(name))
+        for name in sorted(names):
+            path = Path(directory, name)
+            if not is_hidden(name) and not path.is_symlink() and path.is_file():
+                yield Candidate(path, root)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or directory of this name is passed by."""
+    return name.startswith(".") or name == "__pycache__"
 
 
 def _choose(candidate: Candidate, *, into: Selection, besides: set[str] | None = None) -> None:
@@ -127,23 +149,6 @@ def _choose(candidate: Candidate, *, into: Selection, besides: set[str] | None =
             besides.add(found.digest)
 
 
-def _files_below(root: Path) -> Iterator[Candidate]:
-    """Yield every file at or below *root*, in the order of names.
-
-    Hidden files and directories are passed by, and so are links: what they lead to is found where
-    it is.  A directory that may not be read is as good as empty.
-    """
-    if not root.is_dir():
-        yield Candidate(root, root)
-        return
-    for directory, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if not _is_hidden(name))
-        for name in sorted(names):
-            path = Path(directory, name)
-            if not _is_hidden(name) and not path.is_symlink() and path.is_file():
-                yield Candidate(path, root)
-
-
 def _in_turns(first: Iterable[Candidate], then: Iterable[Candidate]) -> Iterator[Candidate]:
     """Yield files in turns, one of each format that their names tell; *first* before *then*.
 
@@ -156,10 +161,6 @@ def _in_turns(first: Iterable[Candidate], then: Iterable[Candidate]) -> Iterator
         shelves[formats.of_name(candidate.path.name)].append(candidate)
     for turn in itertools.zip_longest(*shelves.values()):
         yield from (candidate for candidate in turn if candidate is not None)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__pycache__"
 
 
 def _is_documentation(path: Path) -> bool:

@@ -41,7 +41,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     words: int = 0
 
 
-documents = Namespace("documents", state=Document)
+# People kill the demo to see what happens: a document is given up only after more crashes than they
+# have patience for.  A busy machine is no reason to give one up either.
+documents = Namespace("documents", state=Document, max_crashes=25, step_timeout="2m")
 removals = Namespace("removals")
 
 _PARSE = SetTimer(after=timedelta(0), name="parse")

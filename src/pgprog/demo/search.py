@@ -23,7 +23,7 @@ with hits as (
   limit %(most)s
 )
 select h.document, h.format, h.title, h.total,
-  ts_headline('english', left(h.body, 20000), h.query,
+  ts_headline('english', h.body, h.query,
     'StartSel=[, StopSel=], MinWords=6, MaxWords=14, MaxFragments=1')
 from hits as h
 order by h.rank desc, h.document

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
-import psycopg
-
 from pgprog.errors import Overloaded, SchemaMismatch
-from pgprog.store.faults import LockTimeout, translated
-from pgprog.store.pool import conninfo
+from pgprog.store.faults import LockTimeout
+from pgprog.store.pool import connect_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psycopg
+
+_NAME = "pgprog migrate"
 _TRIES = 30
 _PAUSE_SECONDS = 0.5
 
@@ -101,7 +101,7 @@ def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
     tries_left = _TRIES
     while True:
         try:
-            with _connection(dsn) as connection:
+            with connect_blocking(dsn, name=_NAME) as connection:
                 return _apply(connection, lock_timeout)
         except LockTimeout as e:
             tries_left -= 1
@@ -117,7 +117,7 @@ def pending(dsn: str) -> list[str]:
     Raises:
         SchemaMismatch: As for `migrate`.
     """
-    with _connection(dsn) as connection:
+    with connect_blocking(dsn, name=_NAME) as connection:
         row = connection.execute("select to_regclass('pgprog_data.schema_migrations')").fetchone()
         if row is None or row[0] is None:
             return [file.name for file in [*migrations(), *functions()]]
@@ -136,15 +136,6 @@ def script() -> str:
             statement = f"insert into {entry} values {values}"  # noqa: S608 - our own names
             parts.append(statement)
     return "\n".join([*parts, _CLOSE.decode(), "commit;", ""])
-
-
-@contextmanager
-def _connection(dsn: str) -> Iterator[psycopg.Connection]:
-    with (
-        translated(),
-        psycopg.connect(conninfo(dsn, name="pgprog migrate"), autocommit=True) as connection,
-    ):
-        yield connection
 
 
 def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:

@@ -6,7 +6,7 @@ noticed when the kernel gives up, after a quarter of an hour.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -18,7 +18,7 @@ from pgprog.store import packing
 from pgprog.store.faults import translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from datetime import timedelta
 
 _TIMEOUTS = {
@@ -55,6 +55,22 @@ async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.As
     """
     connection = await open_connection(dsn, name=name)
     async with connection:
+        yield connection
+
+
+@contextmanager
+def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Connection]:
+    """Open one autocommit connection for programs without an event loop.
+
+    PostgreSQL's errors in the block are translated.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached.
+    """
+    with (
+        translated(),
+        psycopg.connect(conninfo(dsn, name=name), autocommit=True) as connection,
+    ):
         yield connection
 
 
