@@ -18,6 +18,9 @@ demo: $(VENV)/.ready-to-show ## Index documents on a PostgreSQL of its own, and 
 demo-proof: $(VENV)/.ready ## Kill the demo twenty times, follow a hundred files, and count
 	PGPROG_DEMO_PROOF=1 $(BIN)/python -m pytest -rP tests/integration/test_demo_run.py $(ARGS)
 
+dev: $(VENV)/.ready ## Serve examples/shop.py, or ARGS=file, with reload
+	$(BIN)/pgprog dev $(or $(ARGS),examples/shop.py)
+
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
 
