@@ -108,12 +108,17 @@ class Runner:
 
     def _launch(self, held: Held) -> None:
         self._running += 1
-        held.runs = True
-        held.step = asyncio.create_task(self._run(held))
-        self._steps.add(held.step)
-        held.step.add_done_callback(self._steps.discard)
+        held.step = step = asyncio.create_task(self._run(held))
+        self._steps.add(step)
+        step.add_done_callback(lambda _: self._ended(held, step))
+
+    def _ended(self, held: Held, step: asyncio.Task[None]) -> None:
+        self._steps.discard(step)
+        if not held.runs:  # cancelled before its first line, which frees nothing
+            self._free()
 
     async def _run(self, held: Held) -> None:
+        held.runs = True
         attempt = Attempt(
             held.claimed,
             namespace=self.namespaces[held.claimed.namespace],
