@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import types
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pgprog.errors import PermanentError
 from pgprog.model import ProcessStatus, Step, TaskId, TaskType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Coroutine, Generator
     from concurrent.futures import ThreadPoolExecutor
 
     from pgprog.namespace import Handler, Namespace
@@ -44,7 +45,8 @@ class Attempt:
         self._namespace = namespace
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
-        self.handler = namespace.resolve(TaskType(claimed.type), claimed.name)
+        self._type = TaskType(claimed.type)
+        self.handler = namespace.resolve(self._type, claimed.name)
         colour = AsyncAccess if self.handler is None or self.handler.is_async else SyncAccess
         self.access: AsyncAccess | SyncAccess = colour(
             claimed, namespace=namespace, store=store, transactions=transactions
@@ -69,14 +71,19 @@ class Attempt:
         return await self._run_in_loop(self.handler, step)
 
     async def _run_in_loop(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
+        until = asyncio.get_running_loop().time() + self._timeout.total_seconds()
         returned: Awaitable[object] | object = handler.run(step, self._claimed.args)
         if not asyncio.iscoroutine(returned):
             return returned
-        scope = asyncio.timeout(self._timeout.total_seconds())
+        # What never waits cannot be timed out: only the others pay for a timer.
+        try:
+            awaited = returned.send(None)
+        except StopIteration as e:
+            return e.value
+        scope = asyncio.timeout_at(until)
         try:
             async with scope:
-                result: object = await returned
-                return result
+                return await _resumed(returned, awaited)
         except TimeoutError as e:
             if not scope.expired():
                 raise
@@ -110,7 +117,7 @@ class Attempt:
             namespace=claimed.namespace,
             process_id=claimed.process_id,
             task_id=TaskId(claimed.task_id),
-            type=TaskType(claimed.type),
+            type=self._type,
             name=claimed.name,
             args=plain.decode(claimed.args),
             context=plain.decode(claimed.context),
@@ -123,3 +130,19 @@ class Attempt:
             deadline=datetime.now(UTC) + self._timeout,
             _access=self.access,
         )
+
+
+@types.coroutine
+def _resumed(
+    coroutine: Coroutine[object, object, object], awaited: object
+) -> Generator[object, object, object]:
+    """Go on with a coroutine that waits for *awaited* in the task that we run in."""
+    try:
+        yield awaited
+    except BaseException as e:  # noqa: BLE001 - whatever comes, a time-out's cancel first of all
+        try:
+            awaited = coroutine.throw(e)
+        except StopIteration as returned:
+            return returned.value
+        return (yield from _resumed(coroutine, awaited))
+    return (yield from coroutine.__await__())
