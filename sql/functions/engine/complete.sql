@@ -271,13 +271,14 @@ begin
       end if;
     end if;
 
-    -- 8. A statement of its own: the next task of the same process, or else its due timer.
+    -- 8. A statement of its own: the next task of the same process, or else its due timer.  A blocked timer was due
+    -- once, whatever the clock says by now: where neither is found nothing is blocked, and nobody to be let go.
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
       array_agg(h.incarnation) filter (where h.go and h.task_id is null and h.timer is not null),
       array_agg(h.timer) filter (where h.go and h.task_id is null and h.timer is not null),
-      array_agg(h.incarnation) filter (where not h.go or (h.task_id is null and h.timer is null))
+      array_agg(h.incarnation) filter (where h.go is not true and (h.task_id is not null or h.timer is not null))
     into v_heads, v_heads_pos, v_timers, v_timer_names, v_still
     from (
       select
@@ -292,7 +293,7 @@ begin
       ) as c on true
       left join lateral (
         select t.name, t.type, t.namespace from pgprog_data.timers as t
-        where t.incarnation = complete.incarnations[d.pos] and t.due_at <= v_at and t.status in ('w', 'b')
+        where t.incarnation = complete.incarnations[d.pos] and (t.status = 'b' or t.status = 'w' and t.due_at <= v_at)
         order by t.due_at limit 1
       ) as t on true
       left join pgprog_data.namespaces as n on n.namespace = coalesce(c.namespace, t.namespace)
