@@ -23,7 +23,7 @@ class Sizes:
 
 
 TINY = Sizes(tasks=40, many_processes=40, few_processes=10, seconds=0.2, scale=1)
-QUICK = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=2.0, scale=10)
+QUICK = Sizes(tasks=10_000, many_processes=10_000, few_processes=500, seconds=1.5, scale=10)
 FULL = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=5.0, scale=10)
 
 
