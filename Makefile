@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test mutants check fmt build matrix clean
+.PHONY: help demo demo-proof dev test mutants check fmt build matrix bench bench-quick clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,11 +35,17 @@ check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house 
 	$(BIN)/python tools/check_sql.py sql src
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python tools/check_text.py
-	$(BIN)/python tools/check_shape.py src tools
+	$(BIN)/python tools/check_shape.py src tools bench
 
 fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready ## Measure: five interleaved rounds, about a quarter of an hour
+	$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/.ready ## Measure: three rounds of short samples, under five minutes
+	$(BIN)/python -m bench --quick $(ARGS)
 
 build: $(VENV)/.ready ## Make the sdist and the wheel in dist/
 	$(BIN)/python -m hatchling build

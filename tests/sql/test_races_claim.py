@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,24 @@ def test_race_6_a_timer_does_not_start_beside_a_call(app: Any, worker: Any, proc
     assert [task.type for task in first] == ["call"]
     assert worker.claim() == []
     worker.complete(*first)
+    assert [task.type for task in worker.claim()] == ["timeout"]
+
+
+def test_a_blocked_timer_is_let_go_though_the_clock_was_set_back(
+    app: Any, worker: Any, process: str, set_clock: Any
+) -> None:
+    noon, minute = datetime.now(UTC), timedelta(minutes=1)
+    set_clock(noon)
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), timers={"due": 0})
+    app.execute(CALL, (process,))
+    called = worker.claim()
+    set_clock(noon - minute)
+
+    worker.complete(*called)
+
+    assert worker.claim() == []
+    set_clock(noon + minute)
     assert [task.type for task in worker.claim()] == ["timeout"]
 
 

@@ -303,20 +303,22 @@ begin
 
     -- 8. A statement of its own: the next task of the same process, or else its due timer.  What crashed
     -- before runs alone, a repair is not for a running process, and a task that has come due but does
-    -- not wait yet may be first: the claim sees to those.
+    -- not wait yet may be first: the claim sees to those.  A blocked timer was due
+    -- once, whatever the clock says by now: where neither is found nothing is blocked, and nobody to be let go.
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
       array_agg(h.incarnation) filter (where h.go and h.task_id is null and h.timer is not null),
       array_agg(h.timer) filter (where h.go and h.task_id is null and h.timer is not null),
-      array_agg(h.incarnation) filter (where not h.go or (h.task_id is null and h.timer is null))
+      array_agg(h.incarnation) filter (where h.go is not true and (h.task_id is not null or h.timer is not null))
     into v_heads, v_heads_pos, v_timers, v_timer_names, v_still
     from (
       select
         d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
         v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
           and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
-          and coalesce(c.crashes, t.crashes, 0) = 0 and f.task_id is null and n.paused_at is null as go
+          and coalesce(c.crashes, t.crashes, 0) = 0 and f.task_id is null and n.paused_at is null
+          and (c.task_id is not null or coalesce(t.due_at <= v_at, true)) as go
       from unnest(v_done) as d(pos)
       left join lateral (
         select q.task_id, q.status, q.type, q.crashes, q.namespace from pgprog_data.queue as q
@@ -328,8 +330,8 @@ begin
         where f.incarnation = complete.incarnations[d.pos] and f.status = 'f' and f.due_at <= v_at limit 1
       ) as f on true
       left join lateral (
-        select t.name, t.type, t.crashes, t.namespace from pgprog_data.timers as t
-        where t.incarnation = complete.incarnations[d.pos] and t.due_at <= v_at and t.status in ('w', 'b')
+        select t.name, t.type, t.crashes, t.namespace, t.due_at from pgprog_data.timers as t
+        where t.incarnation = complete.incarnations[d.pos] and (t.status = 'b' or t.status = 'w' and t.due_at <= v_at)
         order by t.due_at limit 1
       ) as t on true
       left join pgprog_data.namespaces as n on n.namespace = coalesce(c.namespace, t.namespace)

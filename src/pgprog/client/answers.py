@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from pgprog.client.within import within
 from pgprog.codec import Codec
 from pgprog.errors import Overloaded, Rejected, StepFailed, StoreUnavailable, TaskCancelled
 from pgprog.model import TaskStatus
@@ -48,8 +49,7 @@ class Answers:
         self._since.setdefault(task_id, time.monotonic())
         self._anybody.set()
         try:
-            async with asyncio.timeout(seconds):
-                return await future
+            return await within(future, seconds=seconds)
         finally:
             self._forget(task_id, future)
 

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pgprog.client.within import within
 from pgprog.engine.batcher import Batcher
 from pgprog.errors import InvalidArgument, Overloaded, PgprogError, StoreUnavailable, for_sqlstate
 from pgprog.store.faults import DataFault, LockTimeout, RolledBack, Unreachable
@@ -64,8 +65,7 @@ class Submitter:
         pending = _Pending(request, asyncio.get_running_loop().create_future())
         self._batches.add(pending)
         try:
-            async with asyncio.timeout(seconds):
-                submitted = await pending.outcome
+            submitted = await within(pending.outcome, seconds=seconds)
         except TimeoutError as e:
             raise self._not_in_time(pending, seconds) from e
         if submitted.outcome not in _TAKEN:

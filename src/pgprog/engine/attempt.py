@@ -81,7 +81,8 @@ class Attempt:
         self._claimed = claimed
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
-        self.handler = namespace.resolve(TaskType(claimed.type), claimed.name)
+        self._type = TaskType(claimed.type)
+        self.handler = namespace.resolve(self._type, claimed.name)
         colour = AsyncAccess if self.handler is None or self.handler.is_async else SyncAccess
         self.access: AsyncAccess | SyncAccess = colour(
             claimed, namespace=namespace, store=store, transactions=transactions
@@ -148,7 +149,7 @@ class Attempt:
             namespace=claimed.namespace,
             process_id=claimed.process_id,
             task_id=TaskId(claimed.task_id),
-            type=TaskType(claimed.type),
+            type=self._type,
             name=claimed.name,
             args=plain.decode(claimed.args),
             context=plain.decode(claimed.context),

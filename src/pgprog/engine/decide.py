@@ -174,8 +174,10 @@ def _events(events: object, *, settings: NamespaceSettings) -> tuple[NewEvent, .
         payload = encode(
             event.payload, field=field, limit=limits.event_bytes, numbers=settings.numbers
         )
-        metadata = _metadata(event.metadata, field=f"{field}.metadata", settings=settings)
-        made.append(NewEvent(payload, None if event.metadata is None else metadata))
+        metadata = None
+        if event.metadata is not None:
+            metadata = _metadata(event.metadata, field=f"{field}.metadata", settings=settings)
+        made.append(NewEvent(payload, metadata))
     return tuple(made)
 
 

@@ -6,7 +6,6 @@ cost of a dataclass.  Payloads are raw JSON as bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,8 +98,7 @@ class TimerChange(NamedTuple):
     remove: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(NamedTuple):
     """The end of a step; None leaves what was there, and metadata of JSON's null clears it."""
 
     claimed: Claimed

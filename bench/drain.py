@@ -1,0 +1,65 @@
+"""How many ready call tasks a second does one worker end?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bench.measure import Meter
+from bench.question import Question
+from bench.workload import counters, load
+from pgprog.config import Config, WorkerConfig
+from pgprog.engine import Worker
+
+if TYPE_CHECKING:
+    from bench.question import Sample, Sizes
+    from bench.server import Arena
+    from pgprog.store.rows import Claimed, Completion
+
+
+class _Countdown:
+    """Counts ends that nobody here waits for."""
+
+    def __init__(self, count: int) -> None:
+        self.is_over = asyncio.Event()
+        self._left = count
+
+    def tell(self, _claimed: Claimed, _completion: Completion, _version: int | None) -> bool:
+        self._left -= 1
+        if not self._left:
+            self.is_over.set()
+        return False
+
+
+async def _drain(dsn: str, *, count: int, concurrency: int) -> Sample:
+    countdown = _Countdown(count)
+    config = Config(dsn=dsn, worker=WorkerConfig(concurrency=concurrency))
+    worker = Worker(config, [counters()], tell=countdown.tell)
+    meter = Meter(dsn)
+    async with worker:
+        with meter:
+            await countdown.is_over.wait()
+    return meter.sample(count)
+
+
+def _many(arena: Arena, sizes: Sizes, *, concurrency: int = 100) -> Sample:
+    with arena.database() as dsn:
+        load(dsn, processes=sizes.many_processes, calls=sizes.tasks)
+        return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=concurrency))
+
+
+def _chains(arena: Arena, sizes: Sizes) -> Sample:
+    with arena.database() as dsn:
+        load(dsn, processes=sizes.few_processes, calls=sizes.tasks)
+        return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=100))
+
+
+def _wide(arena: Arena, sizes: Sizes) -> Sample:
+    return _many(arena, sizes, concurrency=400)
+
+
+QUESTIONS = (
+    Question("drain, one task a process", "tasks", _many),
+    Question("drain, one task a process, concurrency 400", "tasks", _wide),
+    Question("drain, chains of 20", "tasks", _chains),
+)

@@ -1,0 +1,67 @@
+"""What does the same server do for pgbench?  Its simple-update at 32 clients is the yardstick."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.measure import Meter
+from bench.question import Question
+from bench.server import program
+
+if TYPE_CHECKING:
+    from bench.question import Sample, Sizes
+    from bench.server import Arena
+
+YARDSTICK: Final = "pgbench simple-update, 32 clients"
+
+_INSERT = (
+    "insert into pgbench_history (tid, bid, aid, delta, mtime, filler)"
+    " values (1, 1, 1, 1, now(), repeat('x', 22));\n"
+)
+_SEEN = re.compile(r"number of transactions actually processed: (\d+)")
+
+
+def _ask(arena: Arena, sizes: Sizes, *, clients: int, script: str | None = None) -> Sample:
+    with arena.empty_database() as dsn, tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        _run("-i", "-q", "-s", str(sizes.scale), dsn)
+        what = ["-b", "simple-update"]
+        if script is not None:
+            Path(file.name).write_text(script)
+            what = ["-n", "-f", file.name]
+        seconds = str(max(1, round(sizes.seconds)))
+        threads = str(min(clients, 2))
+        meter = Meter(dsn)
+        with meter:
+            said = _run(
+                *what, "-n", "-M", "prepared", "-c", str(clients), "-j", threads, "-T", seconds, dsn
+            )
+        found = _SEEN.search(said)
+        return meter.sample(int(found[1]) if found else 0)
+
+
+def _run(*arguments: str) -> str:
+    command = [program("pgbench"), *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+QUESTIONS = (
+    *(
+        Question(
+            f"pgbench simple-update, {clients} clients",
+            "transactions",
+            functools.partial(_ask, clients=clients),
+        )
+        for clients in (1, 8, 32)
+    ),
+    Question(
+        "pgbench insert, 32 clients",
+        "transactions",
+        functools.partial(_ask, clients=32, script=_INSERT),
+    ),
+)

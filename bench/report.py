@@ -1,0 +1,70 @@
+"""The samples of a run as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bench.measure import spread
+from bench.pgbench import YARDSTICK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bench.question import Sample
+
+# The samples of a question, in the order of the rounds; None where a round was cut short.
+Rounds = dict[str, list["Sample"]]
+
+_HEAD = (
+    "| question | a second (range) | x c32 (range) | PG us | client us | WAL B | further |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
+)
+_MICROSECONDS = 1_000_000
+
+
+def table(rounds: Rounds) -> str:
+    """Return a line for each question; ratios are taken round by round."""
+    lines = [_line(name, samples, rounds.get(YARDSTICK, [])) for name, samples in rounds.items()]
+    return "\n".join((_HEAD, *lines))
+
+
+def write(path: Path, rounds: Rounds, *, machine: Mapping[str, object]) -> None:
+    """Write all samples as they are, with what they were taken on."""
+    raw = {
+        "machine": machine,
+        "questions": {
+            name: [{**asdict(sample), "rate": sample.rate} for sample in samples]
+            for name, samples in rounds.items()
+        },
+    }
+    path.write_text(json.dumps(raw, indent=1) + "\n")
+
+
+def _line(name: str, samples: Sequence[Sample], yardstick: Sequence[Sample]) -> str:
+    rates = [sample.rate for sample in samples]
+    ratios = [sample.rate / each.rate for sample, each in zip(samples, yardstick, strict=False)]
+    costs = (
+        _median([_MICROSECONDS * sample.postgres_cpu / sample.count for sample in samples]),
+        _median([_MICROSECONDS * sample.client_cpu / sample.count for sample in samples]),
+        _median([sample.wal_bytes / sample.count for sample in samples]),
+    )
+    further = ", ".join(
+        f"{figure} {spread([sample.figures[figure] for sample in samples]).median:.1f}"
+        for figure in samples[0].figures
+    )
+    cells = (name, _shown(rates, digits=0), _shown(ratios, digits=2), *costs, further)
+    return f"| {' | '.join(cells)} |"
+
+
+def _median(numbers: Sequence[float]) -> str:
+    return f"{spread(numbers).median:.0f}"
+
+
+def _shown(numbers: Sequence[float], *, digits: int) -> str:
+    if not numbers:
+        return ""
+    found = spread(numbers)
+    return f"{found.median:.{digits}f} ({found.least:.{digits}f} to {found.greatest:.{digits}f})"

@@ -1,0 +1,95 @@
+"""One run of a handler in the loop: whose time-out is whose."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pgprog import Intent, Namespace, Step
+from pgprog.engine.attempt import Attempt
+from pgprog.engine.decide import StepTimeout
+from pgprog.store.engine_store import EngineStore
+from pgprog.store.rows import Claimed
+from pgprog.store.transactions import StepTransactions
+
+_NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def namespace() -> Namespace[Any]:
+    orders: Namespace[Any] = Namespace("orders", step_timeout="20ms")
+
+    @orders.call
+    async def answer(step: Step[Any]) -> Intent[Any, str]:
+        return Intent(response=asyncio.current_task().get_name())  # type: ignore[union-attr] # runs in one
+
+    @orders.call
+    async def answer_late(step: Step[Any]) -> Intent[Any, str]:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+            late = group.create_task(asyncio.sleep(0, "late"))
+        return Intent(response=late.result())
+
+    @orders.call
+    async def hang(step: Step[Any]) -> None:
+        await asyncio.Event().wait()
+
+    @orders.call
+    async def hang_on(step: Step[Any]) -> Intent[Any, str]:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            raise
+        return Intent()
+
+    @orders.call
+    async def time_out(step: Step[Any]) -> None:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+
+    return orders
+
+
+def _attempt(namespace: Namespace[Any], name: str) -> Attempt:
+    return Attempt(
+        _claimed(name),
+        namespace=namespace,
+        store=EngineStore("", name=""),
+        transactions=StepTransactions("", size=1, name=""),
+        threads=ThreadPoolExecutor(1),
+    )
+
+
+def _claimed(name: str) -> Claimed:
+    fixed = ("orders", "o-1", "call", name, 1, _NOW, _NOW, None, None)
+    return Claimed(1, 1, 1, *fixed, "running", 1, b"{}", None, 0, 1)
+
+
+async def test_a_handler_runs_in_the_task_of_its_step(namespace: Namespace[Any]) -> None:
+    step = asyncio.create_task(_attempt(namespace, "answer").run(), name="a step")
+
+    assert await step == Intent(response="a step")
+
+
+async def test_a_handler_that_waits_goes_on_where_it_was(namespace: Namespace[Any]) -> None:
+    assert await _attempt(namespace, "answer_late").run() == Intent(response="late")
+
+
+@pytest.mark.parametrize("name", ["hang", "hang_on"])
+async def test_a_handler_that_waits_too_long_is_timed_out(
+    namespace: Namespace[Any], name: str
+) -> None:
+    with pytest.raises(StepTimeout):
+        await _attempt(namespace, name).run()
+
+
+async def test_a_timeout_of_the_handlers_own_is_not_the_engines(namespace: Namespace[Any]) -> None:
+    with pytest.raises(TimeoutError) as raised:
+        await _attempt(namespace, "time_out").run()
+
+    assert not isinstance(raised.value, StepTimeout)
