@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -19,24 +18,10 @@ if TYPE_CHECKING:
 
     from pgprog.client import AsyncClient
 
-_SECONDS: Final = 30.0
 _ENDS: Final = (TaskStatus.FINISHED, TaskStatus.ERROR, TaskStatus.CANCELLED)
 
 
-class Deadline:
-    """When a command stops waiting: *timeout* from here, by default 30 s."""
-
-    def __init__(self, timeout: timedelta | None) -> None:
-        seconds = _SECONDS if timeout is None else timeout.total_seconds()
-        self._at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """How many seconds are left, 0 when there are none."""
-        return max(0.0, self._at - time.monotonic())
-
-
-async def end_of(client: AsyncClient, task_id: int, *, timeout: float) -> Ended:
+async def end_of(client: AsyncClient, task_id: int, *, timeout: timedelta | None) -> Ended:
     """Return the end of a task; of one that has not ended in time, the status that it has."""
     try:
         return await client.wait_ended(task_id, timeout=timeout)

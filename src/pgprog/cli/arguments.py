@@ -113,7 +113,7 @@ timeout_option = click.option(
     "--timeout",
     callback=read_duration,
     metavar="DURATION",
-    help="How long to wait, such as 500ms or 2m; default: 30s.",
+    help="How long to wait once the task is queued, such as 500ms or 2m; default: 30s.",
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 import msgspec
 
-from pgprog.cli.answers import Deadline, end_of, print_answer
+from pgprog.cli.answers import end_of, print_answer
 from pgprog.cli.arguments import (
     events_options,
     limit_option,
@@ -50,12 +50,12 @@ class _Given(TypedDict):
     context: msgspec.Raw | None
     priority: int
     run_at: datetime | None
-    timeout: timedelta | None
     dsn: str | None
     as_json: bool
 
 
 class _Awaited(_Given):
+    timeout: timedelta | None
     no_wait: bool
 
 
@@ -93,7 +93,6 @@ def _request(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
         json_option,
         dsn_option,
-        timeout_option,
         click.option(
             "--run-at",
             callback=read_instant,
@@ -127,6 +126,7 @@ def process() -> None:
 
 @process.command()
 @_request
+@timeout_option
 @_no_wait_option
 def init(**given: Unpack[_Awaited]) -> None:
     """Create a process and print the answer of its init."""
@@ -135,6 +135,7 @@ def init(**given: Unpack[_Awaited]) -> None:
 
 @process.command()
 @_request
+@timeout_option
 @_no_wait_option
 def call(**given: Unpack[_Awaited]) -> None:
     """Call a process and print its answer."""
@@ -288,9 +289,8 @@ def _ask(type_: TaskType, given: _Awaited) -> None:
         return
 
     async def work(client: AsyncClient) -> Ended:
-        deadline = Deadline(given["timeout"])
         task = await _submit(client, type_, given)
-        return await end_of(client, task.task_id, timeout=deadline.left)
+        return await end_of(client, task.task_id, timeout=given["timeout"])
 
     print_answer(ask(given["dsn"], work), as_json=given["as_json"])
 
@@ -314,7 +314,6 @@ async def _submit(client: AsyncClient, type_: TaskType, given: _Given) -> AsyncT
         context=given["context"],
         priority=given["priority"],
         run_at=given["run_at"],
-        timeout=given["timeout"],
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from pgprog.cli.answers import Deadline, end_of, print_answer
+from pgprog.cli.answers import end_of, print_answer
 from pgprog.cli.arguments import (
     limit_option,
     namespace_option,
@@ -112,8 +112,7 @@ def show(*, task_id: int, dsn: str | None, as_json: bool) -> None:
 @json_option
 def wait(*, task_id: int, timeout: timedelta | None, dsn: str | None, as_json: bool) -> None:
     """Wait for the end of a task and print its answer; exit codes are those of a call."""
-    seconds = Deadline(timeout).left
-    ended = ask(dsn, lambda client: end_of(client, task_id, timeout=seconds))
+    ended = ask(dsn, lambda client: end_of(client, task_id, timeout=timeout))
     print_answer(ended, as_json=as_json)
 
 

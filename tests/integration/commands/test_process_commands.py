@@ -141,7 +141,7 @@ def test_a_failed_call_says_why(terminal: Any, shop: Any) -> None:
 def test_an_answer_that_is_late_leaves_the_task_to_be_waited_for(
     terminal: Any, closed_shop: None
 ) -> None:
-    words = ("process", "call", "orders", "o-1", "--timeout", "100ms")
+    words = ("process", "call", "orders", "o-1", "--timeout", "1ms")
 
     shown = terminal.type(*words)
     printed = terminal.json(*words, code=4)
