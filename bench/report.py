@@ -1,26 +1,30 @@
-"""The samples of a run as a table and as JSON."""
+"""The samples of a run as a table and as JSON.
+
+python -m bench.report FILE prints the table of a run again.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.measure import spread
 from bench.pgbench import YARDSTICK
+from bench.question import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from bench.question import Sample
 
 # The samples of a question, in the order of the rounds; None where a round was cut short.
 Rounds = dict[str, list["Sample"]]
 
 _HEAD = (
-    "| question | a second (range) | x c32 (range) | PG us | client us | WAL B | further |\n"
-    "| --- | --- | --- | --- | --- | --- | --- |"
+    "| question | a second (range) | x c32 (range) | x c32 a CPU second (range) | cores"
+    " | PG us | client us | WAL B | further |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 _MICROSECONDS = 1_000_000
 
@@ -43,10 +47,23 @@ def write(path: Path, rounds: Rounds, *, machine: Mapping[str, object]) -> None:
     path.write_text(json.dumps(raw, indent=1) + "\n")
 
 
+def read(path: Path) -> Rounds:
+    """Return the samples that `write` wrote."""
+    questions = json.loads(path.read_text())["questions"]
+    return {
+        name: [
+            Sample(**{key: value for key, value in sample.items() if key != "rate"})
+            for sample in samples
+        ]
+        for name, samples in questions.items()
+    }
+
+
 def _line(name: str, samples: Sequence[Sample], yardstick: Sequence[Sample]) -> str:
     rates = [sample.rate for sample in samples]
-    ratios = [sample.rate / each.rate for sample, each in zip(samples, yardstick, strict=False)]
+    pairs = list(zip(samples, yardstick, strict=False))
     costs = (
+        f"{spread([_cpu(sample) * sample.rate for sample in samples]).median:.1f}",
         _median([_MICROSECONDS * sample.postgres_cpu / sample.count for sample in samples]),
         _median([_MICROSECONDS * sample.client_cpu / sample.count for sample in samples]),
         _median([sample.wal_bytes / sample.count for sample in samples]),
@@ -55,8 +72,17 @@ def _line(name: str, samples: Sequence[Sample], yardstick: Sequence[Sample]) -> 
         f"{figure} {spread([sample.figures[figure] for sample in samples]).median:.1f}"
         for figure in samples[0].figures
     )
-    cells = (name, _shown(rates, digits=0), _shown(ratios, digits=2), *costs, further)
+    ratios = (
+        _shown([sample.rate / each.rate for sample, each in pairs], digits=2),
+        _shown([_cpu(each) / _cpu(sample) for sample, each in pairs if _cpu(sample)], digits=2),
+    )
+    cells = (name, _shown(rates, digits=0), *ratios, *costs, further)
     return f"| {' | '.join(cells)} |"
+
+
+def _cpu(sample: Sample) -> float:
+    """Return the CPU seconds of one thing."""
+    return (sample.postgres_cpu + sample.client_cpu) / sample.count
 
 
 def _median(numbers: Sequence[float]) -> str:
@@ -68,3 +94,7 @@ def _shown(numbers: Sequence[float], *, digits: int) -> str:
         return ""
     found = spread(numbers)
     return f"{found.median:.{digits}f} ({found.least:.{digits}f} to {found.greatest:.{digits}f})"
+
+
+if __name__ == "__main__":
+    print(table(read(Path(sys.argv[1]))))
