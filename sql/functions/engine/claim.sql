@@ -2,7 +2,8 @@
  * Claim up to max_tasks due tasks for a worker, at most one of each process, with all a step needs.
  *
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
- * left; a day: nothing is due or planned in the served namespaces before that).
+ * left; 20 ms: a namespace is being paused; a day: nothing is due or planned in the served namespaces
+ * before that).
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
  * is smaller than their number, those whose first task waits longest.  Process rows are the locks; a
@@ -11,7 +12,8 @@
  * ends here and its waiter is told: tasks of gone, broken and finished processes, repairs of a
  * process that is not in error, steps that crashed their workers too often.
  *
- * Locks: worker (key share), process rows (no key update, skip locked), queue and timer rows.
+ * Locks: worker (key share), starts of the candidates' namespaces (shared, never waiting), process rows
+ * (no key update, skip locked), queue and timer rows.
  * Indexes: queue_ready, timers_due, queue_head, queue_running, queue_later.
  * Raises UP002: the lease of the worker is lost.
  */
@@ -37,6 +39,9 @@ declare
   v_at timestamptz;
   v_served text[];
   v_active text[];
+  v_due_in text[];
+  v_open text[];
+  v_soon boolean := false;
   v_share integer;
   v_candidates bigint[];
   v_wanted bigint[];
@@ -101,10 +106,10 @@ begin
     where q.task_id is not null or t.task_id is not null;
     exit when v_active is null;
     v_share := ceil((claim.max_tasks - v_got)::numeric / cardinality(v_active));
-    select array_agg(c.task_id), array_agg(distinct c.incarnation)
-    into v_candidates, v_wanted
+    select array_agg(c.task_id), array_agg(distinct c.incarnation), array_agg(distinct c.namespace)
+    into v_candidates, v_wanted, v_due_in
     from (
-      select c.task_id, c.incarnation
+      select c.task_id, c.incarnation, s.namespace
       from unnest(v_active) as s(namespace)
       cross join lateral (
         select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
@@ -122,6 +127,15 @@ begin
       order by c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
     exit when v_candidates is null;
+    -- One that is being paused at this moment is left out; that it was paused is seen in step 6.
+    v_open := pgprog_engine._open_namespaces(v_due_in);
+    if cardinality(v_open) < cardinality(v_due_in) then
+      select array_agg(s.namespace) into v_served
+      from unnest(v_served) as s(namespace)
+      where s.namespace = any (v_open) or s.namespace <> all (v_due_in);
+      v_soon := true;
+      continue;
+    end if;
 
     -- 4. Their process rows; one that is locked elsewhere is passed by.
     select
@@ -200,6 +214,7 @@ begin
       ) as f on true
       where r.task_id is null
         and f.task_id is null
+        and n.paused_at is null
         and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
       offset 0
     ) as h;
@@ -302,7 +317,8 @@ begin
        where t.namespace = s.namespace and t.status = 'w'
        order by t.due_at limit 1)
     ) as d;
-    wait_us := greatest(0, extract(epoch from least(v_next, v_now + interval '1 day') - pgprog_engine._now()) * 1000000);
+    v_next := least(v_next, v_now + case when v_soon then interval '20 ms' else interval '1 day' end);
+    wait_us := greatest(0, extract(epoch from v_next - pgprog_engine._now()) * 1000000);
   end if;
   return next;
 end
