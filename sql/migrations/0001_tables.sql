@@ -72,12 +72,18 @@ create table pgprog_data.processes (
   primary key (namespace, process_id)
 ) with (fillfactor = 70);
 
--- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status changes.
+-- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status
+-- changes.  One in error keeps what simple_repair needs of the task that broke it: tasks are dropped by age.
 create table pgprog_data.ended_processes (
   incarnation bigint primary key,
   namespace text collate "C" not null,
   status text not null check (status in ('error', 'finished')),
-  at timestamptz not null
+  at timestamptz not null,
+  type text,
+  name text,
+  priority integer,
+  args jsonb,
+  context jsonb
 );
 create index ended_processes_by_time on pgprog_data.ended_processes (namespace, status, at);
 

@@ -179,15 +179,15 @@ begin
     into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in
     from (
       select
-        x.incarnation, c.task_id, t.name as timer, t.task_id as timer_id,
+        x.incarnation, coalesce(i.task_id, c.task_id) as task_id, t.name as timer, t.task_id as timer_id,
         case
           when t.name is not null and p.status = 'running' and (
             c.task_id is null or (t.due_at < v_now - n.timer_patience and t.due_at < c.created_at))
           then case when t.type = 'remove' then 'remove' when t.crashes >= n.max_crashes then 'break timer' else 'start timer' end
-          when c.status = 'h' then null
+          when coalesce(i.status, c.status) = 'h' then null
           when c.type = 'repair' and p.status <> 'error' then 'refuse'
-          when p.status = 'init' and c.type <> 'init' then null
-          when c.crashes >= n.max_crashes then 'break'
+          when p.status = 'init' and c.type <> 'init' and i.task_id is null then null
+          when coalesce(i.crashes, c.crashes) >= n.max_crashes then 'break'
           else 'start'
         end as way
       from unnest(v_locked) as x(incarnation)
@@ -198,6 +198,13 @@ begin
         where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
         order by q.task_id limit 1
       ) as c on true
+      -- Of a simple repair of a failed init: a call that drew its id before it waits behind it.
+      left join lateral (
+        select q.task_id, q.status, q.crashes from pgprog_data.queue as q
+        where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h') and q.type = 'init'
+          and p.status = 'init' and c.type not in ('init', 'repair')
+        order by q.task_id limit 1
+      ) as i on true
       left join lateral (
         select t.name, t.type, t.task_id, t.due_at, t.crashes from pgprog_data.timers as t
         where t.incarnation = x.incarnation and t.due_at <= v_now and t.status in ('w', 'b')

@@ -290,10 +290,16 @@ begin
         array_agg(complete.incarnations[d.pos]) filter (where v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 2)
       into v_broken, v_finished, v_removed
       from unnest(v_done) as d(pos);
-      insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
-      select p.incarnation, p.namespace, p.status, v_at
-      from unnest(coalesce(v_broken, '{}') || coalesce(v_finished, '{}')) as x(incarnation)
-      join pgprog_data.processes as p on p.incarnation = x.incarnation
+      insert into pgprog_data.ended_processes (incarnation, namespace, status, at, type, name, priority, args, context)
+      select p.incarnation, p.namespace, p.status, v_at, e.type, e.name, e.priority, e.args, e.context
+      from unnest(v_done) as d(pos)
+      join pgprog_data.processes as p on p.incarnation = complete.incarnations[d.pos]
+      left join lateral (
+        select e.type, e.name, e.priority, e.args, e.context from pgprog_data.tasks as e
+        where e.task_id = complete.task_ids[d.pos] and e.ended_at = v_stamps[d.pos] and v_outcomes[d.pos] = 4 limit 1
+      ) as e on true
+      where v_outcomes[d.pos] = 4
+        or (v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 1)
       on conflict (incarnation) do nothing;
       if v_broken is not null then
         update pgprog_data.timers as t
