@@ -26,11 +26,27 @@ create table pgprog_data.namespaces (
   args_bytes integer not null default 1048576 check (args_bytes > 0),
   context_bytes integer not null default 1048576 check (context_bytes > 0),
   max_queue bigint not null default 100000 check (max_queue > 0),
+  on_full text not null default 'refuse' check (on_full in ('refuse', 'drop_lowest')),
   retention interval not null default '30 days',
   paused_at timestamptz,
   pause_reason text,
   created_at timestamptz not null
 );
+
+-- How many tasks a namespace holds that do not run, as they were counted some seconds ago at most; written when
+-- it changes by a hundredth of max_queue.  Apart from namespaces, whose rows an operator's transaction may hold.
+create table pgprog_data.queue_sizes (
+  namespace text collate "C" primary key,
+  tasks bigint not null,
+  measured_at timestamptz not null
+) with (fillfactor = 50);
+
+-- When something was measured last, and how long that took.
+create table pgprog_data.measurements (
+  name text primary key,
+  measured_at timestamptz not null,
+  took interval not null
+) with (fillfactor = 50);
 
 create table pgprog_data.namespace_settings (
   namespace text collate "C" not null,

@@ -2,7 +2,8 @@
  * Claim up to max_tasks due tasks for a worker, at most one of each process, with all a step needs.
  *
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
- * left; 20 ms: a namespace is being paused; a day: nothing is due or planned in the served namespaces
+ * left; 20 ms: a namespace is being paused, or work in
+ * one with a limit is due; a day: nothing is due or planned in the served namespaces
  * before that).
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
@@ -12,7 +13,10 @@
  * ends here and its waiter is told: tasks of gone, broken and finished processes, repairs of a
  * process that is not in error, steps that crashed their workers too often.
  *
- * Locks: worker (key share), starts of the candidates' namespaces (shared, never waiting), process rows
+ * In a namespace with a limit no more is started than its concurrency allows; one claim at a time counts
+ * there, others pass it by.
+ *
+ * Locks: worker (key share), limits of namespaces (exclusive, never waiting), starts of the candidates' namespaces (shared, never waiting), process rows
  * (no key update, skip locked), queue and timer rows.
  * Indexes: queue_ready, timers_due, queue_head, queue_running, queue_later.
  * Raises UP002: the lease of the worker is lost.
@@ -39,6 +43,10 @@ declare
   v_at timestamptz;
   v_served text[];
   v_active text[];
+  v_limited text[];
+  v_counted text[];
+  v_rooms bigint[];
+  v_full text[] := '{}';
   v_due_in text[];
   v_open text[];
   v_soon boolean := false;
@@ -90,7 +98,8 @@ begin
 
   for v_window in 1..3 loop
     -- 3. Candidates.
-    select array_agg(s.namespace) into v_active
+    select array_agg(s.namespace), array_agg(s.namespace) filter (where n.concurrency is not null), array_agg(null::bigint)
+    into v_active, v_limited, v_rooms
     from unnest(v_served) as s(namespace)
     join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
     left join lateral (
@@ -105,12 +114,37 @@ begin
     ) as t on true
     where q.task_id is not null or t.task_id is not null;
     exit when v_active is null;
+    if v_limited is not null then
+      v_soon := true;
+      select coalesce(array_agg(x.namespace), '{}') into v_counted
+      from unnest(v_limited) as x(namespace)
+      where pg_try_advisory_xact_lock(pgprog_engine._limit_lock(x.namespace));
+      -- A later statement: it sees what the claim before us has started.
+      select
+        array_agg(a.namespace) filter (where a.may_start), array_agg(a.room) filter (where a.may_start),
+        v_full || coalesce(array_agg(a.namespace) filter (where not a.may_start), '{}')
+      into v_active, v_rooms, v_full
+      from (
+        select
+          x.namespace, n.concurrency - coalesce(r.running, 0) as room,
+          n.concurrency is null
+            or (n.concurrency > coalesce(r.running, 0) and n.namespace = any (v_counted)) as may_start
+        from unnest(v_active) as x(namespace)
+        join pgprog_data.namespaces as n on n.namespace = x.namespace
+        left join (
+          select q.namespace, count(*) as running from pgprog_data.queue as q
+          where q.status = 'r' and q.namespace = any (v_counted)
+          group by q.namespace
+        ) as r on r.namespace = x.namespace
+      ) as a;
+      exit when v_active is null;
+    end if;
     v_share := ceil((claim.max_tasks - v_got)::numeric / cardinality(v_active));
     select array_agg(c.task_id), array_agg(distinct c.incarnation), array_agg(distinct c.namespace)
     into v_candidates, v_wanted, v_due_in
     from (
       select c.task_id, c.incarnation, s.namespace
-      from unnest(v_active) as s(namespace)
+      from unnest(v_active, v_rooms) as s(namespace, room)
       cross join lateral (
         select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
         from (
@@ -122,7 +156,7 @@ begin
            where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
            order by t.due_at limit v_share)
         ) as u
-        order by u.rank limit v_share
+        order by u.rank limit least(v_share, s.room)
       ) as c
       order by c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
@@ -323,7 +357,8 @@ begin
       (select t.due_at from pgprog_data.timers as t
        where t.namespace = s.namespace and t.status = 'w'
        order by t.due_at limit 1)
-    ) as d;
+    ) as d
+    where s.namespace <> all (v_full);
     v_next := least(v_next, v_now + case when v_soon then interval '20 ms' else interval '1 day' end);
     wait_us := greatest(0, extract(epoch from v_next - pgprog_engine._now()) * 1000000);
   end if;

@@ -345,6 +345,18 @@ begin
       v_open := pgprog_engine._open_namespaces(
         array(select v_namespaces[d.pos] from unnest(v_done) as d(pos) where complete.chains[d.pos]));
     end if;
+    -- In a namespace at its limit others come first.
+    if exists (
+      select 1 from pgprog_data.namespaces as n
+      where n.namespace = any (v_open) and n.concurrency is not null)
+    then
+      select coalesce(array_agg(n.namespace), '{}') into v_open
+      from pgprog_data.namespaces as n
+      where n.namespace = any (v_open)
+        and (n.concurrency is null or n.concurrency > (
+          select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
+          select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
+    end if;
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),

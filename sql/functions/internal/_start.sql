@@ -33,6 +33,7 @@ declare
   v_codes text[];
   v_messages text[];
   v_incarnations bigint[] := array_fill(null::bigint, array[v_count]);
+  v_full jsonb;
   v_inits boolean := 'init' = any (_start.types);
   v_locked integer[];
   v_free integer[];
@@ -99,6 +100,22 @@ begin
         v_codes[v_row.pos] := 'UP008';
         v_messages[v_row.pos] := _start.idempotency_keys[v_row.pos];
       end if;
+    end loop;
+  end if;
+
+  -- A full queue takes no more; what came before under the same key is known all the same.
+  v_full := pgprog_engine._full_queues(_start.namespaces);
+  if v_full is not null then
+    for v_row in
+      select x.pos, v_full -> x.namespace ->> 0 as fault
+      from unnest(_start.namespaces, _start.types) with ordinality as x(namespace, type, pos)
+      where v_full ? x.namespace
+        and x.type <> 'repair'
+        and v_codes[x.pos] is null
+        and v_winners[x.pos] = v_ids[x.pos]
+    loop
+      v_codes[v_row.pos] := 'UP009';
+      v_messages[v_row.pos] := v_row.fault;
     end loop;
   end if;
 
