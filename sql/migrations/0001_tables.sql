@@ -26,11 +26,27 @@ create table pgprog_data.namespaces (
   args_bytes integer not null default 1048576 check (args_bytes > 0),
   context_bytes integer not null default 1048576 check (context_bytes > 0),
   max_queue bigint not null default 100000 check (max_queue > 0),
+  on_full text not null default 'refuse' check (on_full in ('refuse', 'drop_lowest')),
   retention interval not null default '30 days',
   paused_at timestamptz,
   pause_reason text,
   created_at timestamptz not null
 );
+
+-- How many tasks a namespace holds that do not run, as they were counted some seconds ago at most; written when
+-- it changes by a hundredth of max_queue.  Apart from namespaces, whose rows an operator's transaction may hold.
+create table pgprog_data.queue_sizes (
+  namespace text collate "C" primary key,
+  tasks bigint not null,
+  measured_at timestamptz not null
+) with (fillfactor = 50);
+
+-- When something was measured last, and how long that took.
+create table pgprog_data.measurements (
+  name text primary key,
+  measured_at timestamptz not null,
+  took interval not null
+) with (fillfactor = 50);
 
 create table pgprog_data.namespace_settings (
   namespace text collate "C" not null,
@@ -72,12 +88,18 @@ create table pgprog_data.processes (
   primary key (namespace, process_id)
 ) with (fillfactor = 70);
 
--- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status changes.
+-- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status
+-- changes.  One in error keeps what simple_repair needs of the task that broke it: tasks are dropped by age.
 create table pgprog_data.ended_processes (
   incarnation bigint primary key,
   namespace text collate "C" not null,
   status text not null check (status in ('error', 'finished')),
-  at timestamptz not null
+  at timestamptz not null,
+  type text,
+  name text,
+  priority integer,
+  args jsonb,
+  context jsonb
 );
 create index ended_processes_by_time on pgprog_data.ended_processes (namespace, status, at);
 

@@ -68,7 +68,7 @@ def test_an_empty_batch_has_no_rows(app: Any) -> None:
     assert rows.fetchall() == []
 
 
-@pytest.mark.parametrize("types", [["repair"], [None], ["call", "call"], None])
+@pytest.mark.parametrize("types", [["timeout"], [None], ["call", "call"], None])
 def test_a_batch_of_another_shape_is_refused_as_a_whole(
     app: Any, process: str, types: list[str] | None
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 CALL = "select pgprog.call('orders', %s)"
-REPAIR = "select pgprog_engine._submit('repair', 'orders', 'p1', null, null, null, null, 0, null)"
+REPAIR = "select pgprog.repair('orders', 'p1')"
 BROKEN = '{"detail": "out of stock"}'
 ENDED = "select status from pgprog_data.ended_processes"
 

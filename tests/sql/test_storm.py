@@ -36,7 +36,7 @@ REQUESTS = {
     "init": "select pgprog.init('orders', %s, run_at => now() + {wait})",
     "call": "select pgprog.call('orders', %s, run_at => now() + {wait})",
     "notify": "select pgprog.notify('orders', %s, priority => 1)",
-    "repair": "select pgprog_engine._submit('repair','orders',%s,null,null,null,null,0,null)",
+    "repair": "select pgprog.repair('orders', %s)",
     "remove": REMOVE,
     "cancel": "select pgprog.cancel(task_id) from pgprog.tasks where process_id = %s"
     " and status in ('waiting', 'blocked') limit 1",

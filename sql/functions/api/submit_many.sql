@@ -3,11 +3,11 @@
  *
  * outcome is 'queued', 'known' (the idempotency key belongs to task_id already) or the SQLSTATE of
  * a refusal with its message; a refused item changes nothing and hinders no other.  Arrays have one
- * element a request; types are init, call, notify.
+ * element a request; types are init, call, notify, repair.
  *
  * A lock that is not had within 50 ms (a stranger's open transaction holds the same key or new
  * process) ends the whole batch with 55P03, nothing done: give the items one by one then, by
- * pgprog.init, call or notify, which wait as long as the caller's own lock_timeout says.
+ * pgprog.init, call, notify or repair, which wait as long as the caller's own lock_timeout says.
  *
  * Raises UP010: the arrays differ in length, or a type is not one of those.
  */
@@ -34,8 +34,8 @@ begin
   then
     raise exception 'the arrays of requests differ in length' using errcode = 'UP010';
   end if;
-  if not coalesce(types <@ array['init', 'call', 'notify'], false) then
-    raise exception 'a request is none of init, call, notify' using errcode = 'UP010';
+  if not coalesce(types <@ array['init', 'call', 'notify', 'repair'], false) then
+    raise exception 'a request is none of init, call, notify, repair' using errcode = 'UP010';
   end if;
   return query
     select s.pos, s.outcome, s.message, s.task_id

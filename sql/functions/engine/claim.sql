@@ -2,7 +2,9 @@
  * Claim up to max_tasks due tasks for a worker, at most one of each process, with all a step needs.
  *
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
- * left; a day: nothing is due or planned in the served namespaces before that).
+ * left; 20 ms: a namespace is being paused, or work in
+ * one with a limit is due; a day: nothing is due or planned in the served namespaces
+ * before that).
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
  * is smaller than their number, those whose first task waits longest.  Process rows are the locks; a
@@ -11,7 +13,11 @@
  * ends here and its waiter is told: tasks of gone, broken and finished processes, repairs of a
  * process that is not in error, steps that crashed their workers too often.
  *
- * Locks: worker (key share), process rows (no key update, skip locked), queue and timer rows.
+ * In a namespace with a limit no more is started than its concurrency allows; one claim at a time counts
+ * there, others pass it by.
+ *
+ * Locks: worker (key share), limits of namespaces (exclusive, never waiting), starts of the candidates' namespaces (shared, never waiting), process rows
+ * (no key update, skip locked), queue and timer rows.
  * Indexes: queue_ready, timers_due, queue_head, queue_running, queue_later.
  * Raises UP002: the lease of the worker is lost.
  */
@@ -37,6 +43,13 @@ declare
   v_at timestamptz;
   v_served text[];
   v_active text[];
+  v_limited text[];
+  v_counted text[];
+  v_rooms bigint[];
+  v_full text[] := '{}';
+  v_due_in text[];
+  v_open text[];
+  v_soon boolean := false;
   v_share integer;
   v_candidates bigint[];
   v_wanted bigint[];
@@ -85,7 +98,8 @@ begin
 
   for v_window in 1..3 loop
     -- 3. Candidates.
-    select array_agg(s.namespace) into v_active
+    select array_agg(s.namespace), array_agg(s.namespace) filter (where n.concurrency is not null), array_agg(null::bigint)
+    into v_active, v_limited, v_rooms
     from unnest(v_served) as s(namespace)
     join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
     left join lateral (
@@ -100,12 +114,37 @@ begin
     ) as t on true
     where q.task_id is not null or t.task_id is not null;
     exit when v_active is null;
+    if v_limited is not null then
+      v_soon := true;
+      select coalesce(array_agg(x.namespace), '{}') into v_counted
+      from unnest(v_limited) as x(namespace)
+      where pg_try_advisory_xact_lock(pgprog_engine._limit_lock(x.namespace));
+      -- A later statement: it sees what the claim before us has started.
+      select
+        array_agg(a.namespace) filter (where a.may_start), array_agg(a.room) filter (where a.may_start),
+        v_full || coalesce(array_agg(a.namespace) filter (where not a.may_start), '{}')
+      into v_active, v_rooms, v_full
+      from (
+        select
+          x.namespace, n.concurrency - coalesce(r.running, 0) as room,
+          n.concurrency is null
+            or (n.concurrency > coalesce(r.running, 0) and n.namespace = any (v_counted)) as may_start
+        from unnest(v_active) as x(namespace)
+        join pgprog_data.namespaces as n on n.namespace = x.namespace
+        left join (
+          select q.namespace, count(*) as running from pgprog_data.queue as q
+          where q.status = 'r' and q.namespace = any (v_counted)
+          group by q.namespace
+        ) as r on r.namespace = x.namespace
+      ) as a;
+      exit when v_active is null;
+    end if;
     v_share := ceil((claim.max_tasks - v_got)::numeric / cardinality(v_active));
-    select array_agg(c.task_id), array_agg(distinct c.incarnation)
-    into v_candidates, v_wanted
+    select array_agg(c.task_id), array_agg(distinct c.incarnation), array_agg(distinct c.namespace)
+    into v_candidates, v_wanted, v_due_in
     from (
-      select c.task_id, c.incarnation
-      from unnest(v_active) as s(namespace)
+      select c.task_id, c.incarnation, s.namespace
+      from unnest(v_active, v_rooms) as s(namespace, room)
       cross join lateral (
         select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
         from (
@@ -117,11 +156,20 @@ begin
            where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
            order by t.due_at limit v_share)
         ) as u
-        order by u.rank limit v_share
+        order by u.rank limit least(v_share, s.room)
       ) as c
       order by c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
     exit when v_candidates is null;
+    -- One that is being paused at this moment is left out; that it was paused is seen in step 6.
+    v_open := pgprog_engine._open_namespaces(v_due_in);
+    if cardinality(v_open) < cardinality(v_due_in) then
+      select array_agg(s.namespace) into v_served
+      from unnest(v_served) as s(namespace)
+      where s.namespace = any (v_open) or s.namespace <> all (v_due_in);
+      v_soon := true;
+      continue;
+    end if;
 
     -- 4. Their process rows; one that is locked elsewhere is passed by.
     select
@@ -165,15 +213,15 @@ begin
     into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in
     from (
       select
-        x.incarnation, c.task_id, t.name as timer, t.task_id as timer_id,
+        x.incarnation, coalesce(i.task_id, c.task_id) as task_id, t.name as timer, t.task_id as timer_id,
         case
           when t.name is not null and p.status = 'running' and (
             c.task_id is null or (t.due_at < v_now - n.timer_patience and t.due_at < c.created_at))
           then case when t.type = 'remove' then 'remove' when t.crashes >= n.max_crashes then 'break timer' else 'start timer' end
-          when c.status = 'h' then null
+          when coalesce(i.status, c.status) = 'h' then null
           when c.type = 'repair' and p.status <> 'error' then 'refuse'
-          when p.status = 'init' and c.type <> 'init' then null
-          when c.crashes >= n.max_crashes then 'break'
+          when p.status = 'init' and c.type <> 'init' and i.task_id is null then null
+          when coalesce(i.crashes, c.crashes) >= n.max_crashes then 'break'
           else 'start'
         end as way
       from unnest(v_locked) as x(incarnation)
@@ -184,6 +232,13 @@ begin
         where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
         order by q.task_id limit 1
       ) as c on true
+      -- Of a simple repair of a failed init: a call that drew its id before it waits behind it.
+      left join lateral (
+        select q.task_id, q.status, q.crashes from pgprog_data.queue as q
+        where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h') and q.type = 'init'
+          and p.status = 'init' and c.type not in ('init', 'repair')
+        order by q.task_id limit 1
+      ) as i on true
       left join lateral (
         select t.name, t.type, t.task_id, t.due_at, t.crashes from pgprog_data.timers as t
         where t.incarnation = x.incarnation and t.due_at <= v_now and t.status in ('w', 'b')
@@ -200,6 +255,7 @@ begin
       ) as f on true
       where r.task_id is null
         and f.task_id is null
+        and n.paused_at is null
         and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
       offset 0
     ) as h;
@@ -301,8 +357,10 @@ begin
       (select t.due_at from pgprog_data.timers as t
        where t.namespace = s.namespace and t.status = 'w'
        order by t.due_at limit 1)
-    ) as d;
-    wait_us := greatest(0, extract(epoch from least(v_next, v_now + interval '1 day') - pgprog_engine._now()) * 1000000);
+    ) as d
+    where s.namespace <> all (v_full);
+    v_next := least(v_next, v_now + case when v_soon then interval '20 ms' else interval '1 day' end);
+    wait_us := greatest(0, extract(epoch from v_next - pgprog_engine._now()) * 1000000);
   end if;
   return next;
 end

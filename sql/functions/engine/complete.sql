@@ -3,22 +3,24 @@
  *
  * One element of the arrays a step.  outcomes: 1 finished, 2 rejected (process untouched; of an init
  * absent again), 3 another attempt retry_after µs from here, 4 error that breaks the process,
- * 5 error that leaves the process untouched (of an init absent again).  thens: 0 none, 1 finish,
+ * 5 error that leaves the process untouched (of an init absent again), 6 error that breaks the process
+ * and pauses its namespace, with the error's detail as reason.  thens: 0 none, 1 finish,
  * 2 remove.  states, metadatas: null leaves what was there.  event_of, timer_of: position of the step
  * that an event or timer belongs to; event_no counts from 1 within its step.  A timer with neither
  * time is unset; of several actions on one name in a step the last wins.
  *
  * Of a process in error the step is a repair: 1 makes it running, clears what broke it and gives
- * back its timers (without action on timers, the timer that broke it is due again); 4 is as 5.
+ * back its timers (without action on timers, the timer that broke it is due again); 4 is as 5, 6 pauses all the same.
  *
  * A row for each step has its outcome: 'done'; 'already': an earlier try of the same completion was
- * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, give it again
- * with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
+ * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, or somebody
+ * pauses or resumes the namespace that it shall pause, give it again with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
  * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed:
  * where chains allows it and the worker lives.
  *
- * Locks: worker (key share), process rows (no key update, skip locked), then the fence: a delete by
- * claim.  Everything after joins what the fence returned.  The next task is chosen in a later
+ * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key
+ * update, skip locked), then the fence: a delete by claim; for chains starts of the namespaces (shared,
+ * never waiting).  Everything after joins what the fence returned.  The next task is chosen in a later
  * statement.  Indexes: processes by incarnation, queue by task_id, queue_head.
  */
 create or replace function pgprog_engine.complete(
@@ -54,6 +56,9 @@ declare
   v_repairs integer[] := '{}';
   v_inits_rejected integer[];
   v_ok boolean[] := array_fill(false, array[v_count]);
+  v_stopped text[];
+  v_open text[] := '{}';
+  v_namespaces text[] := array_fill(null::text, array[v_count]);
   v_may_go boolean[] := array_fill(false, array[v_count]);
   v_base bigint[] := array_fill(null::bigint, array[v_count]);
   v_versions bigint[] := array_fill(null::bigint, array[v_count]);
@@ -79,15 +84,27 @@ begin
   for key share;
   v_live := coalesce(v_live, false);
 
+  if 6 = any (complete.outcomes) then
+    select pgprog_engine._stop_starts(array_agg(p.namespace)) into v_stopped
+    from unnest(complete.incarnations, complete.outcomes) as x(incarnation, outcome)
+    join pgprog_data.processes as p on p.incarnation = x.incarnation
+    where x.outcome = 6;
+  end if;
+
   -- 2. Process rows first: after the fence it would be too late to say 'busy'.
   for v_row in
-    select x.pos::integer as pos, p.last_event_id, p.changed_at, p.status, p.version
+    select x.pos::integer as pos, p.last_event_id, p.changed_at, p.status, p.version, p.namespace
     from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
     join pgprog_data.processes as p on p.incarnation = x.incarnation
     order by p.incarnation
     for no key update of p skip locked
   loop
+    if v_outcomes[v_row.pos] = 6 then
+      continue when not v_row.namespace = any (v_stopped);
+      v_outcomes[v_row.pos] := 4;
+    end if;
     v_locked := v_locked || v_row.pos;
+    v_namespaces[v_row.pos] := v_row.namespace;
     v_base[v_row.pos] := v_row.last_event_id;
     v_stamps[v_row.pos] := v_row.changed_at;
     if v_row.status = 'error' and v_outcomes[v_row.pos] = 1 then
@@ -126,7 +143,7 @@ begin
         key, args, context, response, error)
       select
         f.task_id, f.namespace, f.process_id, f.incarnation, f.type, f.name,
-        case when complete.outcomes[f.pos] in (4, 5) then 'error' else 'finished' end, f.priority, f.attempt, f.crashes,
+        case when complete.outcomes[f.pos] in (4, 5, 6) then 'error' else 'finished' end, f.priority, f.attempt, f.crashes,
         f.due_at, f.created_at, f.started_at, v_stamps[f.pos], f.worker_id, f.claim_id, v_versions[f.pos],
         case when complete.outcomes[f.pos] = 1 and complete.event_counts[f.pos] > 0 then v_base[f.pos] + 1 end,
         case when complete.outcomes[f.pos] = 1 then complete.event_counts[f.pos] else 0 end,
@@ -273,10 +290,16 @@ begin
         array_agg(complete.incarnations[d.pos]) filter (where v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 2)
       into v_broken, v_finished, v_removed
       from unnest(v_done) as d(pos);
-      insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
-      select p.incarnation, p.namespace, p.status, v_at
-      from unnest(coalesce(v_broken, '{}') || coalesce(v_finished, '{}')) as x(incarnation)
-      join pgprog_data.processes as p on p.incarnation = x.incarnation
+      insert into pgprog_data.ended_processes (incarnation, namespace, status, at, type, name, priority, args, context)
+      select p.incarnation, p.namespace, p.status, v_at, e.type, e.name, e.priority, e.args, e.context
+      from unnest(v_done) as d(pos)
+      join pgprog_data.processes as p on p.incarnation = complete.incarnations[d.pos]
+      left join lateral (
+        select e.type, e.name, e.priority, e.args, e.context from pgprog_data.tasks as e
+        where e.task_id = complete.task_ids[d.pos] and e.ended_at = v_stamps[d.pos] and v_outcomes[d.pos] = 4 limit 1
+      ) as e on true
+      where v_outcomes[d.pos] = 4
+        or (v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 1)
       on conflict (incarnation) do nothing;
       if v_broken is not null then
         update pgprog_data.timers as t
@@ -301,10 +324,40 @@ begin
       end if;
     end if;
 
+    -- One that is paused already keeps its time and reason.
+    if 6 = any (complete.outcomes) then
+      update pgprog_data.namespaces as n
+      set paused_at = v_at, pause_reason = x.reason
+      from (
+        select distinct on (v_namespaces[d.pos]) v_namespaces[d.pos] as namespace, complete.errors[d.pos] ->> 'detail' as reason
+        from unnest(v_done) as d(pos)
+        where complete.outcomes[d.pos] = 6
+        order by v_namespaces[d.pos], d.pos
+      ) as x
+      where n.namespace = x.namespace
+        and n.paused_at is null;
+    end if;
+
     -- 8. A statement of its own: the next task of the same process, or else its due timer.  What crashed
     -- before runs alone, a repair is not for a running process, and a task that has come due but does
-    -- not wait yet may be first: the claim sees to those.  A blocked timer was due
-    -- once, whatever the clock says by now: where neither is found nothing is blocked, and nobody to be let go.
+    -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, whatever the clock
+    -- says by now: where neither is found nothing is blocked, and nobody to be let go.
+    if v_live then
+      v_open := pgprog_engine._open_namespaces(
+        array(select v_namespaces[d.pos] from unnest(v_done) as d(pos) where complete.chains[d.pos]));
+    end if;
+    -- In a namespace at its limit others come first.
+    if exists (
+      select 1 from pgprog_data.namespaces as n
+      where n.namespace = any (v_open) and n.concurrency is not null)
+    then
+      select coalesce(array_agg(n.namespace), '{}') into v_open
+      from pgprog_data.namespaces as n
+      where n.namespace = any (v_open)
+        and (n.concurrency is null or n.concurrency > (
+          select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
+          select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
+    end if;
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
@@ -318,6 +371,7 @@ begin
         v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
           and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
           and coalesce(c.crashes, t.crashes, 0) = 0 and f.task_id is null and n.paused_at is null
+          and v_namespaces[d.pos] = any (v_open)
           and (c.task_id is not null or coalesce(t.due_at <= v_at, true)) as go
       from unnest(v_done) as d(pos)
       left join lateral (

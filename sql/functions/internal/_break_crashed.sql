@@ -36,7 +36,7 @@ begin
     union all
     select
       g.task_id, g.namespace, g.process_id, g.incarnation, g.type, g.name, 0, g.attempt, g.crashes,
-      g.due_at, g.created_at, null, null, null, g.context
+      g.due_at, g.created_at, null, null, null::jsonb, g.context
     from gone_timers as g
   ),
   ended as (
@@ -57,11 +57,12 @@ begin
     from gone as g
     where p.incarnation = g.incarnation
       and g.type <> 'repair'
-    returning p.incarnation, p.namespace
+    returning p.incarnation, p.namespace, g.type, g.name, g.priority, g.args, g.context
   ),
   noted as (
-    insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
-    select b.incarnation, b.namespace, 'error', _break_crashed.at from broken as b
+    insert into pgprog_data.ended_processes (incarnation, namespace, status, at, type, name, priority, args, context)
+    select b.incarnation, b.namespace, 'error', _break_crashed.at, b.type, b.name, b.priority, b.args, b.context
+    from broken as b
     on conflict (incarnation) do nothing
   )
   select array_agg(g.incarnation), array_agg(g.incarnation) filter (where g.type <> 'repair')

@@ -15,7 +15,8 @@ begin
   end if;
   with fresh as (
     insert into pgprog_data.namespaces (
-      namespace, settings, concurrency, timer_patience, max_crashes, args_bytes, context_bytes, max_queue, retention, created_at)
+      namespace, settings, concurrency, timer_patience, max_crashes, args_bytes, context_bytes, max_queue, on_full,
+      retention, created_at)
     values (
       _create_namespace.namespace, _create_namespace.settings,
       (_create_namespace.settings ->> 'concurrency')::integer,
@@ -24,6 +25,7 @@ begin
       coalesce((_create_namespace.settings #>> '{limits,args_bytes}')::integer, 1048576),
       coalesce((_create_namespace.settings #>> '{limits,context_bytes}')::integer, 1048576),
       coalesce((_create_namespace.settings ->> 'max_queue')::bigint, 100000),
+      coalesce(_create_namespace.settings ->> 'on_full', 'refuse'),
       coalesce((_create_namespace.settings ->> 'retention')::interval, '30 days'),
       pgprog_engine._clock())
     on conflict do nothing

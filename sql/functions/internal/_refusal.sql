@@ -15,6 +15,7 @@ as $$
     when 'UP006' then format('process %s in namespace %s is finished', process_id, namespace)
     when 'UP007' then format('no namespace %s', namespace)
     when 'UP008' then format('idempotency key %s in namespace %s belongs to another request', detail, namespace)
+    when 'UP009' then format('the queue of namespace %s is full: %s', namespace, detail)
     else detail
   end
 $$;

@@ -2,7 +2,7 @@
  * Give back the suspended timers of processes that were repaired.
  *
  * Of those in rerun, whose repair says nothing of timers, the timer that broke the process is due
- * again, as a new task.  The caller holds the process rows, which still say what broke them.
+ * again, as a new task.  The caller holds the process rows; what broke them is still kept.
  */
 create or replace function pgprog_engine._restore_timers(incarnations bigint[], rerun bigint[], at timestamptz)
 returns void
@@ -26,7 +26,7 @@ begin
     _restore_timers.at, _restore_timers.at, e.context
   from unnest(_restore_timers.rerun) as x(incarnation)
   join pgprog_data.processes as p on p.incarnation = x.incarnation
-  join pgprog_data.tasks as e on e.task_id = p.corrupted_by and e.type = 'timeout'
+  join pgprog_data.ended_processes as e on e.incarnation = p.incarnation and e.type = 'timeout'
   on conflict (incarnation, name) do nothing;
 end
 $$;

@@ -9,7 +9,7 @@
  * Duplicates of a key are removed and keys and processes are inserted in their order, so that two
  * batches do not deadlock.  Waits for open transactions with the same key or new process_id: the
  * caller sets lock_timeout and gives the items one by one after 55P03.
- * Locks: worker (key share), process rows (no key update, skip locked).
+ * Locks: worker (key share), starts of the namespaces (shared, never waiting), process rows (no key update, skip locked).
  */
 create or replace function pgprog_engine._start(
   worker_id bigint, max_starts integer, types text[], namespaces text[], process_ids text[], argss jsonb[], names text[],
@@ -33,6 +33,7 @@ declare
   v_codes text[];
   v_messages text[];
   v_incarnations bigint[] := array_fill(null::bigint, array[v_count]);
+  v_full jsonb;
   v_inits boolean := 'init' = any (_start.types);
   v_locked integer[];
   v_free integer[];
@@ -102,6 +103,22 @@ begin
     end loop;
   end if;
 
+  -- A full queue takes no more; what came before under the same key is known all the same.
+  v_full := pgprog_engine._full_queues(_start.namespaces);
+  if v_full is not null then
+    for v_row in
+      select x.pos, v_full -> x.namespace ->> 0 as fault
+      from unnest(_start.namespaces, _start.types) with ordinality as x(namespace, type, pos)
+      where v_full ? x.namespace
+        and x.type <> 'repair'
+        and v_codes[x.pos] is null
+        and v_winners[x.pos] = v_ids[x.pos]
+    loop
+      v_codes[v_row.pos] := 'UP009';
+      v_messages[v_row.pos] := v_row.fault;
+    end loop;
+  end if;
+
   -- 3. New processes, in the order of their ids.
   if v_inits then
     with fresh as (
@@ -158,6 +175,9 @@ begin
 
   -- 5. Processes that may be free are locked, the others are only queued.
   if _start.max_starts > 0 and cardinality(v_startable) > 0 then
+    -- After the waits for keys and processes: an open transaction that pauses may hold these, too.
+    v_startable := pgprog_engine._open_namespaces(
+      array(select n.namespace from unnest(_start.namespaces) as n(namespace) where n.namespace = any (v_startable)));
     select array_agg(l.pos) into v_locked
     from (
       select x.pos::integer
@@ -202,6 +222,7 @@ begin
         and r.task_id is null
         and f.task_id is null
         and t.task_id is null
+        and n.paused_at is null
         and p.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end
       order by v_incarnations[l.pos], l.pos
       limit _start.max_starts

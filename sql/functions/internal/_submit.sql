@@ -6,7 +6,7 @@
  * Repeating it under an idempotency key returns the same task.  Waits only for an open transaction
  * with the same key or the same new process_id.
  *
- * Raises UP001, UP003 to UP008 and UP010, as the specification's table of operations says.
+ * Raises UP001, UP003 to UP010, as the specification's table of operations says.
  */
 create or replace function pgprog_engine._submit(
   type text, namespace text, process_id text, args jsonb, name text, idempotency_key text,
@@ -49,6 +49,12 @@ begin
     if v_holder <> v_task_id then
       return v_holder;
     end if;
+  end if;
+
+  v_fault := pgprog_engine._full_queues(array[_submit.namespace]) -> _submit.namespace ->> 0;
+  if v_fault is not null and _submit.type <> 'repair' then
+    raise exception '%', pgprog_engine._refusal('UP009', _submit.namespace, _submit.process_id, v_fault)
+      using errcode = 'UP009', hint = 'repeat it later, or raise max_queue of the namespace';
   end if;
 
   if _submit.type = 'init' then
