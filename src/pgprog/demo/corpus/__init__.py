@@ -37,7 +37,7 @@ def write_corpus(home: Path) -> Path:
     It takes a few seconds once for each version of the sources.  It is put in place whole, so a
     killed run leaves no half of one; of two runs at once the second waits for the first.
     """
-    target = home / f"corpus-{_version()}"
+    target = place(home)
     with _alone(home):
         if target.is_dir():
             return target
@@ -49,6 +49,11 @@ def write_corpus(home: Path) -> Path:
         fresh.chmod(0o755)
         fresh.rename(target)
     return target
+
+
+def place(home: Path) -> Path:
+    """Return where `write_corpus` puts the corpus of these sources, there or not."""
+    return home / f"corpus-{_version()}"
 
 
 def sample() -> Reader:
