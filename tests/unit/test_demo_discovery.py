@@ -147,7 +147,10 @@ def test_documentation_is_known_by_its_name(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which a run was killed as it wrote the corpus, and another has written it."""
     home = tmp_path_factory.mktemp("home")
+    (home / "corpus.killed" / "readers").mkdir(parents=True)
+    (home / "corpus.killed" / "readers" / "0001.md").write_text("half a reader")
     corpus.write_corpus(home)
     return home
 
@@ -196,10 +199,14 @@ def test_the_corpus_is_the_same_wherever_it_is_made(home: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow  # waits for the corpus
+def test_what_a_killed_run_left_of_a_corpus_is_removed(home: Path) -> None:
+    assert [path.name for path in home.iterdir()] == [corpus.write_corpus(home).name]
+
+
+@pytest.mark.slow  # waits for the corpus
 def test_a_corpus_that_is_there_is_left_alone(home: Path) -> None:
     there = corpus.write_corpus(home).stat()
 
     again = corpus.write_corpus(home).stat()
 
     assert (there.st_ino, there.st_ctime_ns) == (again.st_ino, again.st_ctime_ns)
-    assert [path.name for path in home.iterdir()] == [corpus.write_corpus(home).name]

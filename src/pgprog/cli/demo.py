@@ -19,7 +19,7 @@ import click
 from pgprog import logs
 from pgprog.cli.output import json_option, print_json
 from pgprog.demo import discover, progress, report, search
-from pgprog.demo.prepare import check_extra, prepare
+from pgprog.demo.prepare import check_extra, prepare, prepare_corpus
 from pgprog.demo.run import carry, fetch_report, serving
 from pgprog.demo.watch import follow
 from pgprog.embedded.home import find_home, make_home
@@ -176,6 +176,7 @@ def _stop_on_signals() -> asyncio.Event:
 def _select(path: Path | None, *, inbox: Path | None, home: Path) -> Selection:
     if path is not None:
         return discover.everything_below(path)
+    prepare_corpus(home)
     selection = discover.mixture(home)
     if inbox is not None:
         selection.documents += discover.everything_below(inbox).documents

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+from pgprog.demo import corpus
 from pgprog.demo.tables import tables_sql
 from pgprog.embedded import DevelopmentServer
 from pgprog.embedded.home import make_home
@@ -52,3 +55,12 @@ def prepare(home: Path) -> str:
         connection.execute(_LOCK)
         connection.execute(tables_sql().encode())
     return server.dsn
+
+
+def prepare_corpus(home: Path) -> None:
+    """Write the corpus below *home* unless it is there, and keep none of the memory that it takes.
+
+    Written by this program it would stay at 130 MB, of which the engine needs nothing.
+    """
+    if not corpus.place(home).is_dir():
+        subprocess.run([sys.executable, "-m", corpus.__name__, str(home)], check=True)

@@ -6,13 +6,20 @@ documents of it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgprog.demo.corpus import damaged, render
 from pgprog.demo.corpus.readers import Reader, read_notes, readers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # How many documents of each format are made: at least a thousand in all.
 COUNTS = {"md": 230, "html": 230, "txt": 230, "pdf": 200, "docx": 120, "rst": 60}
@@ -28,29 +35,42 @@ def write_corpus(home: Path) -> Path:
     """Return the directory below *home* with the documents, which are made when it is not there.
 
     It takes a few seconds once for each version of the sources.  It is put in place whole, so a
-    killed run leaves no half of one; of two runs at once one wins.
+    killed run leaves no half of one; of two runs at once the second waits for the first.
     """
-    target = home / f"corpus-{_version()}"
-    if target.is_dir():
-        return target
-    fresh = Path(tempfile.mkdtemp(prefix="corpus.", dir=home))
-    try:
+    target = place(home)
+    with _alone(home):
+        if target.is_dir():
+            return target
+        for leftover in home.glob("corpus.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix="corpus.", dir=home))
         _write_readers(fresh / READERS)
         _write_damaged(fresh / DAMAGED)
         fresh.chmod(0o755)
         fresh.rename(target)
-    except OSError:
-        if not target.is_dir():  # nobody else was quicker
-            raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def place(home: Path) -> Path:
+    """Return where `write_corpus` puts the corpus of these sources, there or not."""
+    return home / f"corpus-{_version()}"
 
 
 def sample() -> Reader:
     """Return the reader that the damaged files were before the damage."""
     [whole] = readers(read_notes(_SOURCES / "notes"), kind="sample", count=1)
     return whole
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold a lock on a directory, which the system lets go when the program is killed."""
+    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _write_readers(directory: Path) -> None:
