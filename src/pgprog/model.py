@@ -173,7 +173,7 @@ class Process(Generic[S_co]):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing to ask of a process: `init`, `call` or `notify`.
+    """One thing to ask of a process: `init`, `call`, `notify` or `repair`.
 
     *name* is the operation, *idempotency_key* makes a repeat harmless, *context* travels with the
     task and the timers that it sets.  One step of *priority* is worth 10 s of waiting.  With

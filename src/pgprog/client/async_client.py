@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.bound import AsyncBound, Bound, bound_to
-from pgprog.client.reads import AsyncReads, checked_task_id
+from pgprog.client.operations import AsyncOperations
+from pgprog.client.reads import checked_task_id
 from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
@@ -48,7 +49,7 @@ _PLAIN: Codec[Any] = Codec()
 _LIMITS = Limits()
 
 
-class AsyncClient(AsyncReads):
+class AsyncClient(AsyncOperations):
     """Asks processes through PostgreSQL; an async context manager.
 
     *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN; without a direct connection
@@ -154,6 +155,30 @@ class AsyncClient(AsyncReads):
             StoreUnavailable: The connection was lost, and there is no idempotency key to repeat by.
         """
         return await self._ask(asked(TaskType.CALL, target, process_id, args, options))
+
+    @overload
+    async def repair(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    async def repair(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Any: ...  # noqa: ANN401 - JSON
+
+    async def repair(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
+        """Have a process in error mended by its repair handler, and return what that answers.
+
+        Raises:
+            ProcessNotInError: There is nothing to repair, or another repair was faster.
+            PgprogError: As `call`; a failing repair changes nothing.
+        """
+        return await self._ask(asked(TaskType.REPAIR, target, process_id, args, options))
 
     @overload
     async def notify(

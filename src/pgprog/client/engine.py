@@ -97,7 +97,7 @@ class Engine(AsyncClient):
     def _tell(self, claimed: Claimed, completion: Completion, version: int | None) -> bool:
         if not self._answers.is_awaited(claimed.task_id):
             return False
-        failed = completion.outcome in (Outcome.BROKEN, Outcome.FAILED)
+        failed = completion.outcome in (Outcome.BROKEN, Outcome.FAILED, Outcome.CRITICAL)
         status = TaskStatus.ERROR if failed else TaskStatus.FINISHED
         self._answers.tell(
             Ended(claimed.task_id, status, completion.response, completion.error, version)

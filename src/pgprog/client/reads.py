@@ -27,17 +27,9 @@ _BIGINT = (1 << 63) - 1
 
 
 class AsyncReads:
-    """The reading half of a client, and the cancelling of tasks."""
+    """The reading half of a client."""
 
     _store: ClientStore
-
-    async def cancel(self, task_id: int) -> bool:
-        """End a task that has not started; return whether it was there to be cancelled.
-
-        Raises:
-            TaskNotFound: There is no such task.
-        """
-        return await self._store.cancel(checked_task_id(task_id))
 
     @overload
     async def get(
@@ -76,7 +68,10 @@ class AsyncReads:
         """
         _check_range(max_events, after)
         raw = await self._store.get(
-            *_names(namespace, process_id), max_events=max_events, after=after, direction=direction
+            *checked_names(namespace, process_id),
+            max_events=max_events,
+            after=after,
+            direction=direction,
         )
         return None if raw is None else reading.process_of(raw, namespace=_typed(namespace))
 
@@ -96,7 +91,10 @@ class AsyncReads:
         """
         _check_range(max_events, after)
         rows = await self._store.history(
-            *_names(namespace, process_id), after=after, max_events=max_events, direction=direction
+            *checked_names(namespace, process_id),
+            after=after,
+            max_events=max_events,
+            direction=direction,
         )
         typed = _typed(namespace)
         return [*events_of(rows, codec=_PLAIN if typed is None else typed.plain_codec)]
@@ -127,7 +125,7 @@ class AsyncReads:
         Raises:
             ProcessNotFound: There is no such process.
         """
-        rows = await self._store.trace(*_names(namespace, process_id))
+        rows = await self._store.trace(*checked_names(namespace, process_id))
         return [reading.record_of(row) for row in rows]
 
     async def result(self, task_id: int) -> TaskResult:
@@ -152,7 +150,7 @@ def checked_task_id(task_id: int) -> int:
     return task_id
 
 
-def _names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
+def checked_names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
     """Return what names a process, checked.
 
     Raises:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLAIN: Codec[Any] = Codec()
 
-_ASKED = (TaskType.INIT, TaskType.CALL, TaskType.NOTIFY)
+_ASKED = (TaskType.INIT, TaskType.CALL, TaskType.NOTIFY, TaskType.REPAIR)
 
 _DEFAULTS = Limits()
 _MOST_PRIORITY = 1_000_000
@@ -59,7 +59,10 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
         InvalidArgument: A value cannot be taken; the message names it.
     """
     if request.type not in _ASKED:
-        msg = f"type is {request.type!r}, init, call or notify are asked for"
+        msg = f"type is {request.type!r}, init, call, notify or repair are asked for"
+        raise InvalidArgument(msg)
+    if request.type == TaskType.REPAIR and request.run_at is not None:
+        msg = "run_at: a repair is for now"
         raise InvalidArgument(msg)
     limits = _DEFAULTS if namespace is None else namespace.settings.limits
     check_text(request.namespace, field="namespace", limit=_DEFAULTS.id_bytes)

@@ -9,7 +9,7 @@ from pgprog.client.loop_thread import LoopThread
 from pgprog.errors import PgprogError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import timedelta
 
     from typing_extensions import Unpack
@@ -143,6 +143,25 @@ class Client:
         return self._loop.run(self._client.call(target, process_id, *args, **options))
 
     @overload
+    def repair(
+        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    def repair(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        /,
+        args: object = None,
+        **options: Unpack[Options],
+    ) -> Any: ...  # noqa: ANN401 - JSON
+
+    def repair(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
+        """Have a process in error mended by its repair handler, as `AsyncClient.repair` does."""
+        return self._loop.run(self._client.repair(target, process_id, *args, **options))
+
+    @overload
     def notify(
         self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
     ) -> Task: ...
@@ -186,6 +205,33 @@ class Client:
     def wait(self, task_id: int, *, timeout: Timeout = None) -> Any:  # noqa: ANN401 - JSON
         """Return the answer of a task, as `AsyncClient.wait` does."""
         return self._loop.run(self._client.wait(task_id, timeout=timeout))
+
+    def simple_repair(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Task | None:
+        """Mend a process in error without repair code, as `AsyncClient.simple_repair` does."""
+        work = self._client.simple_repair(namespace, process_id, idempotency_key=idempotency_key)
+        task = self._loop.run(work)
+        return None if task is None else self._task(task)
+
+    def put(
+        self,
+        process: Process[Any] | Mapping[str, object],
+        *,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Import a process as `get` gives it, as `AsyncClient.put` does."""
+        return self._loop.run(self._client.put(process, idempotency_key=idempotency_key))
+
+    def remove(
+        self, namespace: str | Namespace[Any], process_id: str, *, version: int | None = None
+    ) -> bool:
+        """Remove a process at once for every reader, as `AsyncClient.remove` does."""
+        return self._loop.run(self._client.remove(namespace, process_id, version=version))
 
     def cancel(self, task_id: int) -> bool:
         """End a task that has not started; return whether it was there to be cancelled."""

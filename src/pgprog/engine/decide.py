@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pgprog.codec import Misfit, check_text, encode
-from pgprog.errors import InvalidArgument, PermanentError, Reject, StepError, TransientError
+from pgprog.errors import (
+    CriticalError,
+    InvalidArgument,
+    PermanentError,
+    Reject,
+    StepError,
+    TransientError,
+)
 from pgprog.model import (
     UNCHANGED,
     Event,
@@ -80,7 +87,8 @@ def after_failure(
     """Return how a step ends whose handler raised *error*; *random* is for the jitter.
 
     A rejection leaves the process untouched, and so do args that do not fit their handler.  For
-    timeout and notify, where nobody waits, both are permanent.
+    timeout and notify, where nobody waits, both are permanent.  A critical error also pauses the
+    namespace, in the same commit.
     """
     is_asked = claimed.type not in (TaskType.TIMEOUT, TaskType.NOTIFY)
     if isinstance(error, Reject | Misfit) and is_asked:
@@ -98,7 +106,8 @@ def after_failure(
     told = _told(error, attempt=claimed.attempt)
     if delay is not None:
         return Completion(claimed=claimed, outcome=Outcome.RETRY, error=told, retry_after=delay)
-    return Completion(claimed=claimed, outcome=_end(claimed, settings=settings), error=told)
+    end = Outcome.CRITICAL if isinstance(error, CriticalError) else _end(claimed, settings=settings)
+    return Completion(claimed=claimed, outcome=end, error=told)
 
 
 def after_data_fault(

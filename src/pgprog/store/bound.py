@@ -25,6 +25,8 @@ _STATEMENTS: Mapping[str, LiteralString] = {
     "init": f"select pgprog.init{_ARGUMENTS}",
     "call": f"select pgprog.call{_ARGUMENTS}",
     "notify": f"select pgprog.notify{_ARGUMENTS}",
+    # A repair is for now: it has no run_at, and the one given is null.
+    "repair": "select pgprog.repair(%s, %s, %s, %s, %s, %s, %s) where %s::timestamptz is null",
 }
 
 

@@ -86,6 +86,42 @@ class ClientStore:
         [[was_there]] = await self._fetch("select pgprog.cancel(%s)", (task_id,))
         return bool(was_there)
 
+    async def simple_repair(
+        self, namespace: str, process_id: str, idempotency_key: str | None
+    ) -> int | None:
+        """Mend a process without repair code; return the task that tries again what failed.
+
+        None where there is nothing to try again: a call had failed.
+        """
+        [[task_id]] = await self._fetch(
+            "select pgprog.simple_repair(%s, %s, %s)", (namespace, process_id, idempotency_key)
+        )
+        return None if task_id is None else int(task_id)
+
+    async def put(self, process: bytes, idempotency_key: str | None) -> int:
+        """Import a process, in the JSON of pgprog.get; return its version."""
+        [[version]] = await self._fetch(
+            "select pgprog.put(%s::text::jsonb, %s)", (process.decode(), idempotency_key)
+        )
+        return int(version)
+
+    async def remove(self, namespace: str, process_id: str, version: int | None) -> bool:
+        """Remove a process; return whether it was there, in this version if one is given."""
+        [[was_there]] = await self._fetch(
+            "select pgprog.remove(%s, %s, %s)", (namespace, process_id, version)
+        )
+        return bool(was_there)
+
+    async def pause(self, namespace: str, reason: str | None) -> bool:
+        """Let no task start in a namespace; return whether it ran before."""
+        [[was_running]] = await self._fetch("select pgprog.pause(%s, %s)", (namespace, reason))
+        return bool(was_running)
+
+    async def resume(self, namespace: str) -> bool:
+        """Let tasks start again; return whether the namespace was paused."""
+        [[was_paused]] = await self._fetch("select pgprog.resume(%s)", (namespace,))
+        return bool(was_paused)
+
     async def get(
         self,
         namespace: str,

@@ -72,6 +72,7 @@ class Outcome(IntEnum):
     RETRY = 3
     BROKEN = 4
     FAILED = 5
+    CRITICAL = 6
 
 
 class Then(IntEnum):

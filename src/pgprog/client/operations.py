@@ -1,0 +1,104 @@
+"""What clients do to processes and tasks without a handler."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from pgprog.client.reads import AsyncReads, checked_names, checked_task_id
+from pgprog.client.tasks import AsyncTask
+from pgprog.codec import check_text, encode
+from pgprog.model import Limits, Process, TaskId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from pgprog.namespace import Namespace
+    from pgprog.store.rows import Ended
+
+_KEY_BYTES = Limits().key_bytes
+# What one value of PostgreSQL may have; the database checks the parts by the namespace's limits.
+_MOST_BYTES = (1 << 28) - 1
+
+
+class AsyncOperations(AsyncReads):
+    """The operations that are neither asked of a handler nor reads."""
+
+    async def simple_repair(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> AsyncTask | None:
+        """Mend a process in error without repair code; return the task that tries again.
+
+        The process goes back to the status it had and its timers come back.  What failed is tried
+        again as a new task; None after a failed call, whose caller decides for himself.
+
+        Raises:
+            ProcessNotInError: There is nothing to mend.
+            TaskNotFound: What broke the process was not kept: the process was imported in error.
+        """
+        _check_key(idempotency_key)
+        names = checked_names(namespace, process_id)
+        task_id = await self._store.simple_repair(*names, idempotency_key)
+        return None if task_id is None else AsyncTask(self, TaskId(task_id), process=names)
+
+    async def put(
+        self,
+        process: Process[Any] | Mapping[str, object],
+        *,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Import a process as `get` gives it, with its whole history; return its version.
+
+        No handler runs and nothing is announced.  What *process* says of incarnation and version
+        is ignored.
+
+        Raises:
+            ProcessExists: The id is taken.
+            InvalidArgument: A part is missing, or cannot be stored; the message names it.
+        """
+        _check_key(idempotency_key)
+        plain = _as_get_gives_it(process) if isinstance(process, Process) else process
+        return await self._store.put(
+            encode(plain, field="process", limit=_MOST_BYTES), idempotency_key
+        )
+
+    async def remove(
+        self, namespace: str | Namespace[Any], process_id: str, *, version: int | None = None
+    ) -> bool:
+        """Remove a process at once for every reader; return whether it was there to be removed.
+
+        Its open tasks, the running one too, end as cancelled.  With *version*, only if it has not
+        changed since: a repeat never meets the next process of that id.
+        """
+        return await self._store.remove(*checked_names(namespace, process_id), version)
+
+    async def cancel(self, task_id: int) -> bool:
+        """End a task that has not started; return whether it was there to be cancelled.
+
+        Raises:
+            TaskNotFound: There is no such task.
+        """
+        return await self._store.cancel(checked_task_id(task_id))
+
+    async def wait_ended(self, task_id: int, *, timeout: float | timedelta | None = None) -> Ended:
+        """Return the end of a task as it is, for tasks that wait."""
+        raise NotImplementedError
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None:
+        check_text(key, field="idempotency_key", limit=_KEY_BYTES)
+
+
+def _as_get_gives_it(process: Process[Any]) -> dict[str, object]:
+    plain = {field.name: getattr(process, field.name) for field in fields(process)}
+    plain["history"] = [
+        {field.name: getattr(event, field.name) for field in fields(event)}
+        for event in process.history
+    ]
+    return plain

@@ -1,0 +1,149 @@
+"""Repairs, imports and removals by the clients, and what a critical error does."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgprog import CriticalError, Event, Intent, Namespace, PermanentError, SetTimer, Step
+from pgprog.errors import ProcessExists, ProcessNotInError, StepFailed, TaskCancelled
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pgprog import Engine
+
+
+@pytest.fixture
+def shop() -> Namespace[Any]:
+    """Processes whose notify fails until its world is mended; *mended* says that it is."""
+    namespace = Namespace("shop", retry={"max_attempts": 1})
+
+    @namespace.init
+    async def begin(step: Step[Any]) -> Intent[Any]:
+        far = SetTimer(after=timedelta(days=1), name="far")
+        return Intent(state={"stock": 1}, events=["began"], timers=[far], metadata={"by": "test"})
+
+    @namespace.notify
+    async def ship(step: Step[Any], mended: bool = False) -> Intent[Any]:
+        if not mended and step.state["stock"] == 1:
+            raise PermanentError("the world is broken")
+        return Intent(state={"stock": 0}, events=["shipped"])
+
+    @namespace.call
+    async def burn(step: Step[Any]) -> None:
+        raise CriticalError("the shop is on fire")
+
+    @namespace.repair
+    async def mend(step: Step[Any], stock: int) -> Intent[Any, str]:
+        if stock < 0:
+            raise PermanentError("no such stock")
+        return Intent(state={"stock": stock}, events=["mended"], response="mended")
+
+    return namespace
+
+
+async def break_it(engine: Engine) -> None:
+    task = await engine.notify("shop", "s", name="ship")
+    with pytest.raises(StepFailed):
+        await task.wait(timeout=5)
+
+
+async def test_a_repair_makes_the_process_running_and_a_failing_one_changes_nothing(
+    make_engine: Any, shop: Namespace[Any]
+) -> None:
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        await break_it(engine)
+        broken = await engine.get("shop", "s")
+        with pytest.raises(StepFailed, match="no such stock"):
+            await engine.repair("shop", "s", {"stock": -1})
+        assert await engine.get("shop", "s") == broken
+
+        assert await engine.repair("shop", "s", {"stock": 5}) == "mended"
+        process = await engine.get("shop", "s")
+        with pytest.raises(ProcessNotInError):
+            await engine.repair("shop", "s", {"stock": 6})
+
+    assert (process.status, process.detail, process.corrupted_by) == ("running", None, None)
+    assert [*process.timers] == ["far"]
+
+
+async def test_a_simple_repair_tries_again_what_failed(
+    make_engine: Any, shop: Namespace[Any], sql: psycopg.Connection[Any]
+) -> None:
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        await break_it(engine)
+        sql.execute("""update pgprog_data.processes set state = '{"stock": 2}'""")
+        task = await engine.simple_repair("shop", "s")
+        assert task is not None
+        await task.wait(timeout=5)
+        process = await engine.get("shop", "s")
+
+    assert (process.status, process.state) == ("running", {"stock": 0})
+
+
+async def test_a_process_that_was_got_can_be_put_and_is_the_same(
+    make_engine: Any, shop: Namespace[Any]
+) -> None:
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        first = await engine.get("shop", "s", max_events=100)
+        with pytest.raises(ProcessExists):
+            await engine.put(first)
+        assert await engine.remove("shop", "s", version=first.version)
+        assert not await engine.remove("shop", "s", version=first.version)
+
+        version = await engine.put(first, idempotency_key="once")
+        again = await engine.put(first, idempotency_key="once")
+        second = await engine.get("shop", "s", max_events=100)
+
+    assert version == again == second.version > first.version
+    assert second.history[0] == Event(
+        "began", event_id=1, at=first.history[0].at, task_id=first.history[0].task_id
+    )
+    assert (second.state, second.timers, second.metadata) == (
+        first.state,
+        first.timers,
+        first.metadata,
+    )
+
+
+async def test_removing_a_process_tells_those_who_wait(
+    make_engine: Any, shop: Namespace[Any]
+) -> None:
+    gate = asyncio.Event()
+
+    @shop.call
+    async def linger(step: Step[Any]) -> None:
+        gate.set()
+        await asyncio.Event().wait()
+
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        task = await engine.submit("call", "shop", "s", name="linger")
+        await asyncio.wait_for(gate.wait(), 5)
+        await engine.remove("shop", "s")
+
+        with pytest.raises(TaskCancelled, match="removed"):
+            await task.wait(timeout=5)
+
+
+async def test_a_critical_error_pauses_its_namespace_with_the_reason(
+    make_engine: Any, shop: Namespace[Any], sql: psycopg.Connection[Any]
+) -> None:
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        with pytest.raises(StepFailed, match="on fire"):
+            await engine.call("shop", "s", name="burn")
+        waiting = await engine.submit("init", "shop", "t")
+        paused = sql.execute("select pause_reason from pgprog.namespaces").fetchall()
+        assert str((await engine.result(waiting.task_id)).status) == "waiting"
+        sql.execute("select pgprog.resume('shop')")
+        await waiting.wait(timeout=5)
+
+    assert paused == [("the shop is on fire",)]
