@@ -214,16 +214,9 @@ begin
     from (
       select
         x.incarnation, coalesce(i.task_id, c.task_id) as task_id, t.name as timer, t.task_id as timer_id,
-        case
-          when t.name is not null and p.status = 'running' and (
-            c.task_id is null or (t.due_at < v_now - n.timer_patience and t.due_at < c.created_at))
-          then case when t.type = 'remove' then 'remove' when t.crashes >= n.max_crashes then 'break timer' else 'start timer' end
-          when coalesce(i.status, c.status) = 'h' then null
-          when c.type = 'repair' and p.status <> 'error' then 'refuse'
-          when p.status = 'init' and c.type <> 'init' and i.task_id is null then null
-          when coalesce(i.crashes, c.crashes) >= n.max_crashes then 'break'
-          else 'start'
-        end as way
+        pgprog_engine._way_of(
+          p.status, coalesce(i.task_id, c.task_id), coalesce(i.type, c.type), coalesce(i.status, c.status), c.created_at,
+          coalesce(i.crashes, c.crashes), t.type, t.due_at, t.crashes, n.timer_patience, n.max_crashes, v_now) as way
       from unnest(v_locked) as x(incarnation)
       join pgprog_data.processes as p on p.incarnation = x.incarnation
       join pgprog_data.namespaces as n on n.namespace = p.namespace
@@ -234,7 +227,7 @@ begin
       ) as c on true
       -- Of a simple repair of a failed init: a call that drew its id before it waits behind it.
       left join lateral (
-        select q.task_id, q.status, q.crashes from pgprog_data.queue as q
+        select q.task_id, q.type, q.status, q.crashes from pgprog_data.queue as q
         where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h') and q.type = 'init'
           and p.status = 'init' and c.type not in ('init', 'repair')
         order by q.task_id limit 1

@@ -1,0 +1,77 @@
+/*
+ * Say whether the engine can do its work: {"status": "passing" | "critical", "components": [...]}.
+ *
+ * Each component has name, status and reason; critical as a whole when one of them is.
+ * database: this server takes writes.  partitions: ended tasks of this week and the next have a place.
+ * workers: every namespace with due work that is not paused has a live worker.  queue: nothing that
+ * could run has been due for more than five minutes.  zombies: no task runs whose worker is gone for
+ * a minute.
+ */
+create or replace function pgprog.health()
+returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := pgprog_engine._now();
+  v_week timestamptz := date_trunc('week', v_now, 'UTC');
+  v_components jsonb;
+begin
+  with due as (
+    select n.namespace, n.concurrency is not null as is_limited, least(
+      (select min(q.due_at) from pgprog_data.queue as q where q.namespace = n.namespace and q.status = 'w'),
+      (select min(q.due_at) from pgprog_data.queue as q
+       where q.namespace = n.namespace and q.status in ('f', 'h') and q.due_at <= v_now),
+      (select min(t.due_at) from pgprog_data.timers as t
+       where t.namespace = n.namespace and t.status = 'w' and t.due_at <= v_now)) as since
+    from pgprog_data.namespaces as n
+    where n.paused_at is null
+  ),
+  findings (no, name, faults) as (
+    select 1, 'database', case when pg_is_in_recovery() then array['the server is in recovery'] end
+    union all
+    select 2, 'partitions', (
+      select array_agg(format('%s has no partition for %s', p.parent, w.week))
+      from unnest(array['tasks', 'attempts']) as p(parent)
+      cross join unnest(array[v_week, v_week + interval '7 days']) as w(week)
+      where not exists (
+        select 1 from pgprog_data.partitions as x where x.parent = p.parent and x.starts_at <= w.week and x.ends_at > w.week))
+    union all
+    select 3, 'workers', (
+      select array_agg(format('no live worker serves namespace %s', d.namespace) order by d.namespace)
+      from due as d
+      where d.since is not null
+        and not exists (
+          select 1 from pgprog_data.workers as w
+          where d.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock()))
+    union all
+    select 4, 'queue', (
+      select array_agg(format('namespace %s has work due since %s', d.namespace, d.since) order by d.namespace)
+      from due as d
+      where d.since < v_now - interval '5 min'
+        and not d.is_limited)
+    union all
+    select 5, 'zombies', (
+      select array[format('%s tasks run without a live worker', count(*))]
+      from pgprog_data.queue as q
+      where q.status = 'r'
+        and q.started_at < v_now - interval '1 min'
+        and not exists (
+          select 1 from pgprog_data.workers as w
+          where w.worker_id = q.worker_id and w.lease_until > v_now - interval '1 min')
+      having count(*) > 0)
+  )
+  select jsonb_agg(jsonb_build_object(
+    'name', f.name,
+    'status', case when f.faults is null then 'passing' else 'critical' end,
+    'reason', array_to_string(f.faults[1:10], '; ')) order by f.no)
+  into v_components
+  from findings as f;
+  return jsonb_build_object(
+    'status', case when v_components @> '[{"status": "critical"}]' then 'critical' else 'passing' end,
+    'components', v_components);
+end
+$$;
+
+comment on function pgprog.health() is 'Whether the engine can do its work, by component';

@@ -1,0 +1,219 @@
+"""What operators see: the one reason why a process does not move, counts, and health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+CALL = "select pgprog.call('orders', 'p1')"
+NOTIFY = "select pgprog.notify('orders', 'p1')"
+LATER = "select pgprog.call('orders', 'p1', run_at => now() + interval '1 hour')"
+INIT_LATER = "select pgprog.init('orders', 'p2', run_at => now() + interval '1 hour')"
+REPAIR = "select pgprog.repair('orders', 'p1')"
+SIMPLE_REPAIR = "select pgprog.simple_repair('orders', 'p1')"
+PAUSE = "select pgprog.pause('orders', 'stock-taking')"
+RESUME = "select pgprog.resume('orders')"
+BROKEN = '{"detail": "out of stock"}'
+CRASH = "update pgprog_data.queue set crashes = 3 where status <> 'r'"
+DUE = "update pgprog_data.queue set due_at = now() - interval '1 s' where status in ('f', 'h')"
+DUE_TIMERS = "update pgprog_data.timers set due_at = now() - interval '1 s'"
+HOUR = 3_600_000_000
+
+
+def explain(connection: Any, process_id: str = "p1") -> Any:
+    [row] = connection.execute(
+        "select * from pgprog.explain('orders', %s)", (process_id,)
+    ).fetchall()
+    return row
+
+
+def health(connection: Any) -> dict[str, Any]:
+    [found] = connection.execute("select pgprog.health()").fetchone()
+    return {each["name"]: each["reason"] for each in found["components"]} | {
+        "status": found["status"]
+    }
+
+
+class Actor:
+    """Does what a scenario says, word by word, to the process p1."""
+
+    def __init__(self, app: Any, worker: Any) -> None:
+        self.app = app
+        self.worker = worker
+
+    def sql(self, statement: str) -> None:
+        self.app.execute(statement)
+
+    def step(self, **more: Any) -> None:
+        self.worker.complete(*self.worker.claim(), **more)
+
+    def claim(self) -> None:
+        self.worker.claim()
+
+
+SCENARIOS: dict[str, tuple[str, list[Any]]] = {
+    "nothing": ("nothing to do", []),
+    "finished": ("nothing to do", [CALL, {"then": 1}]),
+    "call": ("ready", [CALL]),
+    "running": ("running", [CALL, "claim"]),
+    "behind a running one": ("running", [CALL, "claim", CALL]),
+    "retry": ("retry", [NOTIFY, {"outcome": 3, "retry_after": HOUR}]),
+    "behind a retry": ("retry", [NOTIFY, {"outcome": 3, "retry_after": HOUR}, CALL]),
+    "due retry": ("ready", [NOTIFY, {"outcome": 3, "retry_after": HOUR}, DUE]),
+    "later": ("later", [LATER]),
+    "due later": ("ready", [LATER, DUE]),
+    "timer": ("timer", [CALL, {"timers": {"t": HOUR}}]),
+    "due timer": ("ready", [CALL, {"timers": {"t": HOUR}}, DUE_TIMERS]),
+    "timer in retry": (
+        "retry",
+        [CALL, {"timers": {"t": 0}}, {"outcome": 3, "retry_after": HOUR}],
+    ),
+    "error": ("error", [CALL, {"outcome": 4, "error": BROKEN}]),
+    "repair": ("ready", [CALL, {"outcome": 4, "error": BROKEN}, REPAIR]),
+    "repaired": ("nothing to do", [CALL, {"outcome": 4, "error": BROKEN}, SIMPLE_REPAIR]),
+    "paused": ("paused", [CALL, PAUSE]),
+    "resumed": ("ready", [CALL, PAUSE, RESUME]),
+    "no worker": (
+        "no worker",
+        [CALL, "update pgprog_data.workers set namespaces = '{}'"],
+    ),
+    "limit": (
+        "limit",
+        [
+            "update pgprog_data.namespaces set concurrency = 1",
+            "select pgprog.init('orders', 'p2')",
+            "claim",
+            CALL,
+        ],
+    ),
+    "crashed": ("crashed", [CALL, CRASH]),
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_explain_names_the_one_reason_and_is_runnable_exactly_when_a_claim_takes_a_task(
+    app: Any, worker: Any, process: str, scenario: str
+) -> None:
+    reason, steps = SCENARIOS[scenario]
+    actor = Actor(app, worker)
+    for each in steps:
+        if each == "claim":
+            actor.claim()
+        elif isinstance(each, dict):
+            actor.step(**each)
+        else:
+            actor.sql(each)
+
+    found = explain(app)
+    assert found[0] == reason
+    assert found[1]
+    claimed = [task for task in worker.claim() if task.process_id == process]
+    assert found[2]["runnable"] is bool(claimed)
+
+
+def test_explain_says_that_a_call_waits_behind_an_init_for_later(app: Any, worker: Any) -> None:
+    [init] = app.execute(INIT_LATER).fetchone()
+    assert explain(app, "p2")[0] == "later"
+    app.execute("select pgprog.call('orders', 'p2')")
+
+    reason, sentence, details = explain(app, "p2")
+    assert (reason, details["blocked_by"], details["runnable"]) == ("blocked", init, False)
+    assert f"is blocked by init {init}" in sentence
+
+
+def test_explain_says_who_runs_the_task(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL)
+    [task] = worker.claim()
+
+    _, sentence, details = explain(app)
+    assert f"call {task.task_id} runs on worker w since" in sentence
+    assert (details["task_id"], details["worker"]) == (task.task_id, "w")
+
+
+def test_explain_says_what_broke_a_process(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL)
+    [task] = worker.claim()
+    worker.complete(task, outcome=4, error=BROKEN)
+
+    _, sentence, details = explain(app)
+    assert sentence.endswith(f"by task {task.task_id}: out of stock")
+    assert (details["task_id"], details["detail"]) == (task.task_id, "out of stock")
+
+
+def test_explain_needs_a_process(app: Any) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        explain(app)
+
+    assert caught.value.sqlstate == "UP001"
+
+
+def test_stats_count_what_a_namespace_holds(app: Any, worker: Any, make_processes: Any) -> None:
+    make_processes(5)
+    ask = "select pgprog.{}('orders', '{}')"
+    for number in range(4):
+        app.execute(ask.format("notify", f"q{number}"))
+    one, two, three, _ = worker.claim()
+    worker.complete(one, outcome=4, error=BROKEN)
+    worker.complete(two, outcome=3, retry_after=HOUR)
+    worker.complete(three, timers={"t": HOUR}, then=0)
+    app.execute(ask.format("call", "q3"))
+    worker.claim()
+    app.execute(ask.format("call", "q4"))
+    app.execute("select pgprog.call('orders', 'q4', run_at => now() + interval '1 hour')")
+    app.execute("update pgprog_data.queue set due_at = now() - interval '1 min' where status = 'w'")
+
+    [row] = app.execute(
+        "select namespace, waiting, blocked, running, timers, errors, later, retrying, suspended,"
+        " finished, workers, is_paused, oldest_due_age > interval '59 s' from pgprog.stats()"
+    ).fetchall()
+    assert row == ("orders", 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, False, True)
+
+
+def test_health_is_passing_when_work_is_done(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL)
+    found = health(app)
+
+    assert found == {
+        "status": "passing", "database": None, "partitions": None, "workers": None, "queue": None,
+        "zombies": None,
+    }  # fmt: skip
+
+
+def test_health_is_critical_when_nobody_serves_a_namespace_with_due_work(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(CALL)
+    app.execute("update pgprog_data.workers set lease_until = now() - interval '1 s'")
+    found = health(app)
+    assert (found["status"], found["workers"]) == (
+        "critical",
+        "no live worker serves namespace orders",
+    )
+    app.execute(PAUSE)
+
+    assert health(app)["status"] == "passing"
+
+
+def test_health_is_critical_when_tasks_wait_too_long_or_run_without_a_worker(
+    app: Any, worker: Any, make_processes: Any
+) -> None:
+    make_processes(2)
+    app.execute("select pgprog.call('orders', 'q0')")
+    worker.claim()
+    app.execute("select pgprog.call('orders', 'q1')")
+    app.execute("update pgprog_data.queue set due_at = now() - interval '6 min',"
+                " started_at = now() - interval '6 min'")  # fmt: skip
+    app.execute("update pgprog_data.workers set worker_id = worker_id + 1")
+    found = health(app)
+
+    assert found["status"] == "critical"
+    assert found["queue"].startswith("namespace orders has work due since")
+    assert found["zombies"] == "1 tasks run without a live worker"
+
+
+def test_health_is_critical_without_partitions_ahead(app: Any, worker: Any, set_clock: Any) -> None:
+    set_clock("2099-01-01 00:00Z")
+
+    assert "tasks has no partition for" in health(app)["partitions"]
