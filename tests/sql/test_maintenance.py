@@ -131,3 +131,24 @@ def test_a_finished_process_is_readable_until_its_retention_and_one_in_error_for
     left = app.execute("select process_id, status from pgprog.processes order by 1").fetchall()
     assert left == [(young, "finished"), (broken, "error")]
     assert app.execute("select count(*) from pgprog_data.ended_processes").fetchone() == (2,)
+
+
+def test_ended_tasks_of_a_removed_process_keep_only_their_answer(
+    app: Any, worker: Any, make_processes: Any
+) -> None:
+    gone, kept = make_processes(2)
+    for name in (gone, kept):
+        app.execute(
+            "select pgprog.call('orders', %s, '{\"card\": 1}', context => '{\"who\": 1}')", (name,)
+        )
+    worker.complete(*worker.claim(), response='"paid"')
+    app.execute("select pgprog.remove('orders', %s)", (gone,))
+    for _ in range(2):
+        app.execute(MAINTAIN)
+
+    ended = "select process_id, args, context, response from pgprog_data.tasks where type = 'call'"
+    assert sorted(app.execute(ended).fetchall(), key=str) == [
+        (gone, None, None, "paid"),
+        (kept, {"card": 1}, {"who": 1}, "paid"),
+    ]
+    assert one(app, "select count(*) from pgprog_data.removals") == 0

@@ -4,7 +4,7 @@
  * Safe to run by many workers at once and at any time: one does it, the others return false.
  * A new partition is created, checked and attached (no lock that stops readers or writers); an old
  * one is dropped under a lock time-out of 100 ms and tried again next time.  Deletes at most 10 000
- * keys and as many events a call, and removes 1 000 processes a namespace whose retention is over.
+ * keys, as many events and payloads of as many tasks of removed processes a call, and removes 1 000 processes a namespace whose retention is over.
  */
 create or replace function pgprog_engine.maintain(task_retention interval = '30 days', key_ttl interval = '7 days')
 returns boolean
@@ -31,6 +31,22 @@ begin
     select k.ctid from pgprog_data.keys as k
     where k.created_at < v_at - maintain.key_ttl limit 10000);
 
+  -- Ended tasks of removed processes keep their answers only.
+  with batch as (
+    select r.incarnation from pgprog_data.removals as r order by r.removed_at limit 100
+  ),
+  told as (
+    select t.task_id, t.ended_at
+    from batch as b
+    join pgprog_data.tasks as t on t.incarnation = b.incarnation
+    where t.args is not null or t.context is not null
+    limit 10000
+  )
+  update pgprog_data.tasks as t
+  set args = null, context = null
+  from told
+  where t.task_id = told.task_id
+    and t.ended_at = told.ended_at;
   with batch as (
     select r.incarnation from pgprog_data.removals as r order by r.removed_at limit 100
   ),
@@ -48,7 +64,10 @@ begin
   delete from pgprog_data.removals as r
   using batch as b
   where r.incarnation = b.incarnation
-    and not exists (select 1 from pgprog_data.events as e where e.incarnation = b.incarnation);
+    and not exists (select 1 from pgprog_data.events as e where e.incarnation = b.incarnation)
+    and not exists (
+      select 1 from pgprog_data.tasks as t
+      where t.incarnation = b.incarnation and (t.args is not null or t.context is not null));
 
   perform pgprog_engine._remove_processes(array_agg(f.incarnation), 'removed', v_at)
   from (

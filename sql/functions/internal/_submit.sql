@@ -51,9 +51,15 @@ begin
     end if;
   end if;
 
-  v_fault := pgprog_engine._full_queues(array[_submit.namespace]) -> _submit.namespace ->> 0;
-  if v_fault is not null and _submit.type <> 'repair' then
-    raise exception '%', pgprog_engine._refusal('UP009', _submit.namespace, _submit.process_id, v_fault)
+  -- As _full_queues does for many; its call would cost about 10 µs of 35 here.
+  perform 1
+  from pgprog_data.queue_sizes as s
+  where s.namespace = _submit.namespace
+    and s.tasks >= v_namespace.max_queue + (v_namespace.on_full = 'drop_lowest')::integer;
+  if found and _submit.type <> 'repair' then
+    raise exception '%', pgprog_engine._refusal(
+      'UP009', _submit.namespace, _submit.process_id,
+      pgprog_engine._full_queues(array[_submit.namespace]) -> _submit.namespace ->> 0)
       using errcode = 'UP009', hint = 'repeat it later, or raise max_queue of the namespace';
   end if;
 

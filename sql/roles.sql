@@ -1,0 +1,66 @@
+-- Roles of pgprog and what each may do; for a DBA, after each migration.  Safe to repeat.
+--
+-- psql -f roles.sql, as a role that may create roles and owns the schemas.  Roles are of the whole
+-- server, grants of this database.  Nothing is executable by PUBLIC: the migration sees to that.
+-- Give a login role one of them: grant pgprog_app to shop;
+
+do $$
+begin
+  -- Of the whole server: another database may be making the same roles at this moment.
+  begin
+    if to_regrole('pgprog_owner') is null then
+      create role pgprog_owner nologin;
+    end if;
+    if to_regrole('pgprog_worker') is null then
+      create role pgprog_worker nologin;
+    end if;
+    if to_regrole('pgprog_app') is null then
+      create role pgprog_app nologin;
+    end if;
+    if to_regrole('pgprog_operator') is null then
+      create role pgprog_operator nologin;
+    end if;
+    if to_regrole('pgprog_viewer') is null then
+      create role pgprog_viewer nologin;
+    end if;
+    if to_regrole('pgprog_payload_viewer') is null then
+      create role pgprog_payload_viewer nologin;
+    end if;
+  exception when unique_violation or duplicate_object then
+    raise exception 'the roles of pgprog are being made elsewhere' using errcode = '55P03', hint = 'run this again';
+  end;
+end
+$$;
+
+-- Applications: what requests and reads by id.
+grant usage on schema pgprog to pgprog_app;
+grant execute on function
+  pgprog.init, pgprog.call, pgprog.notify, pgprog.submit_many, pgprog.result, pgprog.results, pgprog.get,
+  pgprog.history, pgprog.schema_version
+to pgprog_app;
+
+-- Workers: what applications may, and the engine's functions; none of the internal ones.
+grant pgprog_app to pgprog_worker;
+grant usage on schema pgprog_engine to pgprog_worker;
+grant execute on function
+  pgprog_engine.register_worker, pgprog_engine.renew_worker, pgprog_engine.deregister_worker, pgprog_engine.claim,
+  pgprog_engine.start, pgprog_engine.complete, pgprog_engine.hand_back, pgprog_engine.list_workers,
+  pgprog_engine.collect_zombies, pgprog_engine.maintain, pgprog_engine.measure_queues
+to pgprog_worker;
+grant select on pgprog.namespaces to pgprog_worker;
+
+-- Viewers: no payloads; what counts and explains has none.
+grant usage on schema pgprog to pgprog_viewer;
+grant select on pgprog.namespaces, pgprog.processes, pgprog.tasks, pgprog.timers, pgprog.workers to pgprog_viewer;
+grant execute on function pgprog.stats, pgprog.explain, pgprog.health, pgprog.schema_version to pgprog_viewer;
+-- A function in a view is executed with the rights of who reads it.
+grant execute on function pgprog_engine._status_of to pgprog_viewer;
+
+grant pgprog_viewer to pgprog_payload_viewer;
+grant select on pgprog.process_payloads, pgprog.event_payloads to pgprog_payload_viewer;
+grant execute on function pgprog.get, pgprog.history, pgprog.trace, pgprog.result, pgprog.results to pgprog_payload_viewer;
+
+-- Operators: all of schema pgprog.
+grant pgprog_payload_viewer to pgprog_operator;
+grant execute on all functions in schema pgprog to pgprog_operator;
+grant select on all tables in schema pgprog to pgprog_operator;
