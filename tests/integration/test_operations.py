@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgprog import CriticalError, Event, Intent, Namespace, PermanentError, SetTimer, Step
-from pgprog.errors import ProcessExists, ProcessNotInError, StepFailed, TaskCancelled
+from pgprog.errors import ProcessExists, ProcessNotInError, QueueFull, StepFailed, TaskCancelled
 
 if TYPE_CHECKING:
     import psycopg
@@ -147,3 +147,25 @@ async def test_a_critical_error_pauses_its_namespace_with_the_reason(
         await waiting.wait(timeout=5)
 
     assert paused == [("the shop is on fire",)]
+
+
+async def test_a_full_queue_refuses_requests_and_says_how_full_it_is(
+    make_engine: Any, db: str
+) -> None:
+    small = Namespace("small", max_queue=5, step_timeout="1m")
+    gate = asyncio.Event()
+
+    @small.init
+    async def begin(step: Step[Any]) -> None:
+        await gate.wait()
+
+    async def fill(engine: Engine) -> None:
+        number = 0
+        while True:
+            number += 1
+            await engine.submit("init", "small", f"s{number}")
+
+    async with make_engine(small) as engine:
+        with pytest.raises(QueueFull, match="5"):
+            await asyncio.wait_for(fill(engine), 20)
+        gate.set()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pgprog.store.rows import Claimed
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 class Held:
     """A claim, from the answer that brought it to the answer that ended it.
 
-    *chained* counts the steps of its chain before it, *chain_began_at* is monotonic.  *runs* is
-    True from the start of its handler, *ends* from the decision how it ends; *is_dropped* says
-    that it was given up: nothing of it may be committed any more.
+    *chained* counts the steps of its chain before it; *chain_began_at* and *taken_at* are
+    monotonic.  *runs* is True from the start of its handler, *ends* from the decision how it ends;
+    *is_dropped* says that it was given up: nothing of it may be committed any more.
     """
 
     claimed: Claimed
     chained: int = 0
     chain_began_at: float = field(default_factory=time.monotonic)
+    taken_at: float = field(default_factory=time.monotonic)
     runs: bool = False
     ends: bool = False
     is_dropped: bool = False
@@ -62,13 +63,19 @@ class Holdings:
 
     def drop(self) -> list[Held]:
         """Give up all that has not come to its end, and return it."""
-        dropped = [held for held in self._held.values() if not held.ends]
-        for held in dropped:
-            held.is_dropped = True
-            self.remove(held)
-            if held.step is not None:
-                held.step.cancel()
-        return dropped
+        return self._drop(held for held in self._held.values() if not held.ends)
+
+    def drop_lost(self, claims: Sequence[tuple[int, int]], *, asked_at: float) -> list[Held]:
+        """Give up what the database no longer has of what was ours when it was asked.
+
+        Somebody removed the process, or took the claim away: nothing of the step can be committed.
+        """
+        had = {claim_id for _, claim_id in claims}
+        return self._drop(
+            held
+            for claim_id, held in self._held.items()
+            if claim_id not in had and held.taken_at < asked_at and not held.ends
+        )
 
     @contextmanager
     def trip(self) -> Iterator[None]:
@@ -91,6 +98,15 @@ class Holdings:
             await asyncio.wait(self._trips)
             unknown = self._unknown(unknown)
         return unknown
+
+    def _drop(self, chosen: Iterable[Held]) -> list[Held]:
+        dropped = [*chosen]
+        for held in dropped:
+            held.is_dropped = True
+            self.remove(held)
+            if held.step is not None:
+                held.step.cancel()
+        return dropped
 
     def _add(self, held: Held) -> Held:
         self._held[held.claimed.claim_id] = held

@@ -148,6 +148,9 @@ class Lease:
         if not self.is_held:
             log.info("lease_regained", worker_id=worker_id)
             self._held.set()
+        lost = self._holdings.drop_lost(claims, asked_at=asked_at)
+        if lost:
+            log.warning("claims_lost", worker_id=worker_id, tasks=len(lost))
         self._background(self._hand_back_strangers(claims))
 
     def ended(self, worker_id: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
+_MEASURE_SECONDS = 1.0
+_IDLE_ROUNDS = 5
 # The payload of a notification has 8000 bytes.
 _MOST_IDS = 350
 _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
@@ -47,10 +50,12 @@ class Upkeep:
         config: Config,
         roles: Collection[Role],
         wake: Callable[[], None],
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._config = config
         self._roles = roles
+        self._is_busy = is_busy
         self._collector = Collector(store, lease=config.worker.lease, on_freed=wake)
         self._ended = wakeups.Hints(self._announce)
 
@@ -67,6 +72,7 @@ class Upkeep:
                 loops.create_task(self._collector.run())
             if Role.MAINTENANCE in self._roles:
                 loops.create_task(self._maintain())
+                loops.create_task(self._measure())
 
     async def _maintain(self) -> None:
         while True:
@@ -77,6 +83,17 @@ class Upkeep:
             except (RolledBack, StoreUnavailable) as e:
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(_MAINTAIN_SECONDS * random.uniform(0.8, 1.2))
+
+    async def _measure(self) -> None:
+        """Measure the queues each second; while nothing is done here, now and then."""
+        idle_rounds = 0
+        while True:
+            await asyncio.sleep(_MEASURE_SECONDS)
+            idle_rounds = 0 if self._is_busy() else idle_rounds + 1
+            if idle_rounds % _IDLE_ROUNDS:
+                continue
+            with contextlib.suppress(RolledBack, StoreUnavailable):  # the next round tries again
+                await self._store.measure_queues()
 
     async def _announce(self, task_ids: Sequence[int]) -> None:
         payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""

@@ -205,6 +205,7 @@ class Worker:
             config=config,
             roles=self._roles,
             wake=self.wake,
+            is_busy=lambda: len(holdings) > 0 or self._scanner.has_backlog,
         )
 
     async def _run(self) -> None:

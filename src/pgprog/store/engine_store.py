@@ -129,6 +129,11 @@ class EngineStore:
         )
         return bool(done)
 
+    async def measure_queues(self) -> bool:
+        """Count the tasks that wait, by which requests are refused; False when others just did."""
+        [[done]] = await self._upkeep.fetch("select pgprog_engine.measure_queues()")
+        return bool(done)
+
     async def history(
         self,
         namespace: str,
