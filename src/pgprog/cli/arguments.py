@@ -116,6 +116,9 @@ timeout_option = click.option(
     help="How long to wait once the task is queued, such as 500ms or 2m; default: 30s.",
 )
 
+no_wait_option = click.option("--no-wait", is_flag=True, help="Print the task; do not wait.")
+key_option = click.option("--key", help="The idempotency key: a repeat gets the same answer.")
+
 
 def events_options(
     count: str, *, default: int
