@@ -117,6 +117,9 @@ timeout_option = click.option(
 )
 
 no_wait_option = click.option("--no-wait", is_flag=True, help="Print the task; do not wait.")
+version_option = click.option(
+    "--version", type=click.IntRange(0, _BIGINT), help="Only if it has not changed since."
+)
 key_option = click.option("--key", help="The idempotency key: a repeat gets the same answer.")
 
 

@@ -18,7 +18,8 @@ from pgprog.cli.arguments import (
 )
 from pgprog.cli.asking import dsn_option, listed, read
 from pgprog.cli.output import age, compact, json_option, print_fields, print_json, print_table
-from pgprog.cli.process_requests import call, init, notify
+from pgprog.cli.process_operations import put, remove, simple_repair
+from pgprog.cli.process_requests import call, init, notify, repair
 from pgprog.model import ProcessStatus
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ class _Shown(msgspec.Struct):
     history: list[_ShownEvent]
 
 
-@click.group(commands=[init, call, notify])
+@click.group(commands=[init, call, notify, repair, simple_repair, put, remove])
 def process() -> None:
-    """Ask processes for something, and look at them.
+    """Ask processes for something, look at them, mend them.
 
-    ARGS is JSON: inline, @file, or - for standard input.  Payloads are printed with every digit.
+    ARGS and PROCESS are JSON: inline, @file, or - for standard input.  Payloads are printed with
+    every digit.
     """
 
 
@@ -153,6 +155,21 @@ def trace(*, namespace: str, process_id: str, dsn: str | None, as_json: bool) ->
         (*names, "error"),
         [(*(row[name] for name in names), compact(row["error"])) for row in rows],
     )
+
+
+@process.command()
+@namespace_argument
+@process_id_argument
+@dsn_option
+@json_option
+def explain(*, namespace: str, process_id: str, dsn: str | None, as_json: bool) -> None:
+    """Say the one reason why a process is not moving."""
+    reason, sentence, details = read(dsn, lambda store: store.explain(namespace, process_id))
+    found = {"reason": reason, "sentence": sentence, "details": details}
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(found)
 
 
 @process.command(name="list")

@@ -1,4 +1,4 @@
-"""`pgprog process init`, `call` and `notify`: what is asked of handlers."""
+"""`pgprog process init`, `call`, `notify` and `repair`: what is asked of handlers."""
 
 from __future__ import annotations
 
@@ -101,6 +101,18 @@ def call(**given: Unpack[_Awaited]) -> None:
 def notify(**given: Unpack[_Given]) -> None:
     """Tell a process something and print the task, without waiting for its step."""
     _queue(TaskType.NOTIFY, given)
+
+
+@click.command()
+@_request
+@timeout_option
+@no_wait_option
+def repair(**given: Unpack[_Awaited]) -> None:
+    """Have a process in error mended by its repair handler, and print its answer.
+
+    A repair that fails changes nothing.
+    """
+    _ask(TaskType.REPAIR, given)
 
 
 def _ask(type_: TaskType, given: _Awaited) -> None:
