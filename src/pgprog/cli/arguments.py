@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BIGINT = (1 << 63) - 1
 _INTEGER = (1 << 31) - 1
+_SENTENCE_BYTES = 1 << 10
 _STDIN = "pgprog.stdin"
 # Fractions are only looked over: their digits are sent as they were written.
 _CHECK: Final = msgspec.json.Decoder(float_hook=str)
@@ -32,12 +33,12 @@ _CHECK: Final = msgspec.json.Decoder(float_hook=str)
 
 def read_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a namespace's name or a process's id, if the database can hold it."""
-    if value is not None:
-        try:
-            check_text(value, field=str(param.name), limit=Limits().id_bytes)
-        except InvalidArgument as e:
-            raise click.BadParameter(str(e), ctx, param) from e
-    return value
+    return _checked(ctx, param, value, limit=Limits().id_bytes)
+
+
+def read_sentence(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a sentence for other people of at most 1 KiB, if the database can hold it."""
+    return _checked(ctx, param, value, limit=_SENTENCE_BYTES)
 
 
 def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> msgspec.Raw | None:
@@ -79,6 +80,17 @@ def read_instant(ctx: click.Context, param: click.Parameter, value: str | None) 
         msg = f"{value!r} has no zone: end it with Z or +01:00"
         raise click.BadParameter(msg, ctx, param)
     return at
+
+
+def _checked(
+    ctx: click.Context, param: click.Parameter, value: str | None, *, limit: int
+) -> str | None:
+    if value is not None:
+        try:
+            check_text(value, field=str(param.name), limit=limit)
+        except InvalidArgument as e:
+            raise click.BadParameter(str(e), ctx, param) from e
+    return value
 
 
 def _read(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, bytes]:
