@@ -234,6 +234,24 @@ class TaskResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The one reason why a process is not moving, as a word, as a sentence, and in *details*.
+
+    *reason* is one of: nothing to do, ready, running, blocked, retry, timer, later, error, crashed,
+    paused, no worker, limit.  *details* are ids, and times in ISO 8601.
+    """
+
+    reason: str
+    sentence: str
+    details: Mapping[str, object]
+
+    @property
+    def is_runnable(self) -> bool:
+        """Whether a claim of a worker that serves the namespace would take a task."""
+        return self.details["runnable"] is True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The greatest sizes that are taken, in bytes of UTF-8; *events* is a count an intent.
 

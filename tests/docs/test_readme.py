@@ -121,5 +121,5 @@ def test_the_commands_of_the_readme_are_done_while_the_shop_is_served(
             for line in re.findall(r"^    pgprog (.*)$", section, flags=re.MULTILINE)
         ]
 
-    assert [answer.exit_code for answer in answers] == [0] * 6
+    assert [answer.exit_code for answer in answers] == [0] * 9
     assert answers[1].stdout == '"5.50"\n'

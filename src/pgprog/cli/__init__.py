@@ -87,6 +87,14 @@ def main() -> None:
       pgprog task list --namespace orders --status error
 
     \b
+    When a process does not move, or is in error:
+      pgprog process explain orders o-1
+      pgprog process repair orders o-1 '{"due": "10"}'   by its repair handler
+      pgprog process simple-repair orders o-1            what failed is tried again
+      pgprog namespace pause orders --reason 'the bank is down'
+      pgprog namespace resume orders
+
+    \b
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml

@@ -32,6 +32,14 @@ async def end_of(client: AsyncClient, task_id: int, *, timeout: timedelta | None
         return Ended(task_id, status, None, None, None)
 
 
+def print_task(task_id: int, *, as_json: bool) -> None:
+    """Print the task of what was asked, for `pgprog task wait`."""
+    if as_json:
+        print_json({"task_id": task_id})
+    else:
+        click.echo(f"task {task_id}")
+
+
 def print_answer(ended: Ended, *, as_json: bool) -> None:
     """Print the answer of a task, or where it is; as JSON that is what pgprog.result gives.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BIGINT = (1 << 63) - 1
 _INTEGER = (1 << 31) - 1
+_SENTENCE_BYTES = 1 << 10
 _STDIN = "pgprog.stdin"
 # Fractions are only looked over: their digits are sent as they were written.
 _CHECK: Final = msgspec.json.Decoder(float_hook=str)
@@ -32,12 +33,12 @@ _CHECK: Final = msgspec.json.Decoder(float_hook=str)
 
 def read_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a namespace's name or a process's id, if the database can hold it."""
-    if value is not None:
-        try:
-            check_text(value, field=str(param.name), limit=Limits().id_bytes)
-        except InvalidArgument as e:
-            raise click.BadParameter(str(e), ctx, param) from e
-    return value
+    return _checked(ctx, param, value, limit=Limits().id_bytes)
+
+
+def read_sentence(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a sentence for other people of at most 1 KiB, if the database can hold it."""
+    return _checked(ctx, param, value, limit=_SENTENCE_BYTES)
 
 
 def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> msgspec.Raw | None:
@@ -81,6 +82,17 @@ def read_instant(ctx: click.Context, param: click.Parameter, value: str | None) 
     return at
 
 
+def _checked(
+    ctx: click.Context, param: click.Parameter, value: str | None, *, limit: int
+) -> str | None:
+    if value is not None:
+        try:
+            check_text(value, field=str(param.name), limit=limit)
+        except InvalidArgument as e:
+            raise click.BadParameter(str(e), ctx, param) from e
+    return value
+
+
 def _read(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, bytes]:
     """Return the JSON that *value* names, behind the words for its place."""
     if value == "-":
@@ -115,6 +127,12 @@ timeout_option = click.option(
     metavar="DURATION",
     help="How long to wait once the task is queued, such as 500ms or 2m; default: 30s.",
 )
+
+no_wait_option = click.option("--no-wait", is_flag=True, help="Print the task; do not wait.")
+version_option = click.option(
+    "--version", type=click.IntRange(0, _BIGINT), help="Only if it has not changed since."
+)
+key_option = click.option("--key", help="The idempotency key: a repeat gets the same answer.")
 
 
 def events_options(

@@ -80,19 +80,16 @@ def read(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
     Raises:
         PgprogError: As `ask`.
     """
-    database = find_database(dsn)
+    return _by_store(dsn, work)
 
-    async def run() -> T:
-        store = ClientStore(
-            database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
-        )
-        try:
-            await store.open()
-            return await work(store)
-        finally:
-            await store.close()
 
-    return _run(run(), database=database)
+def change(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
+    """Return what *work* tells of a change that only operators make.
+
+    Raises:
+        PgprogError: As `ask`.
+    """
+    return _by_store(dsn, work)
 
 
 def listed(
@@ -126,6 +123,22 @@ async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any
         return row
     msg = f"no namespace {namespace}"
     raise NamespaceNotFound(msg, hint="`pgprog namespace list` has those there are")
+
+
+def _by_store(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
+    database = find_database(dsn)
+
+    async def run() -> T:
+        store = ClientStore(
+            database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
+        )
+        try:
+            await store.open()
+            return await work(store)
+        finally:
+            await store.close()
+
+    return _run(run(), database=database)
 
 
 def _run(work: Coroutine[object, object, T], *, database: Database) -> T:

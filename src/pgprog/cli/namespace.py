@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from pgprog.cli.arguments import namespace_argument
-from pgprog.cli.asking import dsn_option, listed, read, require_namespace
+from pgprog.cli.arguments import namespace_argument, read_sentence
+from pgprog.cli.asking import change, dsn_option, listed, read, require_namespace
 from pgprog.cli.output import age, json_option, print_fields, print_json, print_table
+from pgprog.store import wakeups
+
+if TYPE_CHECKING:
+    from pgprog.store.client_store import ClientStore
 
 
 @click.group()
 def namespace() -> None:
-    """See the kinds of process, and the settings that all workers obey."""
+    """See the kinds of process and the settings that all workers obey; pause and resume them."""
 
 
 @namespace.command(name="list")
@@ -48,3 +54,40 @@ def show(*, namespace: str, dsn: str | None, as_json: bool) -> None:
         print_json(found)
     else:
         print_fields(found)
+
+
+@namespace.command()
+@namespace_argument
+@click.option("--reason", callback=read_sentence, help="Why, for those who find it paused.")
+@dsn_option
+@json_option
+def pause(*, namespace: str, reason: str | None, dsn: str | None, as_json: bool) -> None:
+    """Let no task start in a namespace.
+
+    Running steps end, and requests are accepted: they wait.  A paused one gets the reason.
+    """
+    was_running = change(dsn, lambda store: store.pause(namespace, reason))
+    if as_json:
+        print_json({"namespace": namespace, "was_running": was_running})
+    else:
+        click.echo(f"namespace {namespace} {'is' if was_running else 'was already'} paused")
+
+
+@namespace.command()
+@namespace_argument
+@dsn_option
+@json_option
+def resume(*, namespace: str, dsn: str | None, as_json: bool) -> None:
+    """Let tasks start again in a paused namespace."""
+
+    async def work(store: ClientStore) -> bool:
+        was_paused = await store.resume(namespace)
+        # Also of one that ran: a command that was cut off after its commit is repeated.
+        await store.announce(wakeups.DUE, [namespace])
+        return was_paused
+
+    was_paused = change(dsn, work)
+    if as_json:
+        print_json({"namespace": namespace, "was_paused": was_paused})
+    else:
+        click.echo(f"namespace {namespace} {'is resumed' if was_paused else 'was not paused'}")

@@ -1,62 +1,35 @@
-"""`pgprog process`: ask processes, and look at them."""
+"""`pgprog process`: look at processes; the commands that ask and change are of other modules."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from pgprog.cli.answers import end_of, print_answer
 from pgprog.cli.arguments import (
     events_options,
     limit_option,
     namespace_argument,
     namespace_option,
     process_id_argument,
-    read_instant,
-    read_json,
     read_name,
-    timeout_option,
 )
-from pgprog.cli.asking import ask, dsn_option, listed, read
+from pgprog.cli.asking import dsn_option, listed, read
 from pgprog.cli.output import age, compact, json_option, print_fields, print_json, print_table
-from pgprog.model import ProcessStatus, TaskType
+from pgprog.cli.process_operations import put, remove, simple_repair
+from pgprog.cli.process_requests import call, init, notify, repair
+from pgprog.model import ProcessStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from datetime import timedelta
+    from collections.abc import Iterable
 
-    from typing_extensions import Unpack
-
-    from pgprog.client import AsyncClient, AsyncTask
     from pgprog.model import Direction
     from pgprog.store.client_store import ClientStore
-    from pgprog.store.rows import Ended
 
 _EVENT = ("event_id", "at", "task_id", "payload", "metadata")
 _TASK = ("task_id", "type", "name", "status", "attempt", "scheduled_at", "started_at", "ended_at")
-
-
-class _Given(TypedDict):
-    """What is typed for a request."""
-
-    namespace: str
-    process_id: str
-    args: msgspec.Raw | None
-    name: str | None
-    key: str | None
-    context: msgspec.Raw | None
-    priority: int
-    run_at: datetime | None
-    dsn: str | None
-    as_json: bool
-
-
-class _Awaited(_Given):
-    timeout: timedelta | None
-    no_wait: bool
 
 
 class _ShownEvent(msgspec.Struct):
@@ -88,65 +61,13 @@ class _Shown(msgspec.Struct):
     history: list[_ShownEvent]
 
 
-def _request(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the arguments and options of `_Given`."""
-    for decorate in (
-        json_option,
-        dsn_option,
-        click.option(
-            "--run-at",
-            callback=read_instant,
-            metavar="TIME",
-            help="Not before this time, with its zone.",
-        ),
-        click.option("--priority", type=int, default=0, help="One step is worth 10 s of waiting."),
-        click.option(
-            "--context", callback=read_json, metavar="JSON", help="JSON that travels with the task."
-        ),
-        click.option("--key", help="The idempotency key: a repeat gets the same task and answer."),
-        click.option("--name", help="The operation, such as pay."),
-        click.argument("args", callback=read_json, required=False),
-        process_id_argument,
-        namespace_argument,
-    ):
-        command = decorate(command)
-    return command
-
-
-_no_wait_option = click.option("--no-wait", is_flag=True, help="Print the task; do not wait.")
-
-
-@click.group()
+@click.group(commands=[init, call, notify, repair, simple_repair, put, remove])
 def process() -> None:
-    """Ask processes for something, and look at them.
+    """Ask processes for something, look at them, mend them.
 
-    ARGS is JSON: inline, @file, or - for standard input.  Payloads are printed with every digit.
+    ARGS and PROCESS are JSON: inline, @file, or - for standard input.  Payloads are printed with
+    every digit.
     """
-
-
-@process.command()
-@_request
-@timeout_option
-@_no_wait_option
-def init(**given: Unpack[_Awaited]) -> None:
-    """Create a process and print the answer of its init."""
-    _ask(TaskType.INIT, given)
-
-
-@process.command()
-@_request
-@timeout_option
-@_no_wait_option
-def call(**given: Unpack[_Awaited]) -> None:
-    """Call a process and print its answer."""
-    _ask(TaskType.CALL, given)
-
-
-@process.command()
-@_request
-def notify(**given: Unpack[_Given]) -> None:
-    """Tell a process something and print the task, without waiting for its step."""
-    _queue(TaskType.NOTIFY, given)
 
 
 @process.command()
@@ -236,6 +157,21 @@ def trace(*, namespace: str, process_id: str, dsn: str | None, as_json: bool) ->
     )
 
 
+@process.command()
+@namespace_argument
+@process_id_argument
+@dsn_option
+@json_option
+def explain(*, namespace: str, process_id: str, dsn: str | None, as_json: bool) -> None:
+    """Say the one reason why a process is not moving."""
+    reason, sentence, details = read(dsn, lambda store: store.explain(namespace, process_id))
+    found = {"reason": reason, "sentence": sentence, "details": details}
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(found)
+
+
 @process.command(name="list")
 @namespace_option
 @click.option(
@@ -280,40 +216,6 @@ def list_processes(
             (*(row[n] for n in names), age(row["changed_at"], now=now), row["detail"])
             for row in rows
         ],
-    )
-
-
-def _ask(type_: TaskType, given: _Awaited) -> None:
-    if given["no_wait"]:
-        _queue(type_, given)
-        return
-
-    async def work(client: AsyncClient) -> Ended:
-        task = await _submit(client, type_, given)
-        return await end_of(client, task.task_id, timeout=given["timeout"])
-
-    print_answer(ask(given["dsn"], work), as_json=given["as_json"])
-
-
-def _queue(type_: TaskType, given: _Given) -> None:
-    task = ask(given["dsn"], lambda client: _submit(client, type_, given))
-    if given["as_json"]:
-        print_json({"task_id": task.task_id})
-    else:
-        click.echo(f"task {task.task_id}")
-
-
-async def _submit(client: AsyncClient, type_: TaskType, given: _Given) -> AsyncTask:
-    return await client.submit(
-        type_,
-        given["namespace"],
-        given["process_id"],
-        given["args"],
-        name=given["name"],
-        idempotency_key=given["key"],
-        context=given["context"],
-        priority=given["priority"],
-        run_at=given["run_at"],
     )
 
 

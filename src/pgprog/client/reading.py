@@ -10,6 +10,7 @@ import msgspec
 from pgprog.codec import Codec
 from pgprog.engine.events import events_of
 from pgprog.model import (
+    Explanation,
     Process,
     ProcessStatus,
     TaskId,
@@ -65,6 +66,7 @@ class _Result(msgspec.Struct):
 _PROCESS = msgspec.json.Decoder(_Process)
 _EVENTS = msgspec.json.Decoder(list[_Event])
 _RESULT = msgspec.json.Decoder(_Result)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def process_of(raw: bytes, *, namespace: Namespace[Any] | None) -> Process[Any]:
@@ -130,6 +132,16 @@ def result_of(task_id: int, raw: bytes) -> TaskResult:
         error=_PLAIN.decode(bytes(found.error)),
         version=found.version,
     )
+
+
+def explanation_of(reason: str, sentence: str, details: bytes) -> Explanation:
+    """Return the row of pgprog.explain."""
+    return Explanation(reason=reason, sentence=sentence, details=_OBJECT.decode(details))
+
+
+def health_of(raw: bytes) -> dict[str, Any]:
+    """Return the JSON of pgprog.health."""
+    return _OBJECT.decode(raw)
 
 
 def _events(found: Iterable[_Event], *, codec: Codec[Any]) -> tuple[Event, ...]:

@@ -12,10 +12,11 @@ from pgprog.model import Limits
 from pgprog.namespace import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
-    from pgprog.model import Direction, Event, Process, TaskRecord, TaskResult
+    from pgprog.model import Direction, Event, Explanation, Process, TaskRecord, TaskResult
     from pgprog.store.client_store import ClientStore
+    from pgprog.store.rows import NamespaceStats
 
 S = TypeVar("S")
 
@@ -136,6 +137,27 @@ class AsyncReads:
         """
         raw = await self._store.result(checked_task_id(task_id))
         return reading.result_of(task_id, raw)
+
+    async def explain(self, namespace: str | Namespace[Any], process_id: str) -> Explanation:
+        """Return the one reason why a process is not moving.
+
+        Raises:
+            ProcessNotFound: There is no such process.
+        """
+        return reading.explanation_of(
+            *await self._store.explain(*checked_names(namespace, process_id))
+        )
+
+    async def stats(self) -> list[NamespaceStats]:
+        """Return what each namespace holds, by their names; it reads the whole queue."""
+        return await self._store.stats()
+
+    async def health(self) -> Mapping[str, Any]:
+        """Return whether the engine can do its work: `status`, and `components` with reasons.
+
+        A status is `passing` or `critical`.
+        """
+        return reading.health_of(await self._store.health())
 
 
 def checked_task_id(task_id: int) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgprog.model import (
         Direction,
         Event,
+        Explanation,
         Process,
         Request,
         TaskId,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.bound import BlockingConnection
+    from pgprog.store.rows import NamespaceStats
 
     Timeout = float | timedelta | None
 
@@ -311,6 +313,18 @@ class Client:
     def result(self, task_id: int) -> TaskResult:
         """Return where a task is, as `AsyncClient.result` does."""
         return self._loop.run(self._client.result(task_id))
+
+    def explain(self, namespace: str | Namespace[Any], process_id: str) -> Explanation:
+        """Return the one reason why a process is not moving, as `AsyncClient.explain` does."""
+        return self._loop.run(self._client.explain(namespace, process_id))
+
+    def stats(self) -> list[NamespaceStats]:
+        """Return what each namespace holds, as `AsyncClient.stats` does."""
+        return self._loop.run(self._client.stats())
+
+    def health(self) -> Mapping[str, Any]:
+        """Return whether the engine can do its work, as `AsyncClient.health` does."""
+        return self._loop.run(self._client.health())
 
     def bind(self, connection: BlockingConnection) -> Bound:
         """Return what submits on the caller's own connection, as `AsyncClient.bind` does."""

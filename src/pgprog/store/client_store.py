@@ -12,7 +12,7 @@ from pgprog.store.faults import translated
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints
 from pgprog.store.pool import make_pool
-from pgprog.store.rows import Ended, RawRequest, Submitted
+from pgprog.store.rows import Ended, NamespaceStats, RawRequest, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -156,6 +156,30 @@ class ClientStore:
     async def trace(self, namespace: str, process_id: str) -> list[dict[str, Any]]:
         """Return the columns of pgprog.trace for each task and attempt."""
         return await self._rows("select * from pgprog.trace(%s, %s)", (namespace, process_id))
+
+    async def explain(self, namespace: str, process_id: str) -> tuple[str, str, bytes]:
+        """Return why a process is not moving: reason, sentence, and details as raw JSON.
+
+        Raises:
+            ProcessNotFound: There is no such process.
+        """
+        [[reason, sentence, details]] = await self._read(
+            "select reason, sentence, details from pgprog.explain(%s, %s)", (namespace, process_id)
+        )
+        return reason, sentence, bytes(details)
+
+    async def stats(self) -> list[NamespaceStats]:
+        """Return what each namespace holds, by their names."""
+        rows = await self._read(
+            "select namespace, waiting, blocked, running, timers, oldest_due_age, errors, later,"
+            " retrying, suspended, finished, workers, concurrency, max_queue, is_paused"
+            " from pgprog.stats()"
+        )
+        return [NamespaceStats._make(row) for row in rows]
+
+    async def health(self) -> bytes:
+        """Return whether the engine can do its work, by component, as raw JSON."""
+        return bytes(await self._value("select pgprog.health()"))
 
     async def processes(
         self, *, namespace: str | None, status: str | None, after: str | None, limit: int

@@ -136,6 +136,30 @@ class Ended(NamedTuple):
     version: int | None
 
 
+class NamespaceStats(NamedTuple):
+    """What a namespace holds, as pgprog.stats counts it.
+
+    *waiting* includes *later* and *retrying*; *timers* are those pending.  *oldest_due_age* is None
+    when nothing is due; *concurrency* and *max_queue* are None without that limit.
+    """
+
+    namespace: str
+    waiting: int
+    blocked: int
+    running: int
+    timers: int
+    oldest_due_age: timedelta | None
+    errors: int
+    later: int
+    retrying: int
+    suspended: int
+    finished: int
+    workers: int
+    concurrency: int | None
+    max_queue: int | None
+    is_paused: bool
+
+
 class Claims(NamedTuple):
     """Claimed tasks, and how many seconds later to ask again; 0 means that more are due."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from pgprog import Engine, Finish, Intent, Namespace, Reject, SetTimer, Step
+from pgprog import Engine, Finish, Intent, Namespace, PermanentError, Reject, SetTimer, Step
 from pgprog.cli import main
 from pgprog.config import WorkerConfig
 
@@ -76,7 +76,15 @@ def orders() -> Namespace[Any]:
 
     @namespace.notify("note")
     def note(step: Step[Any], args: Any = None) -> Intent[Any]:
+        if args == "broken" and step.state == {"due": 10}:
+            raise PermanentError("no ink")
         return Intent(events=[{"noted": args}])
+
+    @namespace.repair("mend")
+    def mend(step: Step[Any], args: Any = None) -> Intent[Any, Any]:
+        if args is None:
+            raise PermanentError("mend it with what?")
+        return Intent(state=args, events=[{"mended": args}], response=args)
 
     return namespace
 

@@ -50,6 +50,70 @@ def test_a_namespace_that_is_not_there_is_named(terminal: Any) -> None:
     assert answer.stderr.startswith("Error: no namespace ordres\nHint: ")
 
 
+def test_a_paused_namespace_starts_nothing_and_says_why(terminal: Any, shop: Any) -> None:
+    answer = terminal.type("namespace", "pause", "orders", "--reason", "stock-taking")
+    called = terminal.json("process", "call", "orders", "o-1", "--name", "echo", "--no-wait")
+    explained = terminal.json("process", "explain", "orders", "o-1")
+
+    assert (answer.exit_code, answer.stdout) == (0, "namespace orders is paused\n")
+    assert terminal.json("namespace", "show", "orders")["pause_reason"] == "stock-taking"
+    assert explained["reason"] == "paused"
+    assert explained["details"]["task_id"] == called["task_id"]
+
+
+def test_a_resumed_namespace_goes_on_with_what_waited(terminal: Any, shop: Any) -> None:
+    terminal.type("namespace", "pause", "orders")
+    task = shop.submit("call", "orders", "o-1", 5, name="echo")
+
+    answer = terminal.type("namespace", "resume", "orders")
+
+    assert (answer.exit_code, answer.stdout) == (0, "namespace orders is resumed\n")
+    assert task.wait(timeout=5) == 5
+
+
+def test_workers_are_told_of_a_resumed_namespace_at_once(
+    terminal: Any, closed_shop: None, session: Any
+) -> None:
+    listening = session()
+    listening.execute("listen pgprog_due")
+    terminal.type("namespace", "pause", "orders")
+
+    terminal.type("namespace", "resume", "orders")
+
+    heard = [note.payload for note in listening.notifies(timeout=5, stop_after=1)]
+    assert heard == ["orders"]
+
+
+def test_pausing_and_resuming_may_be_repeated(terminal: Any, closed_shop: None) -> None:
+    paused = [terminal.json("namespace", "pause", "orders")["was_running"] for _ in range(2)]
+    resumed = [terminal.json("namespace", "resume", "orders")["was_paused"] for _ in range(2)]
+    shown = terminal.type("namespace", "resume", "orders").stdout
+
+    assert (paused, resumed) == ([True, False], [True, False])
+    assert shown == "namespace orders was not paused\n"
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_a_namespace_that_is_not_there_is_neither_paused_nor_resumed(
+    terminal: Any, command: str
+) -> None:
+    answer = terminal.type("namespace", command, "ordres")
+
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("Error: no namespace ordres")
+
+
+@pytest.mark.parametrize("reason", ["a\0b", "a\udcff", "a" * 2000])
+def test_a_reason_that_the_database_cannot_hold_is_refused(
+    terminal: Any, closed_shop: None, reason: str
+) -> None:
+    answer = terminal.type("namespace", "pause", "orders", "--reason", reason)
+
+    assert answer.exit_code == 2
+    assert "reason" in answer.stderr
+    assert terminal.json("namespace", "show", "orders")["paused_at"] is None
+
+
 def test_the_database_is_that_of_the_environment(
     db: str, closed_shop: None, monkeypatch: pytest.MonkeyPatch, nowhere: Path
 ) -> None:
