@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pgprog.namespace import Namespace
     from pgprog.store.rows import Ended
+    from pgprog.store.wakeups import Hints
 
 _KEY_BYTES = Limits().key_bytes
 # What one value of PostgreSQL may have; the database checks the parts by the namespace's limits.
@@ -24,6 +25,8 @@ _MOST_BYTES = (1 << 28) - 1
 
 class AsyncOperations(AsyncReads):
     """The operations that are neither asked of a handler nor reads."""
+
+    _due: Hints[str]
 
     async def simple_repair(
         self,
@@ -44,6 +47,7 @@ class AsyncOperations(AsyncReads):
         _check_key(idempotency_key)
         names = checked_names(namespace, process_id)
         task_id = await self._store.simple_repair(*names, idempotency_key)
+        self._due.add(names[0])
         return None if task_id is None else AsyncTask(self, TaskId(task_id), process=names)
 
     async def put(
@@ -63,9 +67,10 @@ class AsyncOperations(AsyncReads):
         """
         _check_key(idempotency_key)
         plain = _as_get_gives_it(process) if isinstance(process, Process) else process
-        return await self._store.put(
-            encode(plain, field="process", limit=_MOST_BYTES), idempotency_key
-        )
+        raw = encode(plain, field="process", limit=_MOST_BYTES)
+        version = await self._store.put(raw, idempotency_key)
+        self._due.add(str(plain["namespace"]))  # its timers may be due
+        return version
 
     async def remove(
         self, namespace: str | Namespace[Any], process_id: str, *, version: int | None = None
