@@ -219,8 +219,11 @@ class Completer:
                 )
 
     def _next_due_in(self, ending: _Ending) -> float | None:
-        """Return when the process may have something to do that no chain went on with."""
-        return decide.due_in(ending.completion) if self._may_chain(ending) else 0.0
+        """Return when there may be something to do that no chain went on with."""
+        settings = self._namespaces[ending.held.claimed.namespace].settings
+        if settings.concurrency is not None or not self._may_chain(ending):
+            return 0.0
+        return decide.due_in(ending.completion)
 
     def _may_chain(self, ending: _Ending) -> bool:
         held = ending.held
