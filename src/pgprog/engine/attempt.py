@@ -102,8 +102,8 @@ class Attempt:
             raise Misfit(msg)
         step = self._step()
         current_process.set((self._claimed.namespace, self._claimed.process_id))
+        self.access.begin(asyncio.get_running_loop())
         if isinstance(self.access, SyncAccess):
-            self.access.use_loop(asyncio.get_running_loop())
             return await self._run_in_thread(self.handler, step)
         return await self._run_in_loop(self.handler, step)
 
