@@ -26,6 +26,8 @@ log = logs.get(__name__)
 
 # Completions may pile up to so many steps a place before no more is claimed.
 _ENDING_FACTOR = 3
+# What a step that is cancelled may take to clean up.
+_ABANDON_SECONDS = 1.0
 
 
 class Endings(Protocol):
@@ -94,6 +96,16 @@ class Runner:
         """Return when no handler runs and none waits, stragglers in threads apart."""
         while self._steps:
             await asyncio.wait(self._steps)
+
+    async def abandon(self) -> int:
+        """Cancel all that still runs, and return how many steps do not care."""
+        steps = [*self._steps]
+        for step in steps:
+            step.cancel()
+        if not steps:
+            return 0
+        _, left = await asyncio.wait(steps, timeout=_ABANDON_SECONDS)
+        return len(left)
 
     def _launch(self, held: Held) -> None:
         self._running += 1

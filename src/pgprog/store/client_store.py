@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
@@ -48,9 +49,8 @@ class ClientStore:
 
     async def close(self) -> None:
         """Close all connections after what is in flight has ended."""
-        await self._submits.close()
-        await self._alone.close()
-        await self._results.close()
+        lanes = (self._submits, self._alone, self._results)
+        await asyncio.gather(*(lane.close() for lane in lanes))
         await self._pool.close()
 
     async def submit_many(
