@@ -10,7 +10,6 @@ from pgprog.client.within import within
 from pgprog.codec import Codec
 from pgprog.errors import Overloaded, Rejected, StepFailed, StoreUnavailable, TaskCancelled
 from pgprog.model import TaskStatus
-from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -97,7 +96,7 @@ class Answers:
                 continue
             try:
                 await self._poll()
-            except (StoreUnavailable, Overloaded, RolledBack):
+            except (StoreUnavailable, Overloaded):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _poll(self) -> None:
