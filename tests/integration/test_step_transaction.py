@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.rows import dict_row
 
-from pgprog import Intent, Namespace, Reject, Step
+from pgprog import Engine, Intent, Namespace, Reject, Step
+from pgprog.config import PoolConfig
 from pgprog.errors import Rejected, StepFailed
 
 if TYPE_CHECKING:
@@ -147,3 +153,160 @@ async def test_a_connection_cut_inside_a_transaction_runs_the_step_again(
 
     assert rows() == 1
     assert attempts == [1, 1]
+
+
+@pytest.fixture
+def free() -> Namespace[Any]:
+    """A namespace whose broken calls leave the process as it was."""
+    namespace = Namespace("free", on_call_error="reject", step_timeout="5s")
+
+    @namespace.init
+    async def begin(step: Step[Any]) -> Intent[Any]:
+        return Intent(state=0)
+
+    return namespace
+
+
+async def test_two_blocks_of_a_step_at_once_share_one_transaction(
+    make_engine: Any, free: Namespace[Any], rows: Any
+) -> None:
+    async def insert(step: Step[Any]) -> int:
+        async with step.transaction() as connection:
+            await connection.execute(INSERT, (step.process_id,))
+            return int(connection.info.backend_pid)
+
+    @free.call
+    async def twice(step: Step[Any]) -> Intent[Any, int]:
+        return Intent(response=len({*await asyncio.gather(insert(step), insert(step))}))
+
+    async with make_engine(free) as engine:
+        await engine.init("free", "f")
+
+        assert await engine.call("free", "f", name="twice") == 1
+    assert rows() == 2
+
+
+async def test_two_blocks_of_a_sync_step_at_once_share_one_transaction(
+    make_engine: Any, free: Namespace[Any], rows: Any
+) -> None:
+    at_once = threading.Barrier(2)
+
+    def insert(step: Step[Any]) -> int:
+        at_once.wait()
+        with step.transaction() as connection:
+            connection.execute(INSERT, (step.process_id,))
+            return int(connection.info.backend_pid)
+
+    @free.call
+    def twice(step: Step[Any]) -> Intent[Any, int]:
+        with ThreadPoolExecutor(2) as threads:
+            pids = {*threads.map(insert, [step, step])}
+        return Intent(response=len(pids))
+
+    async with make_engine(free) as engine:
+        await engine.init("free", "f")
+
+        assert await engine.call("free", "f", name="twice") == 1
+    assert rows() == 2
+
+
+@pytest.mark.parametrize("colour", ["async", "sync"])
+async def test_an_inner_block_that_fails_leaves_the_connection_to_the_outer_one(
+    make_engine: Any, free: Namespace[Any], rows: Any, colour: str
+) -> None:
+    async def nest(step: Step[Any]) -> Intent[Any]:
+        async with step.transaction() as outer:
+            with contextlib.suppress(ValueError):
+                async with step.transaction():
+                    raise ValueError("in the inner block")
+            await outer.execute(INSERT, (step.process_id,))
+        raise Reject("undo it")
+
+    def nest_blocking(step: Step[Any]) -> Intent[Any]:
+        with step.transaction() as outer:
+            with contextlib.suppress(ValueError), step.transaction():
+                raise ValueError("in the inner block")
+            outer.execute(INSERT, (step.process_id,))
+        raise Reject("undo it")
+
+    free.call("nest")(nest if colour == "async" else nest_blocking)
+    async with make_engine(free) as engine:
+        await engine.init("free", "f")
+        with pytest.raises(Rejected):
+            await engine.call("free", "f", name="nest")
+
+    assert rows() == 0
+
+
+@pytest.mark.parametrize("colour", ["async", "sync"])
+async def test_what_a_handler_sets_on_its_connection_is_gone_in_the_next_step(
+    make_engine: Any, free: Namespace[Any], rows: Any, colour: str
+) -> None:
+    async def look(step: Step[Any]) -> Intent[Any, Any]:
+        async with step.transaction() as connection:
+            cursor = await connection.execute("select current_setting('search_path')")
+            found = await cursor.fetchone()
+            connection.row_factory = dict_row
+            await connection.execute("set search_path = elsewhere")
+        return Intent(response=found)
+
+    def look_blocking(step: Step[Any]) -> Intent[Any, Any]:
+        with step.transaction() as connection:
+            found = connection.execute("select current_setting('search_path')").fetchone()
+            connection.row_factory = dict_row
+            connection.execute("set search_path = elsewhere")
+        return Intent(response=found)
+
+    free.call("look")(look if colour == "async" else look_blocking)
+    async with make_engine(free) as engine:
+        await engine.init("free", "f")
+        for _ in range(2):
+            assert await engine.call("free", "f", name="look") == ['"$user", public']
+
+
+@pytest.mark.parametrize("statement", ["set transaction read only", "set role pg_monitor"])
+async def test_a_transaction_in_which_the_step_cannot_end_fails_the_step(
+    make_engine: Any, free: Namespace[Any], rows: Any, statement: str
+) -> None:
+    @free.call
+    async def spoil(step: Step[Any]) -> Intent[Any]:
+        async with step.transaction() as connection:
+            await connection.execute(statement)
+        return Intent(state=1)
+
+    async with make_engine(free) as engine:
+        await engine.init("free", "f")
+        with pytest.raises(StepFailed, match="cannot end in the transaction"):
+            await engine.call("free", "f", name="spoil", timeout=5)
+
+
+async def test_a_step_that_finds_no_connection_free_is_run_again_and_burns_no_attempt(
+    db: str, rows: Any
+) -> None:
+    holding = asyncio.Event()
+    free = Namespace("free", step_timeout="1s")
+
+    @free.init
+    async def begin(step: Step[Any]) -> None: ...
+
+    @free.call
+    async def hold(step: Step[Any]) -> None:
+        async with step.transaction():
+            holding.set()
+            await asyncio.Event().wait()
+
+    @free.call
+    async def insert(step: Step[Any]) -> Intent[Any, int]:
+        async with step.transaction() as connection:
+            await connection.execute(INSERT, (step.process_id,))
+        return Intent(response=step.attempt)
+
+    async with Engine(db, [free], pool=PoolConfig(transactions=1)) as engine:
+        for process_id in ("f", "g"):
+            await engine.init("free", process_id)
+        held = await engine.submit("call", "free", "f", name="hold")
+        await holding.wait()
+
+        assert await engine.call("free", "g", name="insert", timeout=10) == 1
+        with pytest.raises(StepFailed, match="StepTimeout"):
+            await held.wait()

@@ -10,7 +10,6 @@ from pgprog.client.within import within
 from pgprog.codec import Codec
 from pgprog.errors import Overloaded, Rejected, StepFailed, StoreUnavailable, TaskCancelled
 from pgprog.model import TaskStatus
-from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -35,6 +34,7 @@ class Answers:
         self._waiting: dict[int, list[asyncio.Future[Ended]]] = {}
         self._since: dict[int, float] = {}
         self._hinted: set[int] = set()
+        self._closed: StoreUnavailable | None = None
         self._anybody = asyncio.Event()
         self._look = asyncio.Event()
 
@@ -43,7 +43,10 @@ class Answers:
 
         Raises:
             TimeoutError: It did not come in time.
+            StoreUnavailable: The client is closed, or was meanwhile; the task goes on.
         """
+        if self._closed is not None:
+            raise StoreUnavailable(str(self._closed))
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, []).append(future)
         self._since.setdefault(task_id, time.monotonic())
@@ -65,10 +68,20 @@ class Answers:
 
     def hint(self, payload: str) -> None:
         """Look at once for the tasks of a notification; an empty one may mean any."""
-        ended = map(int, payload.split(",")) if payload else list(self._waiting)
-        self._hinted.update(task_id for task_id in ended if task_id in self._waiting)
+        told = {*payload.split(",")}
+        is_list = all(part.isdecimal() for part in told)  # anybody may notify, and say anything
+        self._hinted.update(
+            task_id for task_id in self._waiting if not is_list or str(task_id) in told
+        )
         if self._hinted:
             self._look.set()
+
+    def close(self, error: StoreUnavailable) -> None:
+        """Raise *error* in all who wait and will."""
+        self._closed = error
+        for future in [future for futures in self._waiting.values() for future in futures]:
+            if not future.done():
+                future.set_exception(error)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -83,7 +96,7 @@ class Answers:
                 continue
             try:
                 await self._poll()
-            except (StoreUnavailable, Overloaded, RolledBack):
+            except (StoreUnavailable, Overloaded):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _poll(self) -> None:

@@ -15,10 +15,9 @@ from pgprog.client.reads import checked_task_id
 from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
-from pgprog.codec import Codec
 from pgprog.config import PoolConfig
-from pgprog.errors import CallTimeout, PgprogError
-from pgprog.model import Limits, Request, TaskId, TaskType
+from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
+from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
 from pgprog.store.client_store import ClientStore
 
@@ -44,9 +43,6 @@ S = TypeVar("S")
 
 _NAME = "pgprog client"
 _ANSWER_SECONDS = 30.0
-_PAGE = 1000
-_PLAIN: Codec[Any] = Codec()
-_LIMITS = Limits()
 
 
 class AsyncClient(AsyncOperations):
@@ -96,7 +92,10 @@ class AsyncClient(AsyncOperations):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close; requests on their way are sent first, answers are not waited for."""
+        """Close; requests on their way are sent first, answers are not waited for.
+
+        Those who wait for one are told so by StoreUnavailable; their tasks go on.
+        """
         await self._closing.aclose()
 
     # ---- Asking ----
@@ -329,6 +328,9 @@ class AsyncClient(AsyncOperations):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pool.checkout_timeout.total_seconds()):
                 await self._submitter.wait_idle()
+        closed = StoreUnavailable("the client is closed")
+        self._submitter.close(closed)
+        self._answers.close(closed)
         self._loops.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loops

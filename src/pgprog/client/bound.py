@@ -41,6 +41,7 @@ class Bound:
 
         Raises:
             PgprogError: It was refused; the transaction has failed, as after any error of SQL.
+            psycopg.Error: The transaction cannot go on: a serialization failure, a lock time-out.
         """
         request = _request(type, namespace, process_id, args, options, self._namespace_of)
         return TaskId(submit_on(self._connection, request))

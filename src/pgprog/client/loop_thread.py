@@ -6,10 +6,15 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgprog.errors import StoreUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 T = TypeVar("T")
+
+# What a step that will not be cancelled may hold up the end of a program.
+_CANCEL_SECONDS = 1.0
 
 
 class LoopThread:
@@ -21,11 +26,19 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what *work* returns; an interrupt cancels it."""
+        """Return what *work* returns; an interrupt cancels it.
+
+        Raises:
+            StoreUnavailable: The loop has ended, or this is a forked child, where it never ran.
+        """
         if threading.current_thread() is self._thread:
             work.close()
             msg = "a blocking client was used inside its own event loop"
             raise RuntimeError(msg)
+        if not self._thread.is_alive():
+            work.close()
+            msg = "the client is closed"
+            raise StoreUnavailable(msg, hint="open it in the process that uses it")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -34,7 +47,7 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """End the loop and its thread."""
+        """End the loop and its thread; what still runs in it is cancelled."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -42,5 +55,10 @@ class LoopThread:
         try:
             self._loop.run_forever()
         finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self._loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_SECONDS))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()

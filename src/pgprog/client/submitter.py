@@ -51,6 +51,8 @@ class Submitter:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._pause = _FIRST_PAUSE_SECONDS
+        self._closed: StoreUnavailable | None = None
+        self._pending: set[_Pending] = set()
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
         self._alone = Batcher(self._flush_alone, most=1)
 
@@ -60,14 +62,19 @@ class Submitter:
         Raises:
             PgprogError: The refusal, by its SQLSTATE.
             Overloaded: It was not sent within *seconds*; nothing was done.
-            StoreUnavailable: It was sent, and its outcome is unknown.
+            StoreUnavailable: It was sent, and its outcome is unknown; or the client is closed.
         """
+        if self._closed is not None:
+            raise StoreUnavailable(str(self._closed))
         pending = _Pending(request, asyncio.get_running_loop().create_future())
+        self._pending.add(pending)
         self._batches.add(pending)
         try:
             submitted = await within(pending.outcome, seconds=seconds)
         except TimeoutError as e:
             raise self._not_in_time(pending, seconds) from e
+        finally:
+            self._pending.discard(pending)
         if submitted.outcome not in _TAKEN:
             raise _refusal(submitted)
         return submitted
@@ -82,6 +89,12 @@ class Submitter:
         """Return when every request has its outcome."""
         await self._batches.wait_idle()
         await self._alone.wait_idle()
+
+    def close(self, error: StoreUnavailable) -> None:
+        """Raise *error* in all who still wait, and in all who come."""
+        self._closed = error
+        for pending in list(self._pending):
+            _settle(pending, error)
 
     def _not_in_time(self, pending: _Pending, seconds: float) -> PgprogError:
         if self._batches.discard(pending) or self._alone.discard(pending):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog.engine.events import events_of
@@ -12,7 +14,6 @@ from pgprog.store.transactions import InThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from datetime import timedelta
 
     from pgprog.model import Direction, Event
     from pgprog.namespace import Namespace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pgprog.store.transactions import BlockingTransaction, StepTransaction, StepTransactions
 
 _MOST_EVENTS = 100_000
+# Of the time that a step has left: who finds no connection free must not be called too slow.
+_PATIENT_SHARE = 0.8
 
 
 class OpenTransaction(Protocol):
@@ -59,8 +62,13 @@ class Access:
         self._store = store
         self._transactions = transactions
         self._plain = namespace.plain_codec
-        self._timeout: timedelta = namespace.settings.step_timeout
+        self._seconds = namespace.settings.step_timeout.total_seconds()
         self._is_closed = False
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the time of the step begin; *loop* is the engine's."""
+        self._loop = loop
+        self._ends_at = loop.time() + self._seconds
 
     def close(self) -> None:
         """Refuse everything from here: the step is over, though its thread may still run."""
@@ -69,6 +77,10 @@ class Access:
     def open_transaction(self) -> OpenTransaction | None:
         """Return the transaction that waits for the end of the step, if there is one."""
         raise NotImplementedError
+
+    def _patience(self) -> timedelta:
+        """Return how long the step may wait for a connection."""
+        return timedelta(seconds=_PATIENT_SHARE * max(0.0, self._ends_at - self._loop.time()))
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -111,6 +123,11 @@ class AsyncAccess(Access):
         """Return the transaction that waits for the end of the step."""
         return self._transaction
 
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the time of the step begin."""
+        super().begin(loop)
+        self._beginning = asyncio.Lock()
+
     async def history(
         self, *, after: int | None, limit: int, direction: Direction
     ) -> tuple[Event, ...]:
@@ -119,19 +136,28 @@ class AsyncAccess(Access):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
-        """Give the connection; a second block of a step goes on with the same transaction."""
+        """Give the connection; a second block of a step goes on with the same transaction.
+
+        Blocks may be inside each other, or run at once; when the last of them is left by an
+        error, the transaction is undone.
+        """
         self._check_open()
-        if self._transaction is None:
-            with self._blaming():
-                self._transaction = await self._transactions.begin(patience=self._timeout)
-        transaction = self._transaction
+        async with self._beginning:
+            if self._transaction is None:
+                with self._blaming():
+                    self._transaction = await self._transactions.begin(patience=self._patience())
+            transaction = self._transaction
+            transaction.blocks += 1
         try:
             yield transaction.connection
         except BaseException:
             self.is_interrupted = transaction.is_lost
-            self._transaction = None
-            await asyncio.shield(transaction.rollback())
+            if transaction.blocks == 1:
+                self._transaction = None
+                await asyncio.shield(transaction.rollback())
             raise
+        finally:
+            transaction.blocks -= 1
 
 
 class SyncAccess(Access):
@@ -143,9 +169,10 @@ class SyncAccess(Access):
         """Return the transaction that waits for the end of the step."""
         return None if self._transaction is None else InThread(self._transaction)
 
-    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the loop that reads for the handler's thread."""
-        self._loop = loop
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the time of the step begin; *loop* reads for the handler's thread."""
+        super().begin(loop)
+        self._beginning = threading.Lock()
 
     def history(self, *, after: int | None, limit: int, direction: Direction) -> tuple[Event, ...]:
         """Return events, as `Step.history` says."""
@@ -154,16 +181,25 @@ class SyncAccess(Access):
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """Give the connection; a second block of a step goes on with the same transaction."""
+        """Give the connection; a second block of a step goes on with the same transaction.
+
+        Blocks may be inside each other, or run at once; when the last of them is left by an
+        error, the transaction is undone.
+        """
         self._check_open()
-        if self._transaction is None:
-            with self._blaming():
-                self._transaction = self._transactions.begin_blocking(patience=self._timeout)
-        transaction = self._transaction
+        with self._beginning:
+            if self._transaction is None:
+                with self._blaming():
+                    self._transaction = self._transactions.begin_blocking(patience=self._patience())
+            transaction = self._transaction
+            transaction.blocks += 1
         try:
             yield transaction.connection
         except BaseException:
             self.is_interrupted = transaction.is_lost
-            self._transaction = None
-            transaction.rollback()
+            if transaction.blocks == 1:
+                self._transaction = None
+                transaction.rollback()
             raise
+        finally:
+            transaction.blocks -= 1

@@ -102,8 +102,8 @@ class Attempt:
             raise Misfit(msg)
         step = self._step()
         current_process.set((self._claimed.namespace, self._claimed.process_id))
+        self.access.begin(asyncio.get_running_loop())
         if isinstance(self.access, SyncAccess):
-            self.access.use_loop(asyncio.get_running_loop())
             return await self._run_in_thread(self.handler, step)
         return await self._run_in_loop(self.handler, step)
 
@@ -115,17 +115,19 @@ class Attempt:
         try:
             async with scope:
                 result: object = await returned
-                return result
         except TimeoutError as e:
             if not scope.expired():
                 raise
             raise self._timed_out() from e
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            await asyncio.sleep(0)  # a handler that cancelled its own task is told here
+        return result
 
     async def _run_in_thread(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         running: asyncio.Future[object] = loop.run_in_executor(
-            self._threads, context.run, handler.run, step, self._claimed.args
+            self._threads, context.run, _run_blocking, handler, step, self._claimed.args
         )
         self.straggler = running
         await asyncio.wait([running], timeout=self._timeout.total_seconds())
@@ -162,3 +164,12 @@ class Attempt:
             deadline=datetime.now(UTC) + self._timeout,
             _access=self.access,
         )
+
+
+def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes | None) -> object:
+    """Call a sync handler as a coroutine would be: no future takes a StopIteration."""
+    try:
+        return handler.run(step, args)
+    except StopIteration as e:
+        msg = "the handler raised StopIteration"
+        raise RuntimeError(msg) from e

@@ -98,16 +98,20 @@ class Completer:
         self, held: Held, completion: Completion, transaction: OpenTransaction
     ) -> None:
         """Commit it in the transaction of its step; what that cannot store is an error."""
+        ending = _Ending(held, completion)
         try:
-            with self._holdings.trip():
-                completed = await self._complete_in(held, completion, transaction)
+            completed = await self._complete_in(ending, transaction)
+            with self._holdings.trip():  # a next task is visible from the commit on
+                if completed.outcome == "done":
+                    await transaction.commit()
+                else:
+                    await transaction.rollback()
+                self._settle(ending, completed)
         except (DataFault, InvalidArgument) as e:
             self.add(held, self._failed(held.claimed, e))
         except (RolledBack, StoreUnavailable) as e:
             log.warning("transaction_lost", task_id=held.claimed.task_id, detail=str(e))
             self.give_back(held)
-        else:
-            self._settle(_Ending(held, completion), completed)
 
     def give_back(self, held: Held) -> None:
         """Forget a claim; the next renewal finds it to be nobody's and hands it back."""
@@ -175,26 +179,19 @@ class Completer:
         failed = replace(ending, completion=self._failed(claimed, fault), is_fault=True)
         await self._flush_group([failed])
 
-    async def _complete_in(
-        self, held: Held, completion: Completion, transaction: OpenTransaction
-    ) -> Completed:
-        chain = self._may_chain(_Ending(held, completion))
+    async def _complete_in(self, ending: _Ending, transaction: OpenTransaction) -> Completed:
+        """End the step in its transaction, which stays open unless that fails."""
         try:
             while True:
                 completed = await transaction.complete(
-                    self._lease.worker_id, completion, chain=chain
+                    self._lease.worker_id, ending.completion, chain=self._may_chain(ending)
                 )
                 if completed.outcome != "busy":
-                    break
+                    return completed
                 await asyncio.sleep(_BUSY_PAUSE_SECONDS)
         except BaseException:
             await asyncio.shield(transaction.rollback())
             raise
-        if completed.outcome == "done":
-            await transaction.commit()
-        else:
-            await transaction.rollback()
-        return completed
 
     def _settle(self, ending: _Ending, completed: Completed) -> None:
         held = ending.held

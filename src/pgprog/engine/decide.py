@@ -102,7 +102,10 @@ def after_failure(
         except InvalidArgument as e:
             return after_failure(claimed, e, settings=settings, random=random)
         return Completion(claimed=claimed, outcome=Outcome.REJECTED, error=rejection)
-    delay = _delay(claimed, error, settings=settings, random=random)
+    try:
+        delay = _delay(claimed, error, settings=settings, random=random)
+    except InvalidArgument as e:
+        return after_failure(claimed, e, settings=settings, random=random)
     told = _told(error, attempt=claimed.attempt)
     if delay is not None:
         return Completion(claimed=claimed, outcome=Outcome.RETRY, error=told, retry_after=delay)
@@ -131,6 +134,15 @@ def due_in(completion: Completion) -> float | None:
     return min(delays).total_seconds() if delays else None
 
 
+def text_of(given: object) -> str:
+    """Return what an error of the application says, as text that jsonb takes."""
+    try:
+        text = str(given)
+    except Exception as e:  # noqa: BLE001 - application code: anything may come
+        text = f"{type(given).__name__} cannot be told: {type(e).__name__}"
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+
+
 def _delay(
     claimed: Claimed, error: BaseException, *, settings: NamespaceSettings, random: float
 ) -> timedelta | None:
@@ -144,8 +156,15 @@ def _delay(
         random=random,
     )
     if delay is not None and isinstance(error, TransientError) and error.retry_after is not None:
-        return max(error.retry_after, timedelta())
+        return _retry_after(error.retry_after)
     return delay
+
+
+def _retry_after(given: object) -> timedelta:
+    if not isinstance(given, timedelta):
+        msg = f"retry_after: must be a timedelta, not {type(given).__name__}"
+        raise InvalidArgument(msg)
+    return min(max(given, timedelta()), _LONGEST)
 
 
 def _end(claimed: Claimed, *, settings: NamespaceSettings) -> Outcome:
@@ -158,15 +177,13 @@ def _end(claimed: Claimed, *, settings: NamespaceSettings) -> Outcome:
 
 def _told(error: BaseException, *, attempt: int) -> bytes:
     """Return what waiters and operators are told of *error*, as JSON that jsonb takes."""
-    detail = str(error).encode(errors="backslashreplace").decode().replace("\0", "\\0")
     told: dict[str, object] = {
         "error_type": type(error).__name__,
-        "detail": detail[:_DETAIL_LETTERS],
+        "detail": text_of(error)[:_DETAIL_LETTERS],
         "attempt": attempt,
     }
     if isinstance(error, PermanentError) and error.code is not None:
-        code = str(error.code).encode(errors="backslashreplace").decode().replace("\0", "\\0")
-        told["code"] = code
+        told["code"] = text_of(error.code)
     return encode(told, field="error", limit=1 << 20)
 
 

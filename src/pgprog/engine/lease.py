@@ -27,6 +27,7 @@ log = logs.get(__name__)
 _SAFE_SHARE = 0.8
 _TICKS_A_LEASE = 40
 _RETRY_SECONDS = 0.5
+_END_SECONDS = 2.0
 
 
 class Lease:
@@ -61,6 +62,7 @@ class Lease:
         self._ends_at = 0.0
         self._held = asyncio.Event()
         self._is_ended = False
+        self._has_stopped = False
         self._failure: Exception | None = None
         self._reports: list[tuple[float, asyncio.Future[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,12 +98,15 @@ class Lease:
         Raises:
             Exception: What ended the heartbeat, where it will not pass.
         """
-        while self._failure is None:
-            self.ticked_at = now = time.monotonic()
-            if now > self._ends_at - self._seconds * (1 - _SAFE_SHARE) and self.is_held:
-                log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
-                self._lapse()
-            await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
+        try:
+            while self._failure is None:
+                self.ticked_at = now = time.monotonic()
+                if now > self._ends_at - self._seconds * (1 - _SAFE_SHARE) and self.is_held:
+                    log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
+                    self._lapse()
+                await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
+        finally:
+            self._heartbeat.stop()
         raise self._failure
 
     def renew_now(self) -> None:
@@ -118,15 +123,19 @@ class Lease:
     async def end(self) -> int:
         """Stop to renew, hand back all that is held, and return how many tasks that were.
 
-        Without a database nothing is done; a collector will.
+        Without a database, or behind a stranger's lock, nothing is done; a collector will.
         """
         self._heartbeat.stop()
+        self._has_stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.worker_id:
+            return 0
         try:
-            return await self._store.deregister_worker(self.worker_id)
-        except (StoreUnavailable, RolledBack) as e:
+            async with asyncio.timeout(_END_SECONDS):
+                return await self._store.deregister_worker(self.worker_id)
+        except (StoreUnavailable, RolledBack, TimeoutError) as e:
             log.warning("worker_not_deregistered", worker_id=self.worker_id, detail=str(e))
             return 0
 
@@ -138,7 +147,7 @@ class Lease:
 
     def renewed(self, worker_id: int, claims: list[tuple[int, int]], asked_at: float) -> None:
         """Take what the database says is held, by a renewal sent at *asked_at*, monotonic."""
-        if worker_id != self.worker_id:
+        if worker_id != self.worker_id or self._has_stopped:
             return
         self._ends_at = asked_at + self._seconds
         for since, reported in self._reports:
@@ -155,7 +164,7 @@ class Lease:
 
     def ended(self, worker_id: int) -> None:
         """Give everything up and begin another incarnation: a collector has ended this one."""
-        if worker_id == self.worker_id and not self._is_ended:
+        if worker_id == self.worker_id and not self._is_ended and not self._has_stopped:
             self._is_ended = True
             log.error("incarnation_ended", worker_id=worker_id)
             self._lapse()
@@ -180,6 +189,9 @@ class Lease:
                 await self._register()
             except (StoreUnavailable, RolledBack):
                 await asyncio.sleep(_RETRY_SECONDS)
+            except Exception as e:
+                self.failed(e)
+                raise
         log.info("incarnation_began", worker_id=self.worker_id)
 
     def _lapse(self) -> None:

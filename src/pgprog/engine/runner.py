@@ -26,6 +26,8 @@ log = logs.get(__name__)
 
 # Completions may pile up to so many steps a place before no more is claimed.
 _ENDING_FACTOR = 3
+# What a step that is cancelled may take to clean up.
+_ABANDON_SECONDS = 1.0
 
 
 class Endings(Protocol):
@@ -95,12 +97,32 @@ class Runner:
         while self._steps:
             await asyncio.wait(self._steps)
 
+    async def abandon(self) -> int:
+        """Cancel all that still runs, and return how many steps do not care."""
+        steps = [*self._steps]
+        for step in steps:
+            step.cancel()
+        if not steps:
+            return 0
+        _, left = await asyncio.wait(steps, timeout=_ABANDON_SECONDS)
+        return len(left)
+
     def _launch(self, held: Held) -> None:
         self._running += 1
         held.step = asyncio.create_task(self._run(held))
         self._steps.add(held.step)
-        held.step.add_done_callback(self._steps.discard)
-        held.step.add_done_callback(lambda _: None if held.runs else self._free())
+        held.step.add_done_callback(lambda step: self._stepped(held, step))
+
+    def _stepped(self, held: Held, step: asyncio.Task[None]) -> None:
+        """Leave no claim behind, whatever ended the task of its step."""
+        self._steps.discard(step)
+        if not held.runs:
+            self._free()
+        error = None if step.cancelled() else step.exception()
+        if error is not None:
+            log.error("step_broke", task_id=held.claimed.task_id, error=error)
+        if not held.is_dropped and (error is not None or step.cancelled()):
+            self._endings.give_back(held)
 
     async def _run(self, held: Held) -> None:
         held.runs = True  # a task that is cancelled before its start never comes here
@@ -140,7 +162,7 @@ class Runner:
             if held.is_dropped:
                 return None
             error: BaseException = e
-        except (Exception, SystemExit) as e:  # noqa: BLE001 - application code: anything may come
+        except BaseException as e:  # noqa: BLE001 - application code: anything may come
             if attempt.access.is_interrupted:
                 return None
             error = e
@@ -199,6 +221,6 @@ def _log_failure(held: Held, error: BaseException) -> None:
         name=claimed.name,
         attempt=claimed.attempt,
         error_type=type(error).__name__,
-        detail=str(error) if expected else None,
+        detail=decide.text_of(error) if expected else None,
         error=None if expected else error,
     )

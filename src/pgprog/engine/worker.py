@@ -66,6 +66,7 @@ class Worker:
         self._roles = roles
         self._tell = tell
         self._chains_on = True
+        self._is_over = False
         self._closing = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -84,9 +85,18 @@ class Worker:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop: let the steps end, hand back the rest."""
-        await self._stop()
-        await self._closing.aclose()
+        """Stop: let the steps end, hand back the rest; a cancellation cuts the wait short.
+
+        Raises:
+            Exception: Why a loop of the worker failed, if one did.
+        """
+        log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
+        self._chains_on = False
+        self._scanner.stop()
+        try:
+            await self._wait_settled()
+        finally:
+            await self._closing.aclose()
 
     @property
     def worker_id(self) -> int:
@@ -115,7 +125,7 @@ class Worker:
                 self._lease.renew_now()
                 submitted = await self._store.start(None, 0, requests, lane=lane)
             for each in submitted:
-                if each.claimed is not None:
+                if each.claimed is not None and not self._is_over:
                     self._runner.take(self._holdings.add(each.claimed))
         if any(each.outcome == "queued" for each in submitted):
             self.wake()
@@ -167,9 +177,11 @@ class Worker:
         names = [namespace.name for namespace in self._namespaces]
         served: dict[str, Namespace[Any]] = {}
         self._build(served)
+        self._closing.push_async_callback(self._hand_back)
         await self._lease.begin()
         served.update(under_settings(self._namespaces, await self._store.settings(names)))
         self._loops = asyncio.create_task(self._run())
+        self._closing.push_async_callback(self._end_loops)
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
@@ -209,17 +221,20 @@ class Worker:
         )
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as loops:
-            for part in (self._lease, self._scanner, self._completer, self._upkeep):
-                loops.create_task(part.run())
-            loops.create_task(
-                wakeups.listen(
-                    self._config.direct_dsn or self._config.dsn,
-                    channels=(wakeups.DUE,),
-                    hear=self._hear,
-                    name=_NAME,
-                )
-            )
+        listening = wakeups.listen(
+            self._config.direct_dsn or self._config.dsn,
+            channels=(wakeups.DUE,),
+            hear=self._hear,
+            name=_NAME,
+        )
+        try:
+            async with asyncio.TaskGroup() as loops:
+                for part in (self._lease, self._scanner, self._completer, self._upkeep):
+                    loops.create_task(part.run())
+                loops.create_task(listening)
+        finally:
+            self._is_over = True
+            self._holdings.drop()  # no step may outlive what renews its lease
 
     def _hear(self, _channel: str, namespace: str) -> None:
         if not namespace or any(served.name == namespace for served in self._namespaces):
@@ -237,20 +252,33 @@ class Worker:
             room = min(room, max(0, self._config.worker.concurrency // 2 - self._runner.busy))
         return room
 
-    async def _stop(self) -> None:
-        log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
-        self._chains_on = False
-        self._scanner.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.worker.stop_timeout.total_seconds()):
-                await self._runner.wait_idle()
-                await self._completer.wait_idle()
-        self._holdings.drop()
+    async def _wait_settled(self) -> None:
+        """Return when all steps have ended, in time, or can end no more: a loop has failed."""
+        settling = asyncio.create_task(self._settle())
+        try:
+            await asyncio.wait(
+                [settling, self._loops],
+                timeout=self._config.worker.stop_timeout.total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            settling.cancel()
+
+    async def _settle(self) -> None:
         await self._runner.wait_idle()
+        await self._completer.wait_idle()
+
+    async def _end_loops(self) -> None:
         self._loops.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._loops
-        self._attempts.close()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loops
+        finally:
+            if left := await self._runner.abandon():
+                log.error("steps_go_on", worker_id=self.worker_id, steps=left)
+            self._attempts.close()
+
+    async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
         if handed_back:
             with contextlib.suppress(StoreUnavailable, RolledBack):

@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
-from pgprog.store.faults import translated
+from pgprog.store.faults import translated_in_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,8 +49,10 @@ def submit_on(connection: BlockingConnection, request: RawRequest) -> int:
 
     Raises:
         PgprogError: It was refused; the transaction has failed, as after any error of SQL.
+        psycopg.Error: The transaction cannot go on: a serialization failure, a lock time-out.
     """
-    with translated(), connection.cursor(row_factory=scalar_row) as cursor:
+    # The connection's own factories are the application's.
+    with translated_in_theirs(), psycopg.Cursor(connection, row_factory=scalar_row) as cursor:
         cursor.execute(_STATEMENTS[request.type], _values(request))
         [task_id] = cursor.fetchall()
         return int(task_id)
@@ -58,8 +60,8 @@ def submit_on(connection: BlockingConnection, request: RawRequest) -> int:
 
 async def submit_async_on(connection: AsyncConnection, request: RawRequest) -> int:
     """Do the same on an asynchronous connection."""
-    with translated():
-        async with connection.cursor(row_factory=scalar_row) as cursor:
+    with translated_in_theirs():
+        async with psycopg.AsyncCursor(connection, row_factory=scalar_row) as cursor:
             await cursor.execute(_STATEMENTS[request.type], _values(request))
             [task_id] = await cursor.fetchall()
             return int(task_id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
 from pgprog.errors import StoreUnavailable
 from pgprog.store.engine_store import packed
-from pgprog.store.faults import translated
+from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints
 from pgprog.store.pool import make_pool
@@ -43,14 +44,14 @@ class ClientStore:
             SchemaMismatch: It has no schema of pgprog.
         """
         # By a lane first: a pool would try until its time is up, and not say what was wrong.
-        await self._results.fetch("select pgprog.schema_version()")
+        with translated_for_callers():
+            await self._results.fetch("select pgprog.schema_version()")
         await self._pool.open()
 
     async def close(self) -> None:
         """Close all connections after what is in flight has ended."""
-        await self._submits.close()
-        await self._alone.close()
-        await self._results.close()
+        lanes = (self._submits, self._alone, self._results)
+        await asyncio.gather(*(lane.close() for lane in lanes))
         await self._pool.close()
 
     async def submit_many(
@@ -70,7 +71,10 @@ class ClientStore:
 
     async def results(self, task_ids: Sequence[int]) -> list[Ended]:
         """Return the ends of those that have ended."""
-        rows = await self._results.fetch("select * from pgprog.results(%s)", (bigints(task_ids),))
+        with translated_for_callers():
+            rows = await self._results.fetch(
+                "select * from pgprog.results(%s)", (bigints(task_ids),)
+            )
         return [Ended._make(row) for row in rows]
 
     async def result(self, task_id: int) -> bytes:
@@ -252,7 +256,7 @@ class ClientStore:
         return value
 
     async def _fetch(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
-        with translated():
+        with translated_for_callers():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statement, values, binary=True)
                 return await cursor.fetchall()
@@ -278,7 +282,7 @@ class ClientStore:
     async def _fetch_rows(
         self, statement: LiteralString, values: Sequence[object] | dict[str, object]
     ) -> list[dict[str, Any]]:
-        with translated():
+        with translated_for_callers():
             async with (
                 self._pool.connection() as connection,
                 connection.cursor(binary=True, row_factory=dict_row) as cursor,

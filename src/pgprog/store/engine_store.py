@@ -6,6 +6,7 @@ requests that wait for a stranger's transaction, one for what handlers read, one
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from pgprog.store import completions
@@ -172,10 +173,8 @@ class EngineStore:
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
-        for lane in (self._starts, self._alone, self._claims, self._completions):
-            await lane.close()
-        await self._reads.close()
-        await self._upkeep.close()
+        steps = (self._starts, self._alone, self._claims, self._completions)
+        await asyncio.gather(*(lane.close() for lane in (*steps, self._reads, self._upkeep)))
 
 
 def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:

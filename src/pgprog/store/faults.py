@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from pgprog.errors import Overloaded, SchemaMismatch, StoreUnavailable, for_sqlstate
+from pgprog.errors import (
+    InvalidArgument,
+    Overloaded,
+    PgprogError,
+    SchemaMismatch,
+    StoreUnavailable,
+    for_sqlstate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +56,9 @@ def translated() -> Iterator[None]:
         raise Overloaded(msg, hint="raise pool sizes, or send less at once") from e
     except psycopg.Error as e:
         message = e.diag.message_primary or str(e)
-        known = for_sqlstate(e.sqlstate)
-        if known is not None:
-            raise known(message, hint=e.diag.message_hint) from e
+        if (expected := _expected(e)) is not None:
+            raise expected from e
         state = e.sqlstate or ""
-        if state in _SCHEMA:
-            raise SchemaMismatch(message, hint="run `pgprog db migrate`") from e
         if state == "55P03":
             raise LockTimeout(message) from e
         if state.startswith(_ROLLED_BACK) or e.diag.schema_name == _OUR_TABLES:
@@ -62,3 +66,36 @@ def translated() -> Iterator[None]:
         if state.startswith(_DATA) or state == "P0001":
             raise DataFault(message) from e
         raise
+
+
+@contextmanager
+def translated_in_theirs() -> Iterator[None]:
+    """Turn what pgprog refuses into its errors; the rest of a transaction is its owner's."""
+    try:
+        yield
+    except psycopg.Error as e:
+        if (expected := _expected(e)) is not None:
+            raise expected from e
+        raise
+
+
+@contextmanager
+def translated_for_callers() -> Iterator[None]:
+    """Turn PostgreSQL's errors into those that callers of a client may catch."""
+    try:
+        with translated():
+            yield
+    except RolledBack as e:
+        raise StoreUnavailable(str(e), hint="nothing was done; repeat it") from e
+    except DataFault as e:
+        raise InvalidArgument(str(e)) from e
+
+
+def _expected(error: psycopg.Error) -> PgprogError | None:
+    message = error.diag.message_primary or str(error)
+    known = for_sqlstate(error.sqlstate)
+    if known is not None:
+        return known(message, hint=error.diag.message_hint)
+    if error.sqlstate in _SCHEMA:
+        return SchemaMismatch(message, hint="run `pgprog db migrate`")
+    return None

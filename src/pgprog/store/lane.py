@@ -14,6 +14,8 @@ from pgprog.store.pool import open_connection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_CLOSE_SECONDS = 2.0
+
 
 class Lane:
     """One autocommit connection to *dsn*, opened at its first use and again when it was lost.
@@ -26,6 +28,7 @@ class Lane:
         self._dsn = dsn
         self._name = name
         self._connection: psycopg.AsyncConnection | None = None
+        self._is_closed = False
         self._lock = asyncio.Lock()
         self._flights: set[asyncio.Task[list[Any]]] = set()
 
@@ -43,14 +46,26 @@ class Lane:
         return await asyncio.shield(flight)
 
     async def close(self) -> None:
-        """Close the connection after what is in flight has ended."""
-        async with self._lock:
-            if self._connection is not None:
-                await self._connection.close()
-                self._connection = None
+        """Close the connection after what is in flight has ended, or has been cut in the end.
+
+        Nothing is sent any more.
+        """
+        self._is_closed = True
+        if self._flights:
+            _, late = await asyncio.wait([*self._flights], timeout=_CLOSE_SECONDS)
+            for flight in late:
+                flight.cancel()
+            if late:
+                await asyncio.wait(late)
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     async def _fetch(self, statement: LiteralString, values: Sequence[object]) -> list[Any]:
         async with self._lock:
+            if self._is_closed:
+                msg = f"{self._name} is closed"
+                raise Unreachable(msg)
             connection = self._connection
             if connection is None or connection.closed:
                 connection = self._connection = await self._connected()

@@ -8,7 +8,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import AsyncCursor, Cursor
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgprog.errors import InvalidArgument
@@ -17,6 +19,7 @@ from pgprog.store.faults import translated
 from pgprog.store.pool import conninfo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
     from psycopg.pq.abc import PGconn
@@ -49,7 +52,12 @@ class StepTransactions:
         """
         if self._pool is None:
             self._pool = AsyncConnectionPool(
-                self._conninfo, min_size=0, max_size=self._size, kwargs=_CONNECTION, open=False
+                self._conninfo,
+                min_size=0,
+                max_size=self._size,
+                kwargs=_CONNECTION,
+                reset=_reset,
+                open=False,
             )
             await self._pool.open()
         with translated():
@@ -66,7 +74,12 @@ class StepTransactions:
         with self._making:
             if self._blocking_pool is None:
                 self._blocking_pool = ConnectionPool(
-                    self._conninfo, min_size=0, max_size=self._size, kwargs=_CONNECTION, open=True
+                    self._conninfo,
+                    min_size=0,
+                    max_size=self._size,
+                    kwargs=_CONNECTION,
+                    reset=_reset_blocking,
+                    open=True,
                 )
         with translated():
             connection = self._blocking_pool.getconn(patience.total_seconds())
@@ -86,10 +99,14 @@ class StepTransactions:
 
 
 class StepTransaction:
-    """An open transaction; ended once, by `commit` or by `rollback`."""
+    """An open transaction; ended once, by `commit` or by `rollback`.
+
+    *blocks* is how many blocks of the handler are inside it.
+    """
 
     def __init__(self, connection: psycopg.AsyncConnection, pool: AsyncConnectionPool) -> None:
         self.connection = connection
+        self.blocks = 0
         self._pool = pool
 
     @property
@@ -101,15 +118,17 @@ class StepTransaction:
         """End the step in this transaction; nothing is committed yet.
 
         Raises:
-            InvalidArgument: The handler ended the transaction by itself, or left it failed.
+            InvalidArgument: The handler ended the transaction by itself, left it failed, or as
+                no step can end in it: read-only, or under a role without rights.
             DataFault, RolledBack, StoreUnavailable: Nothing will be committed.
         """
         _check_open(self.connection.pgconn)
-        with translated():
-            async with self.connection.cursor(binary=True) as cursor:
+        with _refused():
+            # The connection's own factories are the handler's.
+            async with AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
                 packing.register(cursor)
                 parameters = completions.parameters(worker_id, [completion], chains=[chain])
-                await cursor.execute(completions.COMPLETE, parameters)
+                await cursor.execute(completions.COMPLETE, parameters, binary=True)
                 [completed] = completions.results([completion], await cursor.fetchall())
         return completed
 
@@ -128,9 +147,11 @@ class StepTransaction:
 
     async def rollback(self) -> None:
         """Undo all; never fails, for a connection that is gone has nothing to undo."""
-        with contextlib.suppress(psycopg.Error):
-            await self.connection.execute("rollback")
-        await self._pool.putconn(self.connection)
+        try:
+            with contextlib.suppress(psycopg.Error):
+                await self.connection.execute("rollback")
+        finally:
+            await self._pool.putconn(self.connection)
 
 
 class BlockingTransaction:
@@ -138,6 +159,7 @@ class BlockingTransaction:
 
     def __init__(self, connection: psycopg.Connection, pool: ConnectionPool) -> None:
         self.connection = connection
+        self.blocks = 0
         self._pool = pool
 
     @property
@@ -148,10 +170,10 @@ class BlockingTransaction:
     def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
         """End the step in this transaction, as `StepTransaction.complete` does."""
         _check_open(self.connection.pgconn)
-        with translated(), self.connection.cursor(binary=True) as cursor:
+        with _refused(), Cursor(self.connection, row_factory=tuple_row) as cursor:
             packing.register(cursor)
             parameters = completions.parameters(worker_id, [completion], chains=[chain])
-            cursor.execute(completions.COMPLETE, parameters)
+            cursor.execute(completions.COMPLETE, parameters, binary=True)
             [completed] = completions.results([completion], cursor.fetchall())
         return completed
 
@@ -189,6 +211,30 @@ class InThread:
     async def rollback(self) -> None:
         """Undo all, in a thread."""
         await asyncio.to_thread(self._transaction.rollback)
+
+
+async def _reset(connection: psycopg.AsyncConnection) -> None:
+    """Leave nothing of a handler's on its connection: settings, role, locks, row factory."""
+    connection.row_factory = tuple_row
+    connection.cursor_factory = AsyncCursor
+    await connection.execute("discard all")
+
+
+def _reset_blocking(connection: psycopg.Connection) -> None:
+    connection.row_factory = tuple_row
+    connection.cursor_factory = Cursor
+    connection.execute("discard all")
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Translate errors; what is none of pgprog's comes of what the handler did before."""
+    try:
+        with translated():
+            yield
+    except psycopg.Error as e:
+        msg = f"the step cannot end in the transaction as its handler left it: {e}"
+        raise InvalidArgument(msg) from e
 
 
 def _check_open(pgconn: PGconn) -> None:

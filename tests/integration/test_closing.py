@@ -1,0 +1,109 @@
+"""Clients that are closed, cut or forked while others use them: nobody waits in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgprog import AsyncClient, Client
+from pgprog.errors import PgprogError, StoreUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@pytest.fixture
+def task_id(sql: psycopg.Connection[Any]) -> int:
+    """A task that nobody runs."""
+    sql.execute("select pgprog_engine._create_namespace('idle', '{}')")
+    [[task_id]] = sql.execute("select pgprog.init('idle', 'i')").fetchall()
+    return int(task_id)
+
+
+async def test_who_waits_when_a_client_is_closed_is_told_so_at_once(db: str, task_id: int) -> None:
+    async with AsyncClient(db) as client:
+        waiting = asyncio.create_task(client.wait(task_id, timeout=60))
+        while not client._answers.is_awaited(task_id):
+            await asyncio.sleep(0)
+
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_what_is_asked_of_a_closed_client_is_refused_at_once(db: str, task_id: int) -> None:
+    async with AsyncClient(db) as client:
+        pass
+
+    for asking in (
+        client.submit("notify", "idle", "i"),
+        client.call("idle", "i"),
+        client.get("idle", "i"),
+        client.wait(task_id),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(asking, 5)
+
+
+def test_a_thread_that_waits_when_a_blocking_client_is_closed_is_told_so_at_once(
+    db: str, task_id: int
+) -> None:
+    told: list[PgprogError] = []
+
+    def wait() -> None:
+        try:
+            client.wait(task_id, timeout=60)
+        except PgprogError as e:
+            told.append(e)
+
+    with Client(db) as client:
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        while not client._client._answers.is_awaited(task_id):
+            pass
+    thread.join(5)
+
+    assert [type(error) for error in told] == [StoreUnavailable]
+
+
+def test_a_closed_blocking_client_says_so(db: str) -> None:
+    with Client(db) as client:
+        pass
+
+    with pytest.raises(StoreUnavailable, match="closed"):
+        client.get("idle", "i")
+
+
+def test_a_blocking_client_in_a_forked_child_says_so(db: str) -> None:
+    with Client(db) as client:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            try:
+                client.get("idle", "i")
+            except StoreUnavailable:
+                os._exit(0)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+
+    assert status == 0
+
+
+@pytest.mark.parametrize("payload", ["hello", "1,", "9" * 30])
+async def test_a_strangers_notification_harms_no_client(
+    db: str, task_id: int, sql: psycopg.Connection[Any], payload: str
+) -> None:
+    async with AsyncClient(db) as client:
+        waiting = asyncio.create_task(client.wait(task_id, timeout=10))
+        while not sql.execute(
+            "select from pg_stat_activity where query = 'listen pgprog_ended'"
+        ).fetchall():
+            await asyncio.sleep(0.01)
+        sql.execute("select pg_notify('pgprog_ended', %s)", (payload,))
+        sql.execute("select pgprog.cancel(%s)", (task_id,))
+        with pytest.raises(PgprogError, match="cancelled"):
+            await waiting

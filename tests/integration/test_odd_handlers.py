@@ -1,0 +1,115 @@
+"""Handlers that raise, return and leave behind what no handler should."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgprog import Intent, Namespace, Step, TransientError
+from pgprog.errors import StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Panic(BaseException):
+    """What extensions written in Rust raise: no `Exception`."""
+
+
+class Unspeakable(Exception):  # noqa: N818 - what it is
+    """An error that fails when it is asked what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+async def cancel_itself(step: Step[Any]) -> Intent[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    async with step.transaction():
+        task.cancel()
+    return Intent(state="cancelled")
+
+
+def raising(error: BaseException, *, colour: str) -> Callable[..., Any]:
+    async def fail(step: Step[Any]) -> None:
+        raise error
+
+    def fail_blocking(step: Step[Any]) -> None:
+        raise error
+
+    return fail if colour == "async" else fail_blocking
+
+
+@pytest.fixture
+def odd() -> Namespace[Any]:
+    namespace = Namespace("odd", on_call_error="reject", step_timeout="20s")
+
+    @namespace.init
+    async def begin(step: Step[Any]) -> Intent[Any]:
+        return Intent(state=0)
+
+    @namespace.call
+    def live(step: Step[Any]) -> Intent[Any, str]:
+        return Intent(response="lives")
+
+    return namespace
+
+
+@pytest.mark.parametrize("colour", ["async", "sync"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        StopIteration(),
+        StopAsyncIteration(),
+        GeneratorExit(),
+        KeyboardInterrupt(),
+        SystemExit(1),
+        asyncio.CancelledError(),
+        Panic("in Rust"),
+        Unspeakable(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_handler_raises_ends_its_step_and_frees_its_place(
+    make_engine: Any, odd: Namespace[Any], error: BaseException, colour: str
+) -> None:
+    odd.call("fail")(raising(error, colour=colour))
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        for _ in range(2):
+            with pytest.raises(StepFailed):
+                await engine.call("odd", "o", name="fail", timeout=5)
+
+        assert await engine.call("odd", "o", name="live", timeout=5) == "lives"
+
+
+async def test_a_handler_that_cancels_its_own_task_fails_and_frees_its_place(
+    make_engine: Any, odd: Namespace[Any]
+) -> None:
+    odd.call("cancel itself")(cancel_itself)
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        with pytest.raises(StepFailed, match="CancelledError"):
+            await engine.call("odd", "o", name="cancel itself", timeout=5)
+
+        assert await engine.call("odd", "o", name="live", timeout=5) == "lives"
+
+
+@pytest.mark.parametrize("retry_after", [5, timedelta.max], ids=["a number", "for ever"])
+async def test_a_retry_after_that_cannot_be_harms_no_other_step(
+    make_engine: Any, odd: Namespace[Any], retry_after: Any
+) -> None:
+    fail = raising(TransientError("later", retry_after=retry_after), colour="async")
+    odd.notify("fail")(fail)
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        await engine.init("odd", "other")
+        await engine.notify("odd", "o", name="fail")
+        while not [task for task in await engine.trace("odd", "o") if task.error]:
+            await asyncio.sleep(0.01)
+
+        assert await engine.call("odd", "other", name="live", timeout=5) == "lives"

@@ -1,0 +1,191 @@
+"""A worker stops in time and leaves nothing behind, whatever stands in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgprog import AsyncClient, Intent, Namespace, Step
+from pgprog.config import Config, WorkerConfig
+from pgprog.engine import Worker
+from pgprog.engine.scanner import Scanner
+from pgprog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import psycopg
+
+QUICK = WorkerConfig(
+    poll_every=timedelta(milliseconds=50),
+    lease=timedelta(seconds=2),
+    heartbeat_every=timedelta(milliseconds=200),
+)
+AT_ONCE = replace(QUICK, stop_timeout=timedelta(milliseconds=100))
+PATIENT = replace(QUICK, stop_timeout=timedelta(minutes=1))
+
+
+@pytest.fixture
+async def client(db: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(db) as client:
+        yield client
+
+
+class Stubborn(Namespace[Any]):
+    """Its inits start and then wait for ever, cancelled or not."""
+
+    def __init__(self) -> None:
+        super().__init__("stubborn", step_timeout="10m")
+        self.started = asyncio.Event()
+        self.released = asyncio.Event()
+
+        @self.init
+        async def begin(step: Step[Any]) -> Intent[Any, int]:
+            self.started.set()
+            while not self.released.is_set():
+                try:
+                    await self.released.wait()
+                except asyncio.CancelledError:
+                    continue
+            return Intent(response=step.attempt)
+
+
+@pytest.fixture
+async def stubborn() -> AsyncIterator[Stubborn]:
+    namespace = Stubborn()
+    yield namespace
+    namespace.released.set()
+
+
+def workers_of(sql: psycopg.Connection[Any]) -> list[Any]:
+    return sql.execute("select from pgprog.workers").fetchall()
+
+
+def heartbeats() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "pgprog heartbeat"]
+
+
+@pytest.mark.slow  # the time that such a step is given to end
+async def test_a_stop_does_not_wait_for_a_step_that_will_not_be_cancelled(
+    db: str, client: AsyncClient, stubborn: Stubborn, sql: psycopg.Connection[Any]
+) -> None:
+    async with Worker(Config(dsn=db, worker=AT_ONCE), [stubborn]):
+        task = await client.submit("init", "stubborn", "s")
+        await stubborn.started.wait()
+        stopping_at = time.monotonic()
+
+    assert time.monotonic() - stopping_at < 3
+    assert workers_of(sql) == []
+    assert (await client.result(task.task_id)).status == "waiting"
+
+
+async def test_a_stop_that_is_cancelled_hands_back_at_once(
+    db: str, client: AsyncClient, sql: psycopg.Connection[Any]
+) -> None:
+    shop = Namespace("shop", step_timeout="10m")
+    started = asyncio.Event()
+
+    @shop.init
+    async def begin(step: Step[Any]) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        async with Worker(Config(dsn=db, worker=PATIENT), [shop]):
+            await client.submit("init", "shop", "s")
+            await started.wait()
+
+    working = asyncio.create_task(work())
+    await started.wait()
+    asyncio.get_running_loop().call_later(0.05, working.cancel)
+    await asyncio.wait([working])
+
+    assert working.cancelled()
+    assert workers_of(sql) == []
+    assert sql.execute("select status from pgprog.tasks").fetchall() == [("waiting",)]
+
+
+@pytest.mark.slow  # the time that what is in flight is given to end
+async def test_a_stop_does_not_wait_for_a_lock_of_a_stranger(
+    db: str, client: AsyncClient, sql: psycopg.Connection[Any]
+) -> None:
+    shop = Namespace("shop")
+    begun, locked, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @shop.init
+    async def begin(step: Step[Any]) -> None: ...
+
+    @shop.call
+    async def work(step: Step[Any]) -> None:
+        async with step.transaction() as connection:
+            begun.set()
+            await locked.wait()
+            await connection.execute("select 1")
+        done.set()
+
+    async with Worker(Config(dsn=db, worker=AT_ONCE), [shop]):
+        await client.init("shop", "s")
+        await client.submit("call", "shop", "s", name="work", timeout=5)
+        await begun.wait()
+        sql.execute("begin")
+        sql.execute("select from pgprog_data.processes for update")
+        locked.set()
+        await done.wait()
+        stopping_at = time.monotonic()
+
+    assert time.monotonic() - stopping_at < 5
+
+
+async def test_a_worker_that_cannot_start_leaves_nothing_behind(
+    db: str, sql: psycopg.Connection[Any]
+) -> None:
+    before = heartbeats()
+    sql.execute("select pgprog_engine._create_namespace('shop', '{\"isolation\": \"process\"}')")
+    with pytest.raises(ConfigError, match="isolation"):
+        async with Worker(Config(dsn=db, worker=QUICK), [Namespace("shop")]):
+            pass
+
+    for thread in {*heartbeats()} - {*before}:
+        thread.join(5)
+    assert workers_of(sql) == []
+    assert heartbeats() == before
+
+
+async def test_a_worker_whose_loop_fails_cancels_its_steps_and_hands_them_back(
+    db: str,
+    client: AsyncClient,
+    sql: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = Namespace("shop", step_timeout="10m")
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    @shop.init
+    async def begin(step: Step[Any]) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def fail(self: Scanner, room: int) -> float:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        async with Worker(Config(dsn=db, worker=PATIENT), [shop]):
+            await client.submit("init", "shop", "s")
+            await started.wait()
+            monkeypatch.setattr(Scanner, "_claim", fail)
+            await asyncio.wait_for(cancelled.wait(), 5)
+
+    with pytest.raises(ExceptionGroup):
+        await work()
+
+    assert workers_of(sql) == []
+    assert sql.execute("select status from pgprog.tasks").fetchall() == [("waiting",)]
