@@ -112,7 +112,7 @@ BAD: list[tuple[dict[str, Any], type[PgprogError], str]] = [
     ({"namespace": "nowhere"}, NamespaceNotFound, "no namespace nowhere"),
     ({"process_id": "f-9"}, ProcessNotFound, "no process f-9 in namespace fragile"),
     ({"type": "init"}, ProcessExists, "process f-1 in namespace fragile exists"),
-    ({"type": "repair"}, InvalidArgument, "type is 'remove'"),
+    ({"type": "remove"}, InvalidArgument, "type is 'remove'"),
     ({"process_id": "é" * 150}, InvalidArgument, "process_id has 300 bytes, and the limit is 256"),
     ({"process_id": ""}, InvalidArgument, "process_id is empty"),
     ({"process_id": "a\0b"}, InvalidArgument, "process_id holds a NUL character"),

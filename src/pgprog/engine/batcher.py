@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Hands items to *flush*, in the order in which they came, one flush at a time.
+    """Hands items to *flush*, in the order in which they came, one flush at a time for each `run`.
 
     A batch has at most *most* items and, beyond the first, *most_bytes* by *size_of*.  *flush*
     deals with every failure by itself: what it raises ends `run`.
@@ -32,6 +32,7 @@ class Batcher(Generic[T]):
         self._size_of = size_of
         self._most_bytes = most_bytes
         self._items: deque[T] = deque()
+        self._flights = 0
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -55,13 +56,18 @@ class Batcher(Generic[T]):
         return True
 
     async def run(self) -> None:
-        """Flush until cancelled."""
+        """Flush until cancelled; as many flushes are in flight as this is running."""
         while True:
             await self._filled.wait()
             while batch := self._next_batch():
-                await self._flush(batch)
+                self._flights += 1
+                try:
+                    await self._flush(batch)
+                finally:
+                    self._flights -= 1
             self._filled.clear()
-            self._idle.set()
+            if not self._flights:
+                self._idle.set()
 
     async def wait_idle(self) -> None:
         """Return when nothing waits and nothing is in flight."""

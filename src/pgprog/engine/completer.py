@@ -11,6 +11,7 @@ from pgprog import logs
 from pgprog.engine import decide
 from pgprog.engine.batcher import Batcher
 from pgprog.errors import InvalidArgument, StoreUnavailable
+from pgprog.store.engine_store import COMPLETIONS
 from pgprog.store.faults import DataFault, RolledBack
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ class Completer:
     async def run(self) -> None:
         """Flush until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._batches.run())
+            for _ in range(COMPLETIONS):
+                tasks.create_task(self._batches.run())
             tasks.create_task(self._patient.run())
 
     async def wait_idle(self) -> None:

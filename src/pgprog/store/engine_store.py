@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from pgprog.model import Direction
 
+# Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
+COMPLETIONS = 2
+
 # 'alone' is for requests that wait for a stranger's transaction and would hold up a batch.
 RequestLane = Literal["batches", "alone"]
 
@@ -34,7 +37,7 @@ class EngineStore:
         self._starts = Lane(dsn, name=f"{name} start")
         self._alone = Lane(dsn, name=f"{name} start alone")
         self._claims = Lane(dsn, name=f"{name} claim")
-        self._completions = Lane(dsn, name=f"{name} complete")
+        self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
         self._reads = Lane(dsn, name=f"{name} read")
         self._upkeep = Lane(dsn, name=f"{name} upkeep")
 
@@ -84,7 +87,8 @@ class EngineStore:
             StoreUnavailable: Repeat it: what was committed is then 'already'.
         """
         parameters = completions.parameters(worker_id, batch, chains=chains)
-        rows = await self._completions.fetch(completions.COMPLETE, parameters)
+        lane = min(self._completions, key=lambda each: each.flights)
+        rows = await lane.fetch(completions.COMPLETE, parameters)
         return completions.results(batch, rows)
 
     async def register_worker(
@@ -173,7 +177,7 @@ class EngineStore:
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
-        steps = (self._starts, self._alone, self._claims, self._completions)
+        steps = (self._starts, self._alone, self._claims, *self._completions)
         await asyncio.gather(*(lane.close() for lane in (*steps, self._reads, self._upkeep)))
 
 

@@ -45,6 +45,11 @@ class Lane:
         flight.add_done_callback(self._landed)
         return await asyncio.shield(flight)
 
+    @property
+    def flights(self) -> int:
+        """How many round trips have not ended, those that wait for their turn included."""
+        return len(self._flights)
+
     async def close(self) -> None:
         """Close the connection after what is in flight has ended, or has been cut in the end.
 
