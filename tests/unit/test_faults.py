@@ -14,7 +14,6 @@ MEANINGS: list[tuple[str, type[Exception]]] = [
     ("55P03", LockTimeout),
     ("57014", RolledBack),
     ("53300", RolledBack),
-    ("25006", RolledBack),
     ("22P02", DataFault),
     ("23505", DataFault),
     ("P0001", DataFault),

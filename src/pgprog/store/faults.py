@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 _DATA = ("22", "23", "54")
 # No such schema, table or function: those of pgprog are missing.
 _SCHEMA = ("3F000", "42P01", "42883")
-# Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.  So is a
-# server that only reads: after a failover the primary is elsewhere for a while.
-_ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53", "25006")
+# Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.
+_ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53")
 # A constraint of our own tables, such as a missing partition, is no fault of what was sent.
 _OUR_TABLES = "pgprog_data"
 
