@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ class Scanner:
         self._freed = asyncio.Event()
         self._is_stopping = False
         self._sleeps_until = 0.0
+        self._due_at = math.inf
         self._again_seconds = _FIRST_AGAIN_SECONDS
 
     def wake(self) -> None:
@@ -62,7 +64,12 @@ class Scanner:
 
     def due_in(self, seconds: float) -> None:
         """Look again when something comes due, if nothing else wakes the scanner before."""
-        if seconds < self._sleeps_until - time.monotonic():
+        due_at = time.monotonic() + max(0.0, seconds)
+        if due_at >= self._due_at:
+            return  # the claim at the earlier time tells of the later one
+        # Kept as well: a claim in flight may have looked too early, and its answer says to sleep.
+        self._due_at = due_at
+        if due_at < self._sleeps_until:
             asyncio.get_running_loop().call_later(max(0.0, seconds), self._awake.set)
 
     def freed(self) -> None:
@@ -102,6 +109,8 @@ class Scanner:
 
     async def _claim(self, room: int) -> float:
         """Claim, start what came, and return how long there is nothing to do."""
+        if self._due_at <= time.monotonic():
+            self._due_at = math.inf
         with self._holdings.trip():
             claims = await self._store.claim(self._lease.worker_id, room)
             for claimed in claims.tasks:
@@ -114,9 +123,11 @@ class Scanner:
         return self._again_seconds
 
     async def _sleep(self, seconds: float) -> None:
-        if not seconds or self._awake.is_set():
+        now = time.monotonic()
+        seconds = min(seconds, self._due_at - now)
+        if seconds <= 0 or self._awake.is_set():
             return
-        self._sleeps_until = time.monotonic() + seconds
+        self._sleeps_until = now + seconds
         timer = asyncio.get_running_loop().call_later(seconds, self._awake.set)
         await self._awake.wait()
         timer.cancel()
