@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 class EngineFactory(Protocol):
     """Opens an engine that serves *namespaces*, for sync tests; it is closed with the test."""
 
-    def __call__(self, *namespaces: Namespace[Any]) -> Client: ...
+    def __call__(self, *namespaces: Namespace[Any]) -> Client:
+        """Return the blocking face of an engine that serves."""
+        ...
 
 
 @pytest.fixture(scope="session")
