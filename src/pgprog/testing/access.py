@@ -1,14 +1,14 @@
-"""What the step of a test may ask for: events that are given, and the test's own connection."""
+"""What the step of a test may ask for: events, and the test's own connection."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
     from pgprog.model import Direction, Event
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     # Gives what `Step.transaction` opens, as psycopg.connect does: left without an error it
     # commits, else it rolls back.  For async handlers: a coroutine that gives the async form.
     Connect = Callable[[], Any]
+
+
+class Reading(Protocol):
+    """Gives events of the step's process, in the order of *direction*."""
+
+    def __call__(self, *, after: int | None, limit: int, direction: Direction) -> tuple[Event, ...]:
+        """Return them."""
+        ...
 
 
 class Access:
@@ -26,9 +34,9 @@ class Access:
     """
 
     def __init__(
-        self, events: Sequence[Event], *, connect: Connect | None, reached: Callable[[], None]
+        self, read: Reading, *, connect: Connect | None, reached: Callable[[], None]
     ) -> None:
-        self._events = events
+        self._events = read
         self._connect = connect
         self._reached = reached
         self._connection: Any = None
@@ -42,16 +50,16 @@ class Access:
 
     def _read(self, *, after: int | None, limit: int, direction: Direction) -> tuple[Event, ...]:
         self._reached()
-        return page(self._events, after=after, limit=limit, direction=direction)
+        return self._events(after=after, limit=limit, direction=direction)
 
 
 class SyncAccess(Access):
     """For sync handlers."""
 
     def __init__(
-        self, events: Sequence[Event], *, connect: Connect | None, reached: Callable[[], None]
+        self, read: Reading, *, connect: Connect | None, reached: Callable[[], None]
     ) -> None:
-        super().__init__(events, connect=connect, reached=reached)
+        super().__init__(read, connect=connect, reached=reached)
         self._open = ExitStack()
 
     def history(self, *, after: int | None, limit: int, direction: Direction) -> tuple[Event, ...]:
@@ -88,9 +96,9 @@ class AsyncAccess(Access):
     """For async handlers."""
 
     def __init__(
-        self, events: Sequence[Event], *, connect: Connect | None, reached: Callable[[], None]
+        self, read: Reading, *, connect: Connect | None, reached: Callable[[], None]
     ) -> None:
-        super().__init__(events, connect=connect, reached=reached)
+        super().__init__(read, connect=connect, reached=reached)
         self._open = AsyncExitStack()
 
     async def history(
@@ -123,16 +131,6 @@ class AsyncAccess(Access):
         """Commit what was done on the connection, or undo it because of *error*."""
         self._connection = None
         await self._open.__aexit__(*_exit(error))
-
-
-def page(
-    events: Sequence[Event], *, after: int | None, limit: int, direction: Direction
-) -> tuple[Event, ...]:
-    """Return the events that `pgprog.history` would: *events* are all, numbered from 1."""
-    if direction == "forward":
-        return tuple(events[after or 0 :][:limit])
-    older = events if after is None else events[: max(0, after - 1)]
-    return tuple(reversed(older))[:limit]
 
 
 def _exit(

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextvars
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgprog.client.loop_thread import LoopThread
 from pgprog.codec import Misfit, encode
 from pgprog.engine import decide
+from pgprog.engine.attempt import current_process
 from pgprog.engine.steps import step_of
-from pgprog.model import Event, Intent, ProcessStatus, TaskType
+from pgprog.model import Event, Intent, ProcessStatus, Step, TaskType
 from pgprog.store.rows import Claimed
 from pgprog.testing.access import AsyncAccess, SyncAccess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from pgprog.namespace import Namespace
+    from pgprog.model import Direction
+    from pgprog.namespace import Handler, Namespace
     from pgprog.store.rows import Completion
-    from pgprog.testing.access import Connect
+    from pgprog.testing.access import Connect, Reading
 
 S = TypeVar("S")
 
@@ -76,7 +80,8 @@ def run_step(  # noqa: PLR0913 - each is a part of the step
     elif state is not None:
         claimed = claimed._replace(state=namespace.encode_state(state))  # type: ignore[arg-type] # checked there
     with closing(Stage(connect=connect)) as stage:
-        played = stage.play(claimed, namespace=namespace, events=events, now=now)
+        read = partial(_page, events)
+        played = stage.play(claimed, namespace=namespace, read=read, now=now)
         played.commit()
     return played.intent
 
@@ -100,7 +105,7 @@ class Stage:
             self._loop.close()
 
     def play(
-        self, claimed: Claimed, *, namespace: Namespace[Any], events: Sequence[Event], now: datetime
+        self, claimed: Claimed, *, namespace: Namespace[Any], read: Reading, now: datetime
     ) -> Played:
         """Run the handler of a claimed task; what it did on its connection waits for the commit.
 
@@ -115,13 +120,11 @@ class Stage:
             msg = f"namespace {namespace.name} has no handler for {what}"
             raise Misfit(msg)
         colour = AsyncAccess if handler.is_async else SyncAccess
-        access = colour(events, connect=self._connect, reached=self._reached)
+        access = colour(read, connect=self._connect, reached=self._reached)
         deadline = now + namespace.settings.step_timeout
         step = step_of(claimed, namespace=namespace, access=access, deadline=deadline)
         try:
-            returned: Any = handler.run(step, claimed.args)
-            if handler.is_async:
-                returned = self._wait(returned)
+            returned = contextvars.copy_context().run(self._call, handler, step, claimed.args)
             completion = decide.after_success(
                 claimed, returned, namespace=namespace, handler=handler
             )
@@ -130,6 +133,11 @@ class Stage:
             raise
         intent = Intent() if returned is None else returned
         return Played(intent, completion, lambda error: self._settle(access, error))
+
+    def _call(self, handler: Handler[..., Any], step: Step[Any], args: bytes | None) -> Any:  # noqa: ANN401 - checked later
+        current_process.set((step.namespace, step.process_id))
+        returned: Any = handler.run(step, args)
+        return self._wait(returned) if handler.is_async else returned
 
     def _settle(self, access: AsyncAccess | SyncAccess, error: BaseException | None) -> None:
         if isinstance(access, AsyncAccess):
@@ -198,3 +206,13 @@ def _raw(value: object, *, field: str, namespace: Namespace[Any]) -> bytes | Non
     limits, numbers = namespace.settings.limits, namespace.settings.numbers
     limit = limits.event_bytes if field == "metadata" else getattr(limits, f"{field}_bytes")
     return encode(value, field=field, limit=limit, numbers=numbers)
+
+
+def _page(
+    events: Sequence[Event], *, after: int | None, limit: int, direction: Direction
+) -> tuple[Event, ...]:
+    """Return the events that `pgprog.history` would: *events* are all, numbered from 1."""
+    if direction == "forward":
+        return tuple(events[after or 0 :][:limit])
+    older = events if after is None else events[: max(0, after - 1)]
+    return tuple(reversed(older))[:limit]
