@@ -16,6 +16,7 @@ from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.config import PoolConfig
+from pgprog.engine.deadlines import Deadlines
 from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
 from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
@@ -80,9 +81,10 @@ class AsyncClient(AsyncOperations):
         self._closing.push_async_callback(self._store.close)
         try:
             await self._store.open()
-            self._answers = Answers(self._store.results)
+            deadlines = Deadlines()
+            self._answers = Answers(self._store.results, deadlines=deadlines)
             self._due = wakeups.Hints(self._announce_due)
-            self._submitter = Submitter(self._send)
+            self._submitter = Submitter(self._send, deadlines=deadlines)
             self._loops = asyncio.create_task(self._run())
             self._loops.add_done_callback(_log_failure)
             self._closing.push_async_callback(self._end_loops)
