@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# All deadlines are looked over when one is reached, so that is done a hundred times a second at most.
+# All deadlines are looked over when one is reached: a hundred times a second at most.
 _GRAIN_SECONDS = 0.01
 
 
