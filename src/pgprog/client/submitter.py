@@ -74,9 +74,7 @@ class Submitter:
         self._pending.add(pending)
         self._batches.add(pending)
         try:
-            submitted = await within(
-                pending.outcome, seconds=seconds, deadlines=self._deadlines
-            )
+            submitted = await within(pending.outcome, seconds=seconds, deadlines=self._deadlines)
         except TimeoutError as e:
             raise self._not_in_time(pending, seconds) from e
         finally:
