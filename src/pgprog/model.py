@@ -238,7 +238,7 @@ class Explanation:
     """The one reason why a process is not moving, as a word, as a sentence, and in *details*.
 
     *reason* is one of: nothing to do, ready, running, blocked, retry, timer, later, error, crashed,
-    paused, no worker, limit.  *details* are ids, and times in ISO 8601.
+    paused, no worker, limit, locked.  *details* are ids, and times in ISO 8601.
     """
 
     reason: str
