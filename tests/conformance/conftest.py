@@ -90,6 +90,7 @@ class Script:
             asked = {name: value for name, value in read.items() if name != "gives"}
             events = await step.history(**asked)
             self.expect([e.event_id for e in events], read["gives"], of=f"{where}: {asked}")
+            self.expect([e for e in events if not e.task_id], [], of=f"{where}: without a task")
 
     def expect(self, found: Any, expected: Any, *, of: str) -> None:
         if found != expected:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 CALL = "select pgprog.call('orders', 'p1')"
 NOTIFY = "select pgprog.notify('orders', 'p1')"
@@ -140,6 +141,55 @@ def test_explain_says_what_broke_a_process(app: Any, worker: Any, process: str) 
     _, sentence, details = explain(app)
     assert sentence.endswith(f"by task {task.task_id}: out of stock")
     assert (details["task_id"], details["detail"]) == (task.task_id, "out of stock")
+
+
+def test_explain_names_the_session_that_holds_a_process_and_a_claim_passes_it_by(
+    app: Any, worker: Any, process: str, session: Any
+) -> None:
+    app.execute(CALL)
+    holder = session()
+    with holder.transaction(force_rollback=True):
+        holder.execute("select pgprog.remove('orders', 'p1')")
+        reason, sentence, details = explain(app)
+        assert worker.claim() == []
+
+    assert (reason, details["pid"]) == ("locked", holder.info.backend_pid)
+    assert f"session {holder.info.backend_pid} holds the process" in sentence
+    assert explain(app)[0] == "ready"
+
+
+def test_explain_hints_at_an_open_transaction_that_wrote_to_the_queue(
+    app: Any, process: str, session: Any
+) -> None:
+    asker = session()
+    with asker.transaction():
+        asker.execute("select pgprog.call('orders', 'p1')")
+        reason, sentence, details = explain(app)
+
+    assert (reason, details["pid"]) == ("nothing to do", asker.info.backend_pid)
+    assert f"session {asker.info.backend_pid} wrote to the queue" in sentence
+    assert explain(app)[0] == "ready"
+
+
+def test_explain_counts_what_waits_behind_a_step(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL)
+    worker.claim()
+    assert "behind" not in explain(app)[2]
+    app.execute(CALL)
+
+    assert explain(app)[1].endswith("; 1 task waits behind it")
+
+
+def test_explain_says_which_attempt_of_a_timer_comes_by_the_policy_of_timeouts(
+    app: Any, worker: Any, process: str
+) -> None:
+    settings = {"retry": {"max_attempts": 4}, "retry_by_type": {"timeout": {"max_attempts": 7}}}
+    app.execute("update pgprog_data.namespaces set settings = %s", (Jsonb(settings),))
+    app.execute(CALL)
+    worker.complete(*worker.claim(), timers={"t": 0})
+    worker.complete(*worker.claim(), outcome=3, retry_after=HOUR)
+
+    assert "timer 't' has its attempt 2 of 7 at " in explain(app)[1]
 
 
 def test_explain_needs_a_process(app: Any) -> None:
