@@ -158,6 +158,19 @@ def test_explain_names_the_session_that_holds_a_process_and_a_claim_passes_it_by
     assert explain(app)[0] == "ready"
 
 
+def test_explain_names_the_session_that_keeps_a_step_from_ending(
+    app: Any, worker: Any, process: str, session: Any
+) -> None:
+    app.execute(CALL)
+    worker.claim()
+    assert "holds the process" not in explain(app)[1]
+    holder = session()
+    with holder.transaction(force_rollback=True):
+        holder.execute("select pgprog.remove('orders', 'p1')")
+
+        assert f"session {holder.info.backend_pid} holds the process" in explain(app)[1]
+
+
 def test_explain_hints_at_an_open_transaction_that_wrote_to_the_queue(
     app: Any, process: str, session: Any
 ) -> None:

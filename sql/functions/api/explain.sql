@@ -81,7 +81,10 @@ begin
     reason := 'running';
     sentence := format('%s %s runs on worker %s since %s', v_running.type, v_running.task_id, v_running.worker, v_running.started_at)
       || case when v_running.lease_until < pgprog_engine._clock()
-        then '; the worker''s lease has ended: the collector of a live worker frees the task' else '' end;
+        then '; the worker''s lease has ended: the collector of a live worker frees the task' else '' end
+      || case when v_locker.pid is not null
+        then format('; session %s holds the process in a transaction open since %s: the step cannot end before', v_locker.pid, v_locker.since)
+        else '' end;
     details := jsonb_build_object(
       'task_id', v_running.task_id, 'type', v_running.type, 'name', v_running.name, 'attempt', v_running.attempt,
       'worker', v_running.worker, 'started_at', v_running.started_at);
