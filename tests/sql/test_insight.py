@@ -80,6 +80,10 @@ SCENARIOS: dict[str, tuple[str, list[Any]]] = {
         "no worker",
         [CALL, "update pgprog_data.workers set namespaces = '{}'"],
     ),
+    "newer than its workers": (
+        "no worker",
+        [CALL, "update pgprog_data.processes set state_version = 2"],
+    ),
     "limit": (
         "limit",
         [
@@ -205,6 +209,22 @@ def test_explain_says_which_attempt_of_a_timer_comes_by_the_policy_of_timeouts(
     assert "timer 't' has its attempt 2 of 7 at " in explain(app)[1]
 
 
+def test_explain_says_which_version_no_live_worker_reads(
+    app: Any, make_worker: Any, process: str
+) -> None:
+    app.execute(CALL)
+    app.execute("update pgprog_data.processes set state_version = 2")
+    reason, sentence, details = explain(app)
+    assert (reason, sentence) == (
+        "no worker",
+        "no live worker serves namespace orders at version 2",
+    )
+    assert (details["state_version"], details["runnable"]) == (2, False)
+
+    make_worker(version=2)
+    assert explain(app)[0] == "ready"
+
+
 def test_explain_needs_a_process(app: Any) -> None:
     with pytest.raises(psycopg.Error) as caught:
         explain(app)
@@ -256,6 +276,18 @@ def test_health_is_critical_when_nobody_serves_a_namespace_with_due_work(
     )
     app.execute(PAUSE)
 
+    assert health(app)["status"] == "passing"
+
+
+def test_health_is_critical_when_nobody_reads_the_states_of_due_work(
+    app: Any, worker: Any, make_worker: Any, process: str
+) -> None:
+    app.execute(CALL)
+    app.execute("update pgprog_data.processes set state_version = 2")
+    worker.claim()
+    assert health(app)["workers"] == "no live worker serves namespace orders at version 2"
+
+    make_worker(version=3)
     assert health(app)["status"] == "passing"
 
 

@@ -3,8 +3,9 @@
  *
  * reason is one of: nothing to do, ready, running, blocked, retry, timer, later, error, crashed, paused,
  * no worker, limit, locked.  details.runnable is true exactly when a claim of a worker that serves the
- * namespace would take a task of the process; the other details are ids and times.  Where nothing is
- * due yet, the sentence also names an open transaction that may have asked for something.  Reads only.
+ * namespace and reads the process's state would take a task of the process; the other details are ids and
+ * times.  Where nothing is due yet, the sentence also names an open transaction that may have asked for
+ * something.  Reads only.
  *
  * Raises UP001: no such process.  UP007: no such namespace.
  */
@@ -140,6 +141,14 @@ begin
     then
       reason := 'no worker';
       sentence := format('no live worker serves namespace %s', v_p.namespace) || v_waits;
+    elsif not exists (
+      select 1 from pgprog_data.workers as w
+      where v_p.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock()
+        and v_p.state_version <= pgprog_engine._version_read(v_p.namespace, w.namespaces, w.state_versions))
+    then
+      reason := 'no worker';
+      sentence := format('no live worker serves namespace %s at version %s', v_p.namespace, v_p.state_version) || v_waits;
+      details := details || jsonb_build_object('state_version', v_p.state_version);
     elsif v_running_here >= v_n.concurrency then
       reason := 'limit';
       sentence := format('namespace %s is at its limit: %s of %s tasks run', v_p.namespace, v_running_here, v_n.concurrency)

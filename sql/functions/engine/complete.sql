@@ -16,7 +16,8 @@
  * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, or somebody
  * pauses or resumes the namespace that it shall pause, give it again with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
  * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed:
- * where chains allows it and the worker lives.
+ * where chains allows it and the worker lives.  A worker reads the state that it has written, or has read
+ * and left: a chain needs no look at its version.
  *
  * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key
  * update, skip locked), then the fence: a delete by claim; for chains starts of the namespaces (shared,

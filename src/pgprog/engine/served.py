@@ -11,6 +11,7 @@ from pgprog.codec import encode
 from pgprog.config import NamespaceSettings
 from pgprog.errors import ConfigError, SchemaMismatch
 from pgprog.store.migrate import latest_version
+from pgprog.store.rows import Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,10 +49,13 @@ async def check_schema(store: EngineStore) -> None:
         raise SchemaMismatch(msg, hint="run `pgprog db migrate`")
 
 
-def settings_of(namespaces: Sequence[Namespace[Any]]) -> dict[str, bytes]:
-    """Return what each namespace is created with where the database does not have it."""
+def serves(namespaces: Sequence[Namespace[Any]]) -> dict[str, Served]:
+    """Return what a worker says of its namespaces when it begins, by their names."""
     return {
-        namespace.name: encode(namespace.settings.to_json(), field="settings", limit=1 << 20)
+        namespace.name: Served(
+            encode(namespace.settings.to_json(), field="settings", limit=1 << 20),
+            namespace.state_version,
+        )
         for namespace in namespaces
     }
 

@@ -15,7 +15,7 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import check_names, check_schema, settings_of, under_settings
+from pgprog.engine.served import check_names, check_schema, serves, under_settings
 from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store import wakeups
@@ -168,7 +168,7 @@ class Worker:
         self._lease = Lease(
             self._store,
             name=f"{socket.gethostname()}:{os.getpid()}",
-            settings=settings_of(self._namespaces),
+            serves=serves(self._namespaces),
             config=self._config.worker,
             renewals=Renewals(self._config.dsn, name=_NAME),
             holdings=self._holdings,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pgprog.store import completions
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
-from pgprog.store.rows import Claimed, Claims, Completed, Completion, RawRequest, Submitted
+from pgprog.store.rows import Claimed, Claims, Completed, Completion, RawRequest, Served, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,12 +92,18 @@ class EngineStore:
         return completions.results(batch, rows)
 
     async def register_worker(
-        self, name: str, settings: Mapping[str, bytes], lease: timedelta
+        self, name: str, serves: Mapping[str, Served], lease: timedelta
     ) -> int:
-        """Begin an incarnation that serves the namespaces of *settings*; return its id."""
+        """Begin an incarnation that serves these namespaces, by their names; return its id."""
         [[worker_id]] = await self._upkeep.fetch(
-            "select pgprog_engine.register_worker(%s, %s, %s, %s)",
-            (name, texts([*settings]), jsonbs([*settings.values()]), lease),
+            "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
+            (
+                name,
+                texts([*serves]),
+                jsonbs([each.settings for each in serves.values()]),
+                lease,
+                integers([each.state_version for each in serves.values()]),
+            ),
         )
         return int(worker_id)
 

@@ -37,6 +37,17 @@ class Claimed(NamedTuple):
     version: int
 
 
+class Served(NamedTuple):
+    """What a worker says of a namespace that it serves.
+
+    *settings*, raw JSON, are for a namespace that is missing; *state_version* is the newest version
+    of states that it reads.
+    """
+
+    settings: bytes
+    state_version: int = 1
+
+
 class RawRequest(NamedTuple):
     """A task to be made; its values have been checked."""
 
