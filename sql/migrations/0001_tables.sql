@@ -111,12 +111,14 @@ create table pgprog_data.removals (
   removed_at timestamptz not null
 );
 
+-- state_version: that of the worker that wrote the event; its payload is upcast from there.
 create table pgprog_data.events (
   incarnation bigint not null,
   event_id bigint not null check (event_id > 0),
   task_id bigint not null,
   at timestamptz not null,
   xid xid8 not null default pg_current_xact_id(),
+  state_version integer not null default 1,
   announced boolean not null default false,
   payload jsonb not null,
   metadata jsonb,

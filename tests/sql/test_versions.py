@@ -228,6 +228,29 @@ def test_a_stranger_s_lock_holds_up_no_worker_that_sets_tasks_aside(
         assert set_aside(app) == 0
 
 
+def test_a_process_without_a_state_has_the_version_of_its_last_step(
+    app: Any, worker: Any, newer: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    newer.complete(*newer.claim(), state_version=2)
+    app.execute(CALL, (process,))
+
+    assert worker.claim() == []
+    assert ids(newer.claim()) == [process]
+
+
+def test_a_step_that_leaves_the_state_leaves_its_version(
+    app: Any, worker: Any, newer: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), state="{}")
+    app.execute(CALL, (process,))
+    newer.complete(*newer.claim(), state_version=2)
+    app.execute(CALL, (process,))
+
+    assert ids(worker.claim()) == [process]
+
+
 def test_a_worker_that_says_nothing_reads_version_1(
     app: Any, session: Any, worker: Any, make_processes: Any, upgrade: Any
 ) -> None:

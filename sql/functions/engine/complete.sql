@@ -7,7 +7,8 @@
  * and pauses its namespace, with the error's detail as reason.  thens: 0 none, 1 finish,
  * 2 remove.  states, metadatas: null leaves what was there.  event_of, timer_of: position of the step
  * that an event or timer belongs to; event_no counts from 1 within its step.  A timer with neither
- * time is unset; of several actions on one name in a step the last wins.
+ * time is unset; of several actions on one name in a step the last wins.  state_versions: of the state, if there
+ * is one, and of the events; a process without a state has the version of its last step.
  *
  * Of a process in error the step is a repair: 1 makes it running, clears what broke it and gives
  * back its timers (without action on timers, the timer that broke it is due again); 4 is as 5, 6 pauses all the same.
@@ -217,8 +218,10 @@ begin
 
   if cardinality(v_done) > 0 then
     -- 4. Events: their ids go on from the locked row.
-    insert into pgprog_data.events (incarnation, event_id, task_id, at, payload, metadata)
-    select complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos], e.payload, e.metadata
+    insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, payload, metadata)
+    select
+      complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos],
+      complete.state_versions[e.pos], e.payload, e.metadata
     from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
       as e(pos, no, payload, metadata)
     where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
@@ -243,7 +246,7 @@ begin
       changed_at = v_stamps[x.pos],
       last_event_id = p.last_event_id + case when x.finished then complete.event_counts[x.pos] else 0 end,
       state = case when x.finished then coalesce(complete.states[x.pos], p.state) else p.state end,
-      state_version = case when x.finished and complete.states[x.pos] is not null
+      state_version = case when x.finished and (complete.states[x.pos] is not null or p.state is null)
         then complete.state_versions[x.pos] else p.state_version end,
       metadata = case when x.finished then nullif(coalesce(complete.metadatas[x.pos], p.metadata), 'null'::jsonb) else p.metadata end,
       status = x.status,

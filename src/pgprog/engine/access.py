@@ -8,8 +8,15 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgprog.codec import Misfit
 from pgprog.engine.events import events_of
-from pgprog.errors import InvalidArgument, LeaseLost, Overloaded, StoreUnavailable
+from pgprog.errors import (
+    InvalidArgument,
+    LeaseLost,
+    Overloaded,
+    PermanentError,
+    StoreUnavailable,
+)
 from pgprog.store.transactions import InThread
 
 if TYPE_CHECKING:
@@ -61,7 +68,7 @@ class Access:
         self._claimed = claimed
         self._store = store
         self._transactions = transactions
-        self._plain = namespace.plain_codec
+        self._namespace = namespace
         self._seconds = namespace.settings.step_timeout.total_seconds()
         self._is_closed = False
 
@@ -111,7 +118,11 @@ class Access:
                 max_events=limit,
                 direction=direction,
             )
-        return events_of(rows, codec=self._plain)
+        try:
+            return events_of(rows, namespace=self._namespace)
+        except Misfit as e:  # of args it would be a rejection
+            msg = f"the history of process {self._claimed.process_id} cannot be read: {e}"
+            raise PermanentError(msg, code="Misfit") from e
 
 
 class AsyncAccess(Access):

@@ -62,7 +62,10 @@ def after_success(
             raise InvalidArgument(msg)
     settings = namespace.settings
     limits = settings.limits
+    events = _events(intent.events, settings=settings)
     state = None if intent.state is UNCHANGED else namespace.encode_state(intent.state)
+    if state is None and events:
+        state = _upcast(claimed, namespace=namespace)
     response = None
     if intent.response is not None:
         response = handler.response.encode(
@@ -76,9 +79,20 @@ def after_success(
         metadata=_metadata(intent.metadata, field="metadata", settings=settings),
         response=response,
         then=_then(intent.then),
-        events=_events(intent.events, settings=settings),
+        events=events,
         timers=_timers(intent.timers),
     )
+
+
+def _upcast(claimed: Claimed, *, namespace: Namespace[Any]) -> bytes | None:
+    """Return the state to store with events that are newer than it, None where none are.
+
+    The version of a state is what keeps old workers away from a process: they could not read the
+    events either.
+    """
+    if claimed.state is None or claimed.state_version == namespace.state_version:
+        return None
+    return namespace.encode_state(namespace.load_state(claimed.state, claimed.state_version))
 
 
 def after_failure(

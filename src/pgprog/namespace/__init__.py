@@ -224,7 +224,9 @@ class Namespace(Generic[S]):
         return functools.partial(self._upcasts.add, version=from_version)
 
     def upcast_event(self, *, from_version: int) -> Callable[[F], F]:
-        """Decorate the function that turns an event's payload likewise.
+        """Decorate the function that turns an event's payload, plain JSON, into the next version.
+
+        Unlike a state, payloads of a version without such a function stay as they are.
 
         Raises:
             ConfigError: There is another, or no version comes after it.
@@ -317,9 +319,11 @@ class Namespace(Generic[S]):
         """Return the plain *payload* of an event, upcast from *version*.
 
         Raises:
-            Misfit: There is no way from its version to this one.
+            Misfit: Its version is after this one.
         """
-        return self._event_upcasts.apply(payload, version=version)
+        if version == self.state_version:
+            return payload
+        return self._event_upcasts.apply_known(payload, version=version)
 
     def _bound(self, function: Callable[..., Any]) -> functools.partial[Handler[..., Any]]:
         """Return a `Handler` that lacks only its type and name."""

@@ -154,7 +154,7 @@ class EngineStore:
         max_events: int,
         direction: Direction,
     ) -> list[Any]:
-        """Return (event_id, at, task_id, payload, metadata) of events, for a step."""
+        """Return (event_id, at, task_id, payload, metadata, state_version), for a step."""
         return await self._reads.fetch(
             "select * from pgprog.history(%s, %s, %s, %s, %s)",
             (namespace, process_id, after, max_events, direction),
