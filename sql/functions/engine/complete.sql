@@ -16,7 +16,8 @@
  * A row for each step has its outcome: 'done'; 'already': an earlier try of the same completion was
  * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, or somebody
  * pauses or resumes the namespace that it shall pause, give it again with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
- * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed:
+ * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed, and at changed_at
+ * when the events of the step were written:
  * where chains allows it and the worker lives.  A worker reads the state that it has written, or has read
  * and left: a chain needs no look at its version.
  *
@@ -33,7 +34,7 @@ create or replace function pgprog_engine.complete(
   timer_of integer[], timer_names text[], timer_at timestamptz[], timer_after bigint[], timer_remove boolean[],
   out pos integer, out outcome text, out version bigint, out task_id bigint, out claim_id bigint,
   out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
-  out args jsonb, out context jsonb)
+  out args jsonb, out context jsonb, out changed_at timestamptz)
 returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
@@ -406,12 +407,12 @@ begin
         from unnest(v_heads, v_heads_pos) as x(task_id, pos)
         where q.task_id = x.task_id
         returning x.pos, 'next'::text, v_versions[x.pos], q.task_id, q.claim_id, q.type, q.name, q.attempt,
-          q.created_at, q.due_at, q.args, q.context;
+          q.created_at, q.due_at, q.args, q.context, v_stamps[x.pos];
     end if;
     if v_timers is not null then
       return query
         select d.pos, 'next'::text, v_versions[d.pos], s.task_id, s.claim_id, s.type, s.name, s.attempt,
-          s.created_at, s.due_at, s.args, s.context
+          s.created_at, s.due_at, s.args, s.context, v_stamps[d.pos]
         from pgprog_engine._start_timers(complete.worker_id, v_timers, v_timer_names, v_at) as s
         join unnest(v_done) as d(pos) on complete.incarnations[d.pos] = s.incarnation;
     end if;
@@ -437,7 +438,7 @@ begin
         select t.version from pgprog_data.tasks as t
         where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) end,
       null::bigint, null::bigint, null::text, null::text, null::integer,
-      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb
+      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb, null::timestamptz
     from unnest(v_ok) with ordinality as x(ok, pos);
 end
 $$;

@@ -63,7 +63,9 @@ class NamespaceSettings:
     """What may be set for a namespace, in code, in the file and in the database.
 
     *concurrency* bounds the running tasks of the whole cluster, None does not.  *history* is how
-    many of the newest events are loaded with a step.  A timer overdue by *timer_patience* goes
+    many of the newest events are loaded with a step, "full" all of them, but never more than 4 MiB:
+    a step that asks for others reads the database.  A worker holds them for all its running steps
+    at once.  A timer overdue by *timer_patience* goes
     before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
     in error.  *numbers* says what a fraction in plain JSON becomes.
     """

@@ -14,13 +14,14 @@ from pgprog.store.migrate import latest_version
 from pgprog.store.rows import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import EngineStore
 
 log = logs.get(__name__)
 
+_ALL = (1 << 31) - 1  # what an integer of PostgreSQL holds
 _KNOWN = {field.name for field in fields(NamespaceSettings)}
 
 
@@ -58,6 +59,12 @@ def serves(namespaces: Sequence[Namespace[Any]]) -> dict[str, Served]:
         )
         for namespace in namespaces
     }
+
+
+def preloads(namespaces: Iterable[Namespace[Any]]) -> dict[str, int]:
+    """Return how many events are loaded with a step, of the namespaces where any are."""
+    found = {each.name: each.settings.history for each in namespaces}
+    return {name: _ALL if most == "full" else most for name, most in found.items() if most}
 
 
 def under_settings(

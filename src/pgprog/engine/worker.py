@@ -15,7 +15,7 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import check_names, check_schema, serves, under_settings
+from pgprog.engine.served import check_names, check_schema, preloads, serves, under_settings
 from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store import wakeups
@@ -180,6 +180,7 @@ class Worker:
         self._closing.push_async_callback(self._hand_back)
         await self._lease.begin()
         served.update(under_settings(self._namespaces, await self._store.settings(names)))
+        self._store.preload(preloads(served.values()))
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from pgprog.store.window import Window
+
 
 class Claimed(NamedTuple):
-    """A running task of ours, with its process as it was when the task was claimed."""
+    """A running task of ours, with its process as it was when the task was claimed.
+
+    *window* is there where the namespace has events preloaded.
+    """
 
     task_id: int
     claim_id: int
@@ -35,6 +40,7 @@ class Claimed(NamedTuple):
     metadata: bytes | None
     last_event_id: int
     version: int
+    window: Window | None = None
 
 
 class Served(NamedTuple):
