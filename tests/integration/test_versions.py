@@ -207,5 +207,5 @@ async def test_old_and_new_workers_serve_side_by_side(make_engine: Any) -> None:
         assert await first.call("orders", "o-1", {"cents": 1}, name="pay") == 999
         reason = await first.explain("orders", "o-2")
 
-    assert reason.sentence == "no live worker serves namespace orders at version 2"
+    assert reason.sentence.startswith("no live worker serves namespace orders at version 2")
     assert not reason.is_runnable

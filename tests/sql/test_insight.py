@@ -215,10 +215,8 @@ def test_explain_says_which_version_no_live_worker_reads(
     app.execute(CALL)
     app.execute("update pgprog_data.processes set state_version = 2")
     reason, sentence, details = explain(app)
-    assert (reason, sentence) == (
-        "no worker",
-        "no live worker serves namespace orders at version 2",
-    )
+    assert reason == "no worker"
+    assert sentence.startswith("no live worker serves namespace orders at version 2")
     assert (details["state_version"], details["runnable"]) == (2, False)
 
     make_worker(version=2)
