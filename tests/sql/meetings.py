@@ -186,6 +186,8 @@ def scenes_of(first: str, second: str) -> list[str]:
         return []
     if second == "cancel" and scene not in HAVE_WAITING:
         return []
+    if (first, scene) == ("cancel", "ready"):
+        return ["ready", "retrying"]
     return ["held", "fired"] if scene == "held" else [scene]
 
 
@@ -318,6 +320,13 @@ class Stage:
         self._set_ready(meeting)
         [meeting.held] = meeting.worker.claim()
         meeting.waiting = self._ask(meeting, "call")
+
+    def _set_retrying(self, meeting: Meeting) -> None:
+        """A call that waits an hour for its retry, and one that is blocked behind it."""
+        self._set_ready(meeting)
+        meeting.worker.complete(*meeting.worker.claim(), outcome=3, retry_after=3_600_000_000)
+        self._ask(meeting, "call")
+        meeting.worker.claim()
 
     def _set_fired(self, meeting: Meeting) -> None:
         """The same, but what runs is a timer."""
