@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pgprog.client.submitter import Submitter
+from pgprog.engine.deadlines import Deadlines
 from pgprog.errors import StoreUnavailable
 from pgprog.store.faults import LockTimeout
 from pgprog.store.rows import RawRequest, Submitted
@@ -34,7 +35,7 @@ class Sender:
 
 
 async def submit(sender: Sender, *keys: str | None) -> list[Submitted | BaseException]:
-    submitter = Submitter(sender)
+    submitter = Submitter(sender, deadlines=Deadlines())
     run = asyncio.create_task(submitter.run())
     requests = [RawRequest("call", "shop", "s", idempotency_key=key) for key in keys]
     async with asyncio.timeout(5):
