@@ -235,3 +235,31 @@ async def test_a_completion_in_flight_is_a_trip() -> None:
 
         assert await asking == [(9, 9)]
         assert world.gone_on == [2]
+
+
+class FakeTransaction:
+    """The open transaction of a step, in which it ends with *outcome*."""
+
+    def __init__(self, outcome: str) -> None:
+        self.outcome = outcome
+        self.ends: list[str] = []
+
+    async def complete(self, *_: object, **__: object) -> Completed:
+        return Completed(self.outcome, 7, None)
+
+    async def commit(self) -> None:
+        self.ends.append("commit")
+
+    async def rollback(self) -> None:
+        self.ends.append("rollback")
+
+
+@pytest.mark.parametrize(("outcome", "ends"), [("done", "commit"), ("lost", "rollback")])
+async def test_the_transaction_of_a_lost_claim_is_rolled_back(outcome: str, ends: str) -> None:
+    async with running() as world:
+        transaction: Any = FakeTransaction(outcome)
+        held = world.holdings.add(make_claim(1))
+        await world.completer.commit(held, Completion(held.claimed, Outcome.FINISHED), transaction)
+
+    assert transaction.ends == [ends]
+    assert (1 in world.told) is (outcome == "done")

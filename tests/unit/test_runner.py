@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.unit.claims import make_claim
 
-from pgprog import Namespace
+from pgprog import Namespace, TransientError
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.runner import Runner
 
@@ -144,6 +144,29 @@ async def test_a_step_that_was_given_up_while_it_ran_commits_nothing(holdings: H
         runner.take(holdings.add(make_claim(1)))
         await began.wait()
         holdings.drop()
+        await runner.wait_idle()
+
+    assert (endings.ended, endings.given_back) == ([], [])
+
+
+async def test_a_retry_given_up_while_its_thread_went_on_commits_nothing(
+    holdings: Holdings,
+) -> None:
+    endings = Endings()
+
+    async def run() -> object:
+        attempt.straggler = asyncio.get_running_loop().create_future()
+        raise TransientError
+
+    attempt: Any = FakeAttempt(run)
+    runner = make_runner(holdings, attempt=attempt, lease=None, endings=endings)
+    async with asyncio.timeout(5):
+        held = holdings.add(make_claim(1, type="notify"))
+        runner.take(held)
+        while attempt.straggler is None:
+            await asyncio.sleep(0)
+        held.is_dropped = True
+        attempt.straggler.set_result(None)
         await runner.wait_idle()
 
     assert (endings.ended, endings.given_back) == ([], [])

@@ -42,6 +42,18 @@ class Free:
         return
 
 
+class NoLease(Free):
+    """A lease that is not held yet."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.held = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.asked.set()
+        await self.held.wait()
+
+
 @pytest.fixture
 def store() -> SlowStore:
     return SlowStore()
@@ -92,3 +104,17 @@ async def test_a_claim_in_flight_is_a_trip(
 
     store.answer.set()
     assert await asyncio.wait_for(asking, 5) == [(7, 7)]
+
+
+async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Holdings) -> None:
+    lease, free, fake = NoLease(), Free(), store
+    parts: Any = {"lease": lease, "runner": free, "holdings": holdings}
+    scanner = Scanner(fake, **parts, poll_every=timedelta(hours=1))  # type: ignore[arg-type] # a fake
+    scanning = asyncio.create_task(scanner.run())
+    await lease.asked.wait()
+    await asyncio.sleep(0)
+    assert not store.asked.is_set()
+
+    lease.held.set()
+    await asyncio.wait_for(store.asked.wait(), 5)
+    scanning.cancel()
