@@ -111,7 +111,7 @@ async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Ho
     parts: Any = {"lease": lease, "runner": free, "holdings": holdings}
     scanner = Scanner(fake, **parts, poll_every=timedelta(hours=1))  # type: ignore[arg-type] # a fake
     scanning = asyncio.create_task(scanner.run())
-    await lease.asked.wait()
+    await asyncio.wait_for(lease.asked.wait(), 5)
     await asyncio.sleep(0)
     assert not store.asked.is_set()
 
