@@ -14,10 +14,10 @@ from tests.sql.meetings import (
     HURRIED,
     OPERATIONS,
     SCENES,
-    Stage,
     scenes_of,
     start_calls,
 )
+from tests.sql.stage import Stage
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
