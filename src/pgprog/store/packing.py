@@ -109,8 +109,7 @@ def _pack(oid: int, values: Sequence[T | None], element: Callable[[T], bytes]) -
     if not values:
         return _EMPTY.pack(0, 0, oid)
     parts = [_NULL if value is None else element(value) for value in values]
-    has_nulls = any(part is _NULL for part in parts)
-    return _HEADER.pack(1, has_nulls, oid, len(values), 1) + b"".join(parts)
+    return _HEADER.pack(1, None in values, oid, len(values), 1) + b"".join(parts)
 
 
 class _PackedDumper(Dumper):
