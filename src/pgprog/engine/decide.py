@@ -126,6 +126,8 @@ def due_in(completion: Completion) -> float | None:
 
     Times that were given as instants are counted by our own clock: the result is a hint.
     """
+    if completion.retry_after is None and not completion.timers:
+        return None
     delays = [timer.after for timer in completion.timers if timer.after is not None]
     instants = [timer.at for timer in completion.timers if timer.at is not None]
     delays += [at - datetime.now(UTC) for at in instants]
