@@ -140,6 +140,8 @@ def due_in(completion: Completion) -> float | None:
 
     Times that were given as instants are counted by our own clock: the result is a hint.
     """
+    if completion.retry_after is None and not completion.timers:
+        return None
     delays = [timer.after for timer in completion.timers if timer.after is not None]
     instants = [timer.at for timer in completion.timers if timer.at is not None]
     delays += [at - datetime.now(UTC) for at in instants]
@@ -209,15 +211,14 @@ def _events(events: object, *, settings: NamespaceSettings) -> tuple[NewEvent, .
         raise InvalidArgument(msg)
     made = []
     for number, given in enumerate(listed):
-        event = given if isinstance(given, Event) else Event(given)
         field = f"events[{number}]"
-        payload = encode(
-            event.payload, field=field, limit=limits.event_bytes, numbers=settings.numbers
-        )
-        metadata = None
-        if event.metadata is not None:
-            metadata = _metadata(event.metadata, field=f"{field}.metadata", settings=settings)
-        made.append(NewEvent(payload, metadata))
+        payload, metadata = given, None
+        if isinstance(given, Event):
+            payload = given.payload
+            if given.metadata is not None:
+                metadata = _metadata(given.metadata, field=f"{field}.metadata", settings=settings)
+        encoded = encode(payload, field=field, limit=limits.event_bytes, numbers=settings.numbers)
+        made.append(NewEvent(encoded, metadata))
     return tuple(made)
 
 
@@ -275,6 +276,8 @@ def _then(then: object) -> Then:
 
 
 def _listed(values: object, *, field: str) -> Sequence[object]:
+    if isinstance(values, list | tuple):  # nearly always, and what is asked below costs more
+        return values
     if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray):
         msg = f"{field}: must be a list, not {type(values).__name__}"
         raise InvalidArgument(msg)
