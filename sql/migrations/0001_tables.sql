@@ -68,7 +68,8 @@ create table pgprog_data.workers (
   started_at timestamptz not null
 ) with (fillfactor = 50);
 
--- No index on a column that a step changes: updates of running processes stay HOT.
+-- No index on a column that a step changes: updates of running processes stay HOT.  Half of each page is left
+-- for that: its rows are made together, so one batch may well give all of them their first state.
 create table pgprog_data.processes (
   namespace text collate "C" not null,
   process_id text collate "C" not null,
@@ -86,7 +87,7 @@ create table pgprog_data.processes (
   metadata jsonb,
   state jsonb,
   primary key (namespace, process_id)
-) with (fillfactor = 70);
+) with (fillfactor = 50);
 
 -- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status
 -- changes.  One in error keeps what simple_repair needs of the task that broke it: tasks are dropped by age.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +66,62 @@ def test_an_installed_wheel_finds_its_own_sql(wheel: Path, tmp_path: Path) -> No
 
 def test_an_editable_install_finds_the_sql_of_the_source_tree() -> None:
     assert _sql_directory(path=ROOT / "src") == ROOT / "sql"
+
+
+def test_a_life_of_thirty_days_is_tested_from_the_wheel_in_under_two_seconds(
+    wheel: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", wheel, "pytest"]
+    subprocess.run(install, check=True, capture_output=True)
+    (tmp_path / "test_subscription.py").write_text(_APPLICATION)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "test_subscription.py"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    # What it costs, not how long it takes: others may want the processor too.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+_APPLICATION = """
+from datetime import timedelta
+
+from pgprog import Finish, Intent, Namespace, SetTimer, testing
+
+MONTH = timedelta(days=30)
+subscriptions = Namespace("subscriptions")
+
+
+@subscriptions.init
+def begin(step):
+    return Intent(state=0, timers=[SetTimer(after=MONTH)])
+
+
+@subscriptions.timeout
+def renew(step):
+    months = step.state + 1
+    if months == 12:
+        return Intent(state=months, events=["ended"], then=Finish())
+    return Intent(state=months, events=["renewed"], timers=[SetTimer(after=MONTH)])
+
+
+def test_a_subscription_ends_after_a_year():
+    with testing.run(subscriptions) as t:
+        t.init("subscriptions", "s-1")
+        t.advance(days=359)
+        assert t.get("subscriptions", "s-1").state == 11
+        t.advance(days=1)
+        assert t.get("subscriptions", "s-1").status == "finished"
+"""
 
 
 def _sql_directory(*, path: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from pgprog import Intent, Namespace, Step
 from pgprog.engine.attempt import Attempt
+from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.rows import Claimed
@@ -61,6 +62,7 @@ def _attempt(namespace: Namespace[Any], name: str) -> Attempt:
         namespace=namespace,
         store=EngineStore("", name=""),
         transactions=StepTransactions("", size=1, name=""),
+        deadlines=Deadlines(),
         threads=ThreadPoolExecutor(1),
     )
 

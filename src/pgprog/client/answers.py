@@ -14,6 +14,7 @@ from pgprog.model import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from pgprog.engine.deadlines import Deadlines
     from pgprog.store.rows import Ended
 
 _POLL_SECONDS = 0.05
@@ -29,8 +30,14 @@ class Answers:
     A task is first polled for when it has been waited for as long as that.
     """
 
-    def __init__(self, results: Callable[[Sequence[int]], Awaitable[list[Ended]]]) -> None:
+    def __init__(
+        self,
+        results: Callable[[Sequence[int]], Awaitable[list[Ended]]],
+        *,
+        deadlines: Deadlines,
+    ) -> None:
         self._results = results
+        self._deadlines = deadlines
         self._waiting: dict[int, list[asyncio.Future[Ended]]] = {}
         self._since: dict[int, float] = {}
         self._hinted: set[int] = set()
@@ -47,12 +54,12 @@ class Answers:
         """
         if self._closed is not None:
             raise StoreUnavailable(str(self._closed))
-        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Ended] = self._deadlines.loop.create_future()
         self._waiting.setdefault(task_id, []).append(future)
         self._since.setdefault(task_id, time.monotonic())
         self._anybody.set()
         try:
-            return await within(future, seconds=seconds)
+            return await within(future, seconds=seconds, deadlines=self._deadlines)
         finally:
             self._forget(task_id, future)
 
@@ -87,7 +94,7 @@ class Answers:
         """Look until cancelled."""
         while True:
             await self._anybody.wait()
-            timer = asyncio.get_running_loop().call_later(_POLL_SECONDS, self._look.set)
+            timer = self._deadlines.loop.call_later(_POLL_SECONDS, self._look.set)
             await self._look.wait()
             timer.cancel()
             self._look.clear()

@@ -16,6 +16,7 @@ from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.config import PoolConfig
+from pgprog.engine.deadlines import Deadlines
 from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
 from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
@@ -80,9 +81,10 @@ class AsyncClient(AsyncOperations):
         self._closing.push_async_callback(self._store.close)
         try:
             await self._store.open()
-            self._answers = Answers(self._store.results)
+            deadlines = Deadlines()
+            self._answers = Answers(self._store.results, deadlines=deadlines)
             self._due = wakeups.Hints(self._announce_due)
-            self._submitter = Submitter(self._send)
+            self._submitter = Submitter(self._send, deadlines=deadlines)
             self._loops = asyncio.create_task(self._run())
             self._loops.add_done_callback(_log_failure)
             self._closing.push_async_callback(self._end_loops)
@@ -122,7 +124,7 @@ class AsyncClient(AsyncOperations):
             ProcessExists: The id is taken.
             PgprogError: As `call`.
         """
-        return await self._ask(asked(TaskType.INIT, target, process_id, args, options))
+        return await self.ask(asked(TaskType.INIT, target, process_id, args, options))
 
     @overload
     async def call(
@@ -153,7 +155,7 @@ class AsyncClient(AsyncOperations):
             PgprogError: It was refused: see `Request` and the errors with an SQLSTATE.
             StoreUnavailable: The connection was lost, and there is no idempotency key to repeat by.
         """
-        return await self._ask(asked(TaskType.CALL, target, process_id, args, options))
+        return await self.ask(asked(TaskType.CALL, target, process_id, args, options))
 
     @overload
     async def repair(
@@ -177,7 +179,7 @@ class AsyncClient(AsyncOperations):
             ProcessNotInError: There is nothing to repair, or another repair was faster.
             PgprogError: As `call`; a failing repair changes nothing.
         """
-        return await self._ask(asked(TaskType.REPAIR, target, process_id, args, options))
+        return await self.ask(asked(TaskType.REPAIR, target, process_id, args, options))
 
     @overload
     async def notify(
@@ -202,7 +204,7 @@ class AsyncClient(AsyncOperations):
         Raises:
             PgprogError: It was refused.
         """
-        return await self._queue(asked(TaskType.NOTIFY, target, process_id, args, options))
+        return await self.queue(asked(TaskType.NOTIFY, target, process_id, args, options))
 
     async def submit(
         self,
@@ -218,13 +220,13 @@ class AsyncClient(AsyncOperations):
             PgprogError: It was refused.
             Overloaded: It could not be sent within *timeout*; nothing was done.
         """
-        return await self._queue(asked(type, namespace, process_id, (args,), options))
+        return await self.queue(asked(type, namespace, process_id, (args,), options))
 
     async def submit_many(
         self, requests: Iterable[Request], *, timeout: Timeout = None
     ) -> list[AsyncTask | PgprogError]:
         """Queue many requests in few statements; return the task or the error of each, in order."""
-        queued = (self._queue(Asked(request, timeout=timeout)) for request in requests)
+        queued = (self.queue(Asked(request, timeout=timeout)) for request in requests)
         outcomes = await asyncio.gather(*queued, return_exceptions=True)
         tasks: list[AsyncTask | PgprogError] = []
         for outcome in outcomes:
@@ -271,7 +273,8 @@ class AsyncClient(AsyncOperations):
         del name
         return None
 
-    async def _ask(self, asked: Asked) -> Any:  # noqa: ANN401 - what the handler answers
+    async def ask(self, asked: Asked) -> Any:  # noqa: ANN401 - what the handler answers
+        """Return the answer to what `asked` made, for clients of another colour."""
         check_not_current(asked.request.namespace, asked.request.process_id)
         began_at = time.monotonic()
         seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
@@ -279,7 +282,8 @@ class AsyncClient(AsyncOperations):
         left = began_at + seconds - time.monotonic()
         return asked.response.decode(response_of(await self._end_of(submitted.task_id, left)))
 
-    async def _queue(self, asked: Asked) -> AsyncTask:
+    async def queue(self, asked: Asked) -> AsyncTask:
+        """Return the task of what `asked` made, for clients of another colour."""
         seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
         submitted = await self._submit(asked.request, seconds=seconds)
         process = (asked.request.namespace, asked.request.process_id)

@@ -66,7 +66,7 @@ class AsyncOperations(AsyncReads):
             InvalidArgument: A part is missing, or cannot be stored; the message names it.
         """
         _check_key(idempotency_key)
-        plain = _as_get_gives_it(process) if isinstance(process, Process) else process
+        plain = as_get_gives_it(process) if isinstance(process, Process) else process
         raw = encode(plain, field="process", limit=_MOST_BYTES)
         version = await self._store.put(raw, idempotency_key)
         self._due.add(str(plain["namespace"]))  # its timers may be due
@@ -100,7 +100,8 @@ def _check_key(key: str | None) -> None:
         check_text(key, field="idempotency_key", limit=_KEY_BYTES)
 
 
-def _as_get_gives_it(process: Process[Any]) -> dict[str, object]:
+def as_get_gives_it(process: Process[Any]) -> dict[str, object]:
+    """Return a process as the JSON of pgprog.get has it, its values not yet encoded."""
     plain = {field.name: getattr(process, field.name) for field in fields(process)}
     plain["history"] = [
         {field.name: getattr(event, field.name) for field in fields(event)}

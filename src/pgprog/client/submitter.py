@@ -14,6 +14,7 @@ from pgprog.store.faults import DataFault, LockTimeout, RolledBack, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pgprog.engine.deadlines import Deadlines
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import RawRequest, Submitted
 
@@ -50,8 +51,9 @@ class Submitter:
     of others the outcome is unknown, and their callers are told so.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, deadlines: Deadlines) -> None:
         self._send = send
+        self._deadlines = deadlines
         self._pause = _FIRST_PAUSE_SECONDS
         self._closed: StoreUnavailable | None = None
         self._pending: set[_Pending] = set()
@@ -68,11 +70,11 @@ class Submitter:
         """
         if self._closed is not None:
             raise StoreUnavailable(str(self._closed))
-        pending = _Pending(request, asyncio.get_running_loop().create_future())
+        pending = _Pending(request, self._deadlines.loop.create_future())
         self._pending.add(pending)
         self._batches.add(pending)
         try:
-            submitted = await within(pending.outcome, seconds=seconds)
+            submitted = await within(pending.outcome, seconds=seconds, deadlines=self._deadlines)
         except TimeoutError as e:
             raise self._not_in_time(pending, seconds) from e
         finally:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pgprog.client.async_client import AsyncClient
+from pgprog.client.blocking import BlockingRequests
 from pgprog.client.loop_thread import LoopThread
 from pgprog.errors import PgprogError
 
@@ -12,10 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import timedelta
 
-    from typing_extensions import Unpack
-
     from pgprog.client.bound import Bound
-    from pgprog.client.requests import Options
+    from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
     from pgprog.config import PoolConfig
     from pgprog.model import (
@@ -28,14 +27,12 @@ if TYPE_CHECKING:
         TaskRecord,
         TaskResult,
     )
-    from pgprog.namespace import Handler, Namespace
+    from pgprog.namespace import Namespace
     from pgprog.store.bound import BlockingConnection
     from pgprog.store.rows import NamespaceStats
 
     Timeout = float | timedelta | None
 
-P = ParamSpec("P")
-R = TypeVar("R")
 S = TypeVar("S")
 
 _PAGE = 1000
@@ -66,7 +63,7 @@ class Task:
         return self._loop.run(self._task.wait(timeout=timeout))
 
 
-class Client:
+class Client(BlockingRequests[Task]):
     """The same as `AsyncClient`, for programs without an event loop; a context manager.
 
     Its methods block and may be called by any number of threads at once; what these ask for
@@ -105,94 +102,6 @@ class Client:
             self._loop.run(self._client.__aexit__(*exc_info))
         finally:
             self._loop.close()
-
-    @overload
-    def init(
-        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
-
-    @overload
-    def init(
-        self,
-        namespace: str | Namespace[Any],
-        process_id: str,
-        /,
-        args: object = None,
-        **options: Unpack[Options],
-    ) -> Any: ...  # noqa: ANN401 - JSON
-
-    def init(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
-        """Create a process and return the answer of its init, as `AsyncClient.init` does."""
-        return self._loop.run(self._client.init(target, process_id, *args, **options))
-
-    @overload
-    def call(
-        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
-
-    @overload
-    def call(
-        self,
-        namespace: str | Namespace[Any],
-        process_id: str,
-        /,
-        args: object = None,
-        **options: Unpack[Options],
-    ) -> Any: ...  # noqa: ANN401 - JSON
-
-    def call(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
-        """Call a process and return its answer, as `AsyncClient.call` does."""
-        return self._loop.run(self._client.call(target, process_id, *args, **options))
-
-    @overload
-    def repair(
-        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
-
-    @overload
-    def repair(
-        self,
-        namespace: str | Namespace[Any],
-        process_id: str,
-        /,
-        args: object = None,
-        **options: Unpack[Options],
-    ) -> Any: ...  # noqa: ANN401 - JSON
-
-    def repair(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Any:
-        """Have a process in error mended by its repair handler, as `AsyncClient.repair` does."""
-        return self._loop.run(self._client.repair(target, process_id, *args, **options))
-
-    @overload
-    def notify(
-        self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task: ...
-
-    @overload
-    def notify(
-        self,
-        namespace: str | Namespace[Any],
-        process_id: str,
-        /,
-        args: object = None,
-        **options: Unpack[Options],
-    ) -> Task: ...
-
-    def notify(self, target: Any, process_id: str, /, *args: Any, **options: Any) -> Task:
-        """Tell a process something, as `AsyncClient.notify` does."""
-        return self._task(self._loop.run(self._client.notify(target, process_id, *args, **options)))
-
-    def submit(
-        self,
-        type: str,  # noqa: A002 - the word of the specification
-        namespace: str | Namespace[Any],
-        process_id: str,
-        args: object = None,
-        **options: Unpack[Options],
-    ) -> Task:
-        """Queue a request and return its task, as `AsyncClient.submit` does."""
-        work = self._client.submit(type, namespace, process_id, args, **options)
-        return self._task(self._loop.run(work))
 
     def submit_many(
         self, requests: Iterable[Request], *, timeout: Timeout = None
@@ -329,6 +238,12 @@ class Client:
     def bind(self, connection: BlockingConnection) -> Bound:
         """Return what submits on the caller's own connection, as `AsyncClient.bind` does."""
         return self._client.bind(connection)
+
+    def _ask(self, asked: Asked) -> Any:  # noqa: ANN401 - what the handler answers
+        return self._loop.run(self._client.ask(asked))
+
+    def _queue(self, asked: Asked) -> Task:
+        return self._task(self._loop.run(self._client.queue(asked)))
 
     def _task(self, task: AsyncTask) -> Task:
         return Task(task, self._loop)

@@ -118,15 +118,11 @@ class AsyncAccess(Access):
     """For async handlers."""
 
     _transaction: StepTransaction | None = None
+    _beginning: asyncio.Lock | None = None
 
     def open_transaction(self) -> StepTransaction | None:
         """Return the transaction that waits for the end of the step."""
         return self._transaction
-
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the time of the step begin."""
-        super().begin(loop)
-        self._beginning = asyncio.Lock()
 
     async def history(
         self, *, after: int | None, limit: int, direction: Direction
@@ -142,6 +138,7 @@ class AsyncAccess(Access):
         error, the transaction is undone.
         """
         self._check_open()
+        self._beginning = self._beginning or asyncio.Lock()
         async with self._beginning:
             if self._transaction is None:
                 with self._blaming():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog.codec import Codec, Misfit
 from pgprog.engine.access import AsyncAccess, SyncAccess
+from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
 from pgprog.errors import PermanentError
 from pgprog.model import ProcessStatus, Step, TaskId, TaskType
@@ -43,6 +44,7 @@ class Attempts:
         self._namespaces = namespaces
         self._store = store
         self._transactions = transactions
+        self._deadlines = Deadlines()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
 
     def make(self, claimed: Claimed) -> Attempt:
@@ -52,6 +54,7 @@ class Attempts:
             namespace=self._namespaces[claimed.namespace],
             store=self._store,
             transactions=self._transactions,
+            deadlines=self._deadlines,
             threads=self._threads,
         )
 
@@ -74,11 +77,13 @@ class Attempt:
         namespace: Namespace[Any],
         store: EngineStore,
         transactions: StepTransactions,
+        deadlines: Deadlines,
         threads: ThreadPoolExecutor,
     ) -> None:
         self.straggler: asyncio.Future[object] | None = None
         self.namespace = namespace
         self._claimed = claimed
+        self._deadlines = deadlines
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
         self._is_expired = False
@@ -103,7 +108,7 @@ class Attempt:
             raise Misfit(msg)
         step = self._step()
         current_process.set((self._claimed.namespace, self._claimed.process_id))
-        self.access.begin(asyncio.get_running_loop())
+        self.access.begin(self._deadlines.loop)
         if isinstance(self.access, SyncAccess):
             return await self._run_in_thread(self.handler, step)
         return await self._run_in_loop(self.handler, step)
@@ -112,8 +117,8 @@ class Attempt:
         returned: Awaitable[object] | object = handler.run(step, self._claimed.args)
         if not asyncio.iscoroutine(returned):
             return returned
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._timeout.total_seconds(), self._expire, _current_task())
+        task = _task_in(self._deadlines.loop)
+        deadline = self._deadlines.set(self._timeout.total_seconds(), self._expire, task)
         try:
             result: object = await returned
         except asyncio.CancelledError as e:
@@ -121,22 +126,21 @@ class Attempt:
                 raise
             raise self._timed_out() from e
         finally:
-            timer.cancel()
+            self._deadlines.clear(deadline)
             if self._is_expired:
-                _current_task().uncancel()
-        if _current_task().cancelling():
+                task.uncancel()
+        if task.cancelling():
             await asyncio.sleep(0)  # a handler that cancelled its own task is told here
         return result
 
     def _expire(self, task: asyncio.Task[object]) -> None:
-        # What asyncio.timeout does, at a third of its price, which every step pays.
+        # What asyncio.timeout does, at a fraction of its price, which every step pays.
         self._is_expired = True
         task.cancel()
 
     async def _run_in_thread(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
-        loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
-        running: asyncio.Future[object] = loop.run_in_executor(
+        running: asyncio.Future[object] = self._deadlines.loop.run_in_executor(
             self._threads, context.run, _run_blocking, handler, step, self._claimed.args
         )
         self.straggler = running
@@ -185,8 +189,9 @@ def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes 
         raise RuntimeError(msg) from e
 
 
-def _current_task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
+def _task_in(loop: asyncio.AbstractEventLoop) -> asyncio.Task[object]:
+    """Return the running task; to ask which loop runs would be a system call."""
+    task = asyncio.current_task(loop)
     if task is None:
         msg = "a step runs in no task"
         raise RuntimeError(msg)

@@ -1,0 +1,49 @@
+"""From a claim to the step that its handler is called with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgprog.codec import Codec, Misfit
+from pgprog.errors import PermanentError
+from pgprog.model import ProcessStatus, Step, TaskId, TaskType
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pgprog.model import StepAccess
+    from pgprog.namespace import Namespace
+    from pgprog.store.rows import Claimed
+
+
+def step_of(
+    claimed: Claimed, *, namespace: Namespace[Any], access: StepAccess, deadline: datetime
+) -> Step[Any]:
+    """Return the step of a claimed task, its state upcast to what the code of today reads.
+
+    Raises:
+        PermanentError: The state cannot be read; trying again would not help.
+    """
+    plain: Codec[Any] = namespace.plain_codec
+    try:
+        state = namespace.load_state(claimed.state, claimed.state_version)
+    except Misfit as e:
+        msg = f"the state of process {claimed.process_id} cannot be read: {e}"
+        raise PermanentError(msg, code="Misfit") from e
+    return Step(
+        namespace=claimed.namespace,
+        process_id=claimed.process_id,
+        task_id=TaskId(claimed.task_id),
+        type=TaskType(claimed.type),
+        name=claimed.name,
+        args=plain.decode(claimed.args),
+        context=plain.decode(claimed.context),
+        attempt=claimed.attempt,
+        state=state,
+        metadata=plain.decode(claimed.metadata),
+        status=ProcessStatus(claimed.status),
+        last_event_id=claimed.last_event_id,
+        version=claimed.version,
+        deadline=deadline,
+        _access=access,
+    )

@@ -1,0 +1,36 @@
+"""Every example of the guide to testing is a test, and passes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_examples(into: Path) -> None:
+    """Write the tests of the guide, and what they test, as an application would have them."""
+    guide = (ROOT / "docs/how-to/testing.md").read_text()
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)):
+        name = f"test_{number}.py" if "def test_" in block else "conftest.py"
+        (into / name).write_text(block)
+    (into / "shop.py").write_text((ROOT / "examples/shop.py").read_text())
+
+
+@pytest.mark.slow  # starts a pytest
+def test_the_examples_of_the_guide_pass(db: str, tmp_path: Path) -> None:
+    write_examples(tmp_path)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert re.match(r"\.{5} +\[100%\]", done.stdout), done.stdout
