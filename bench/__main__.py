@@ -24,6 +24,7 @@ from bench.server import (
     flush_line,
     server_settings,
 )
+from pgprog import logs
 
 QUESTIONS: tuple[Question, ...] = (
     *pgbench.QUESTIONS,
@@ -40,6 +41,7 @@ _RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Run, print and write."""
     given = _arguments()
+    logs.configure(level="error")  # that workers are collected is what is measured
     sizes = QUICK if given.quick else FULL
     asked = [q for q in QUESTIONS if q.name == pgbench.YARDSTICK or _is_asked(q, given.only)]
     with durable_server() as arena:

@@ -100,6 +100,6 @@ def end_at_once(code: int) -> None:
 def _command(roles: frozenset[Role], log_format: str, log_level: str) -> list[str]:
     """Return the command of one worker under a supervisor, without the number of its line."""
     return [
-        *(sys.executable, "-m", "pgprog", "worker", "--only", ",".join(roles)),
+        *(sys.executable, "-m", "pgprog", "worker", "--only", ",".join(sorted(roles))),
         *("--log-format", log_format, "--log-level", log_level, "--link"),
     ]
