@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import calls, ceiling, cross_calls, drain, pgbench, plain, report
+from bench import calls, ceiling, cross_calls, drain, pgbench, plain, recovery, report
 from bench.question import FULL, QUICK, Question, Sizes
 from bench.server import (
     Arena,
@@ -24,6 +24,7 @@ from bench.server import (
     flush_line,
     server_settings,
 )
+from pgprog import logs
 
 QUESTIONS: tuple[Question, ...] = (
     *pgbench.QUESTIONS,
@@ -32,6 +33,7 @@ QUESTIONS: tuple[Question, ...] = (
     *drain.QUESTIONS,
     *calls.QUESTIONS,
     *cross_calls.QUESTIONS,
+    *recovery.QUESTIONS,
 )
 _RESULTS = Path(__file__).parent / "results"
 
@@ -39,8 +41,9 @@ _RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Run, print and write."""
     given = _arguments()
+    logs.configure(level="error")  # that workers are collected is what is measured
     sizes = QUICK if given.quick else FULL
-    asked = [q for q in QUESTIONS if q.name == pgbench.YARDSTICK or given.only in q.name]
+    asked = [q for q in QUESTIONS if q.name == pgbench.YARDSTICK or _is_asked(q, given.only)]
     with durable_server() as arena:
         machine = _machine(arena, sizes)
         rounds = ask_all(
@@ -59,6 +62,8 @@ def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: in
     for number in range(rounds):
         first = number * len(questions) // rounds
         for question in questions[first:] + questions[:first]:
+            if question.is_long and samples[question.name]:
+                continue
             began_at = time.perf_counter()
             sample = question.ask(arena, sizes)
             samples[question.name].append(sample)
@@ -69,6 +74,10 @@ def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: in
                 flush=True,
             )
     return samples
+
+
+def _is_asked(question: Question, only: str) -> bool:
+    return only in question.name if only else not question.is_long
 
 
 def _machine(arena: Arena, sizes: Sizes) -> dict[str, object]:

@@ -96,6 +96,11 @@ def cpu_of_family(root: int, *, without: int = 0) -> float:
     return total
 
 
+def children_of(parent: int) -> list[int]:
+    """Return the processes that *parent* has started and that have not ended."""
+    return [pid for pid in _pids() if (stat := _stat(pid)) is not None and stat[0] == parent]
+
+
 def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 

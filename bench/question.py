@@ -13,16 +13,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How much of everything a sample takes."""
+    """How much of everything a sample takes.
+
+    *victims* workers are ended at once, in each of *batches*, with leases of *lease_seconds*.
+    """
 
     tasks: int
     many_processes: int
     few_processes: int
     seconds: float
     scale: int
+    victims: int = 20
+    batches: int = 10
+    lease_seconds: float = 10.0
+    stall_seconds: float = 60.0
 
 
-TINY = Sizes(tasks=40, many_processes=40, few_processes=10, seconds=0.2, scale=1)
+TINY = Sizes(
+    tasks=40,
+    many_processes=40,
+    few_processes=10,
+    seconds=0.2,
+    scale=1,
+    victims=2,
+    batches=1,
+    lease_seconds=1.0,
+    stall_seconds=2.0,
+)
 QUICK = Sizes(tasks=10_000, many_processes=10_000, few_processes=500, seconds=1.5, scale=10)
 FULL = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=5.0, scale=10)
 
@@ -51,8 +68,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question by its *name*, counted in *what*."""
+    """A question by its *name*, counted in *what*.
+
+    One that *is_long* is asked only when it is named, and once a run.
+    """
 
     name: str
     what: str
     ask: Callable[[Arena, Sizes], Sample]
+    is_long: bool = False

@@ -112,6 +112,11 @@ class Worker:
         )
         return int(row.freed)
 
+    def end(self, dead: Worker) -> int:
+        """End a worker whose program has ended; return how many tasks it held."""
+        [row] = self._rows("select pgprog_engine.end_worker(%s) as freed", (dead.worker_id,))
+        return int(row.freed)
+
     def _rows(self, statement: Any, values: Any) -> list[Any]:
         with self.connection.cursor(row_factory=namedtuple_row) as cursor:
             return cursor.execute(statement, values).fetchall()

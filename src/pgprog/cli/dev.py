@@ -30,8 +30,7 @@ def dev(*, file: Path, once: bool) -> None:
     """
     if once:
         logs.configure()
-        asyncio.run(serve(Config(dsn=DevelopmentServer().dsn), load_file(file)))
-        end_at_once()
+        end_at_once(asyncio.run(serve(Config(dsn=DevelopmentServer().dsn), load_file(file))))
         return
     server = DevelopmentServer()
     server.start()

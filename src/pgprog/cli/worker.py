@@ -11,11 +11,12 @@ import click
 
 from pgprog import config as configuration
 from pgprog import logs
-from pgprog.daemon import load_namespaces, serve
+from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
-from pgprog.errors import ConfigError
 
 _FORMATS = click.Choice(["console", "json"])
+# Option → what it overrides in the configuration.
+_KEYS = {"dsn": "dsn", "concurrency": "worker.concurrency", "processes": "worker.processes"}
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
 
@@ -37,6 +38,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--profile", help="The profile to lay over the file; default: $PGPROG_PROFILE.")
 @click.option("--dsn", help="The database; default: the configuration's.")
 @click.option("--concurrency", type=int, help="How many steps run at once.")
+@click.option("--processes", type=int, help="How many workers, each a program with its own lease.")
 @click.option(
     "--only",
     "roles",
@@ -47,37 +49,57 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option("--log-format", type=_FORMATS, default="console", show_default=True)
 @click.option("--log-level", type=_LEVELS, default="info", show_default=True)
+@click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
 def worker(
     *,
     path: Path | None,
     profile: str | None,
-    dsn: str | None,
-    concurrency: int | None,
     roles: frozenset[Role],
     log_format: logs.Format,
     log_level: str,
+    fd: int | None,
+    **given: str | int | None,
 ) -> None:
     """Serve the namespaces of the configuration until SIGTERM or Ctrl-C.
 
-    Running steps may end within worker.stop_timeout, the rest is handed over at once.
-    """
+    Running steps may end within worker.stop_timeout, the rest is handed over at once.  A second
+    signal does not wait for them; a third ends the program as it stands.
+
+    With --processes, or worker.processes in the configuration, a supervisor keeps so many workers
+    running, each with all of --concurrency.  The tasks of one that falls are free at once; it is
+    started again, after a pause that grows to 8 s where the last ones did not live for 10 s.
+    Workers whose supervisor is killed stop as if they were told to.
+
+    \b
+    Exit codes:
+      0        stopped, all steps ended or handed back
+      1        it could not start, or failed; of a supervisor also: a worker had to be killed,
+               6 s after worker.stop_timeout
+      128 + n  stopped by a second signal, of number n
+    """  # noqa: D301 - \b is the character by which click keeps lines as they are
     logs.configure(format=log_format, level=log_level)
-    loaded = configuration.load(
-        path,
-        environ=os.environ,
-        profile=profile,
-        overrides={"dsn": dsn, "worker.concurrency": concurrency},
-    )
-    if loaded.worker.processes > 1:
-        msg = f"worker.processes is {loaded.worker.processes}, and only 1 is available"
-        raise ConfigError(msg, hint="start several workers")
+    link = None if fd is None else Link(fd)
+    if link is not None:
+        loaded = link.read_config()
+    else:
+        overrides = {_KEYS[name]: value for name, value in given.items()}
+        loaded = configuration.load(path, environ=os.environ, profile=profile, overrides=overrides)
+    if link is None and loaded.worker.processes > 1:
+        sys.exit(supervise(loaded, command=_command(roles, log_format, log_level)))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
-    asyncio.run(serve(loaded, namespaces, roles=roles))
-    end_at_once()
+    end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link)))
 
 
-def end_at_once() -> None:
+def end_at_once(code: int) -> None:
     """Leave without waiting for threads of handlers that ran over their time."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
+
+
+def _command(roles: frozenset[Role], log_format: str, log_level: str) -> list[str]:
+    """Return the command of one worker under a supervisor, without the number of its line."""
+    return [
+        *(sys.executable, "-m", "pgprog", "worker", "--only", ",".join(sorted(roles))),
+        *("--log-format", log_format, "--log-level", log_level, "--link"),
+    ]

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
+from pgprog.daemon.link import Order
 from pgprog.engine import Role, Upkeep, Worker
 from pgprog.store.engine_store import EngineStore
 
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
     from pgprog.config import Config
+    from pgprog.daemon.link import Link
     from pgprog.namespace import Namespace
 
 log = logs.get(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALLED = 128
+# Steps that clean up, and the way to the database; who is not done by then never will.
+_AT_ONCE_SECONDS = 4.0
 
 
 async def serve(
@@ -28,39 +34,108 @@ async def serve(
     namespaces: Sequence[Namespace[Any]],
     *,
     roles: Collection[Role] = frozenset(Role),
-) -> None:
-    """Serve until SIGTERM or SIGINT; then let the steps end and hand back the rest.
+    link: Link | None = None,
+) -> int:
+    """Serve until told to stop; then let the steps end, hand back the rest, return the exit code.
 
-    A second signal ends the program at once: a collector hands the rest over.
+    SIGTERM and SIGINT tell to stop, and with *link* a supervisor, or its death.  A second signal or
+    order cancels the steps and hands all back at once, if it can in four seconds; a third ends the
+    program as it stands.  The code is 0, or 128 and the number of the second signal.
 
     Raises:
         SchemaMismatch: The database needs `pgprog db migrate`.
         StoreUnavailable: It cannot be reached at the start; later it is waited for.
     """
-    stop = asyncio.Event()
+    stop = _Stop()
+    working = asyncio.ensure_future(_serve_until(stop.asked, config, namespaces, roles, link))
+    stop.cancels(working)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, _stop, stop, number)
+        loop.add_signal_handler(number, stop.hear, number)
+    if link is not None:
+        link.hear(stop.obey)
     try:
-        async with _working(config, namespaces, roles) as failed:
-            stopped = asyncio.ensure_future(_wait(stop))
-            await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if failed.done():
-                failed.result()
+        await asyncio.wait([working])
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+        working.cancel()
+    if not stop.code or not working.cancelled():
+        working.result()
+    return stop.code
+
+
+class _Stop:
+    """What a worker was told: first to stop, then to stop at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.code = 0
+        self._working: asyncio.Future[None] | None = None
+
+    def cancels(self, working: asyncio.Future[None]) -> None:
+        """Cancel *working* when it shall stop at once."""
+        self._working = working
+
+    def hear(self, number: signal.Signals) -> None:
+        """Take a signal."""
+        if not self.asked.is_set():
+            log.info("stopping", signal=number.name)
+            self.asked.set()
+        else:
+            self._stop_at_once(number)
+
+    def obey(self, order: Order) -> None:
+        """Take an order; it may have come as a signal already."""
+        if order is Order.STOP_AT_ONCE:
+            self.asked.set()
+            self._stop_at_once(signal.SIGTERM)
+        elif not self.asked.is_set():
+            log.info("stopping")
+            self.asked.set()
+
+    def _stop_at_once(self, number: signal.Signals) -> None:
+        if self.code:
+            os._exit(self.code)
+        log.warning("stopping_at_once", signal=number.name)
+        self.code = _SIGNALLED + number
+        deadline = threading.Timer(_AT_ONCE_SECONDS, os._exit, [self.code])
+        deadline.daemon = True
+        deadline.start()
+        if self._working is not None:
+            self._working.cancel()
+
+
+async def _serve_until(
+    asked: asyncio.Event,
+    config: Config,
+    namespaces: Sequence[Namespace[Any]],
+    roles: Collection[Role],
+    link: Link | None,
+) -> None:
+    async with _working(config, namespaces, roles, link) as failed:
+        if link is not None:
+            link.tell_ready()
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
+        try:
+            await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if failed.done():
+            failed.result()
 
 
 @contextlib.asynccontextmanager
 async def _working(
-    config: Config, namespaces: Sequence[Namespace[Any]], roles: Collection[Role]
+    config: Config,
+    namespaces: Sequence[Namespace[Any]],
+    roles: Collection[Role],
+    link: Link | None,
 ) -> AsyncIterator[asyncio.Future[None]]:
     """Work in the block; give what ends only when the work fails."""
     if Role.STEPS in roles:
-        worker = Worker(config, namespaces, roles=roles)
-        async with worker:
+        on_registered = None if link is None else link.tell_worker
+        async with Worker(config, namespaces, roles=roles, on_registered=on_registered) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
                 yield failed
@@ -77,15 +152,3 @@ async def _working(
         with contextlib.suppress(asyncio.CancelledError):
             await running
         await store.close()
-
-
-def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
-    if stop.is_set():
-        log.warning("stopped_at_once", signal=number.name)
-        os._exit(128 + number)
-    log.info("stopping", signal=number.name)
-    stop.set()
-
-
-async def _wait(stop: asyncio.Event) -> None:
-    await stop.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pgprog import logs
 from pgprog.engine.heartbeat import Heartbeat
@@ -13,7 +13,7 @@ from pgprog.errors import StoreUnavailable
 from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
     from typing import Any
 
     from pgprog.config import WorkerConfig
@@ -29,6 +29,18 @@ _SAFE_SHARE = 0.8
 _TICKS_A_LEASE = 40
 _RETRY_SECONDS = 0.5
 _END_SECONDS = 2.0
+
+
+class Owner(Protocol):
+    """The worker, as far as its lease concerns it."""
+
+    def wake(self) -> None:
+        """Look for due tasks now: some were handed back."""
+        ...
+
+    def registered(self, worker_id: int) -> None:
+        """Learn which incarnation claims from here on; it has claimed nothing yet."""
+        ...
 
 
 class Lease:
@@ -49,7 +61,7 @@ class Lease:
         config: WorkerConfig,
         renewals: Renewals,
         holdings: Holdings,
-        wake: Callable[[], None],
+        owner: Owner,
     ) -> None:
         self.worker_id = 0
         self.ticked_at = time.monotonic()
@@ -59,7 +71,7 @@ class Lease:
         self._duration = config.lease
         self._seconds = config.lease.total_seconds()
         self._holdings = holdings
-        self._wake = wake
+        self._owner = owner
         self._ends_at = 0.0
         self._held = asyncio.Event()
         self._is_ended = False
@@ -178,6 +190,7 @@ class Lease:
     async def _register(self) -> None:
         asked_at = time.monotonic()
         self.worker_id = await self._store.register_worker(self._name, self._serves, self._duration)
+        self._owner.registered(self.worker_id)
         self._ends_at = asked_at + self._seconds
         self._is_ended = False
         self._held.set()
@@ -207,7 +220,7 @@ class Lease:
             count = await self._store.hand_back(strangers)
             if count:  # none, when all were ended while their renewal was on its way
                 log.info("claims_handed_back", worker_id=self.worker_id, tasks=count)
-                self._wake()
+                self._owner.wake()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

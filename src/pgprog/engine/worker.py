@@ -47,7 +47,7 @@ class Worker:
 
     An async context manager.  Leaving the block lets running steps end within the stop time-out
     and hands the rest back at once, with no attempt burned.  *tell* gets every end of a task
-    after its commit.
+    after its commit, *on_registered* the id of each incarnation before it claims anything.
     """
 
     _runner: Runner
@@ -60,11 +60,13 @@ class Worker:
         *,
         roles: Collection[Role] = frozenset(Role),
         tell: Tell | None = None,
+        on_registered: Callable[[int], None] | None = None,
     ) -> None:
         self._config = config
         self._namespaces = list(namespaces)
         self._roles = roles
         self._tell = tell
+        self._on_registered = on_registered
         self._chains_on = True
         self._is_over = False
         self._closing = contextlib.AsyncExitStack()
@@ -135,6 +137,11 @@ class Worker:
         """Look for due tasks now."""
         self._scanner.wake()
 
+    def registered(self, worker_id: int) -> None:
+        """Pass on which incarnation this is."""
+        if self._on_registered is not None:
+            self._on_registered(worker_id)
+
     def due_in(self, seconds: float) -> None:
         """Look for due tasks then."""
         self._scanner.due_in(seconds)
@@ -172,7 +179,7 @@ class Worker:
             config=self._config.worker,
             renewals=Renewals(self._config.dsn, name=_NAME),
             holdings=self._holdings,
-            wake=self.wake,
+            owner=self,
         )
         names = [namespace.name for namespace in self._namespaces]
         served: dict[str, Namespace[Any]] = {}

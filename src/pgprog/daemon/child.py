@@ -1,0 +1,98 @@
+"""A worker as its supervisor sees it: a program, and the line to it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from pgprog.daemon.link import packed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgprog.config import Config
+    from pgprog.daemon.link import Order
+
+_SEND_SECONDS = 10.0
+_MOST_BYTES = 4096
+
+
+class Child:
+    """A worker of this configuration, started by *command* with the number of its file at the end.
+
+    *worker_id* is its last incarnation, None before the first; *is_ready* says that it has started;
+    *started_at* is monotonic.
+    """
+
+    def __init__(self, command: Sequence[str], config: Config) -> None:
+        self.worker_id: int | None = None
+        self.is_ready = False
+        self.started_at = time.monotonic()
+        self._unread = b""
+        self.line, theirs = socket.socketpair()
+        with theirs:
+            # A group of its own: Ctrl-C is for the supervisor, who passes it on.
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        try:
+            self.line.settimeout(_SEND_SECONDS)
+            self.line.sendall(packed(config))
+        except OSError:  # it ended already, or hangs
+            self.kill()
+        self.line.settimeout(0)
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def hear(self) -> bool:
+        """Take what the worker says; return whether it may say more."""
+        try:
+            while data := self.line.recv(_MOST_BYTES):
+                self._unread += data
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            *words, self._unread = self._unread.split(b"\n")
+            for word in words:
+                self._take(word.decode())
+        return False
+
+    def order(self, order: Order) -> None:
+        """Tell the worker what to do; one that cannot hear gets a signal."""
+        try:
+            self.line.sendall(order.value)
+        except OSError:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it as it stands."""
+        self._process.kill()
+
+    def poll(self) -> int | None:
+        """Return how it ended, a signal as a negative number; None while it lives."""
+        code = self._process.poll()
+        if code is not None:
+            self.hear()  # what it said last
+        return code
+
+    def close(self) -> None:
+        """Close the line."""
+        with contextlib.suppress(OSError):
+            self.line.close()
+
+    def _take(self, word: str) -> None:
+        if word == "ready":
+            self.is_ready = True
+        else:
+            self.worker_id = int(word)

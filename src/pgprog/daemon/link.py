@@ -1,0 +1,91 @@
+"""The line between a supervisor and one of its workers: a pair of sockets.
+
+Down go the configuration, once, and orders; up goes which incarnation the worker is.  The end of
+the stream is the death of the other: a worker whose supervisor is gone stops as if it was told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import socket
+import struct
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgprog.config import Config
+
+_LENGTH = struct.Struct("!I")
+_MOST_BYTES = 4096
+
+
+class Order(Enum):
+    """What a supervisor tells a worker, in one byte."""
+
+    STOP = b"s"
+    STOP_AT_ONCE = b"a"
+
+
+def packed(config: Config) -> bytes:
+    """Return a configuration as `Link.read_config` reads it."""
+    pickled = pickle.dumps(config)
+    return _LENGTH.pack(len(pickled)) + pickled
+
+
+class Link:
+    """The worker's end, by the number of the file that it was started with."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.set_inheritable(False)
+
+    def read_config(self) -> Config:
+        """Return the configuration that the supervisor has read and checked.
+
+        Raises:
+            EOFError: The supervisor is gone.
+        """
+        [length] = _LENGTH.unpack(self._read(_LENGTH.size))
+        config: Config = pickle.loads(self._read(length))  # noqa: S301 - from the program that started us
+        return config
+
+    def tell_ready(self) -> None:
+        """Say that the worker has started."""
+        self._tell("ready")
+
+    def tell_worker(self, worker_id: int) -> None:
+        """Say which incarnation the worker is from here on; it has claimed nothing yet."""
+        self._tell(str(worker_id))
+
+    def hear(self, obey: Callable[[Order], None]) -> None:
+        """Call *obey* in the running loop with each order, and to stop when nobody is left."""
+        self._socket.settimeout(0)
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            orders = self._socket.recv(_MOST_BYTES)
+            for each in orders:
+                obey(Order(bytes([each])))
+            if not orders:
+                loop.remove_reader(self._socket)
+                obey(Order.STOP)
+
+        loop.add_reader(self._socket, read)
+
+    def _tell(self, word: str) -> None:
+        with contextlib.suppress(OSError):  # nobody is there: the end of the stream says so too
+            self._socket.sendall(f"{word}\n".encode())
+
+    def _read(self, count: int) -> bytes:
+        read = b""
+        while len(read) < count:
+            part = self._socket.recv(count - len(read))
+            if not part:
+                msg = "the supervisor is gone"
+                raise EOFError(msg)
+            read += part
+        return read

@@ -1,0 +1,30 @@
+"""Several workers of one configuration under a supervisor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pgprog.daemon.child import Child
+from pgprog.daemon.reports import Reports
+from pgprog.daemon.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgprog.config import Config
+
+
+def supervise(config: Config, *, command: Sequence[str]) -> int:
+    """Keep `worker.processes` workers until told to stop; return the exit code.
+
+    *command* starts one, with the number of a `Link` behind it.  For the main thread, and a program
+    without an event loop: it takes the signals.
+    """
+    supervisor = Supervisor(
+        config.worker.processes,
+        start=partial(Child, command, config),
+        reports=Reports(config.dsn, namespaces=[*config.namespaces]),
+        stop_seconds=config.worker.stop_timeout.total_seconds(),
+    )
+    return supervisor.run()

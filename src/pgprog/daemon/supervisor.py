@@ -1,0 +1,218 @@
+"""Keeps several workers running, each a program of its own, and tells at once which have fallen."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import selectors
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgprog import logs
+from pgprog.daemon.link import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pgprog.daemon.child import Child
+    from pgprog.daemon.reports import Reports
+
+log = logs.get(__name__)
+
+# A worker that lived so long fell over something new: its place is filled at once.
+_STEADY_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 8.0
+# What a worker may take beyond its stop_timeout: steps that clean up, the way to the database.
+_MARGIN_SECONDS = 6.0
+_REPORT_SECONDS = 2.0
+_COULD_NOT_START = 1
+_SIGNALLED = 128
+
+
+def pause_after(falls: int) -> float:
+    """Return the seconds between a fall and the next start, for that many quick falls in a row."""
+    if falls == 0:
+        return 0.0
+    return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(falls - 1, 10), _LONGEST_PAUSE_SECONDS)
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """One of the workers, again and again; *falls* counts the last ones that did not live long."""
+
+    child: Child | None = None
+    starts_at: float = -math.inf
+    falls: int = 0
+    could_not_start: bool = False
+
+
+class Supervisor:
+    """Keeps *count* workers running until it is told to stop; *start* starts one.
+
+    A worker whose program has ended, however, is given to *reports* and started again; when the
+    last ones did not live for ten seconds after half a second, then twice as long, up to eight.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        start: Callable[[], Child],
+        reports: Reports,
+        stop_seconds: float,
+    ) -> None:
+        self._start = start
+        self._reports = reports
+        self._stop_seconds = stop_seconds
+        self._places = [_Place() for _ in range(count)]
+        self._selector = selectors.DefaultSelector()
+        self._is_stopping = False
+        self._was_ready = False
+        self._kills_at = math.inf
+        self._code = 0
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT, or until none could start; return the exit code.
+
+        0 after a stop, 1 when no worker could start or one had to be killed after its time, 128 and
+        the signal's number after a second signal.
+        """
+        with _signals() as heard, self._selector:
+            self._selector.register(heard, selectors.EVENT_READ)
+            while not self._is_stopping or self._children():
+                self._fill()
+                self._listen(heard)
+                self._bury()
+                self._enforce()
+        if not self._reports.wait(_REPORT_SECONDS):
+            log.warning("reports_left_to_collectors")
+        log.info("supervisor_stopped", exit_code=self._code)
+        return self._code
+
+    def _children(self) -> list[Child]:
+        return [place.child for place in self._places if place.child is not None]
+
+    def _fill(self) -> None:
+        """Start workers in the places whose pause is over."""
+        for place in self._places:
+            if self._is_stopping or place.child or place.starts_at > time.monotonic():
+                continue
+            try:
+                place.child = self._start()
+            except OSError as e:  # no memory, no process, no file is free
+                place.falls += 1
+                pause = pause_after(place.falls)
+                place.starts_at = time.monotonic() + pause
+                log.warning("worker_not_started", detail=str(e), pause_seconds=pause)
+                continue
+            self._selector.register(place.child.line, selectors.EVENT_READ, place.child)
+
+    def _listen(self, heard: socket.socket) -> None:
+        """Wait for a signal, the word of a worker, or the next thing to do."""
+        due = [place.starts_at for place in self._places if place.child is None]
+        next_at = min([self._kills_at, *([] if self._is_stopping else due)])
+        patience = None if next_at == math.inf else max(0.0, next_at - time.monotonic())
+        for key, _ in self._selector.select(patience):
+            if key.data is None:
+                for number in heard.recv(64):
+                    if number != signal.SIGCHLD:
+                        self._stop(signal.Signals(number))
+                continue
+            if not key.data.hear():
+                self._selector.unregister(key.fileobj)
+            self._was_ready |= key.data.is_ready
+
+    def _bury(self) -> None:
+        """Report the workers that have ended, and plan who comes in their places."""
+        for place in self._places:
+            child = place.child
+            if child is None or (code := child.poll()) is None:
+                continue
+            self._was_ready |= child.is_ready
+            if child.worker_id is not None:
+                self._reports.add(child.worker_id)
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(child.line)
+            child.close()
+            place.child = None
+            self._plan(place, child, code)
+
+    def _plan(self, place: _Place, child: Child, code: int) -> None:
+        if self._is_stopping:
+            log.info("worker_ended", pid=child.pid, ended=_how(code))
+            return
+        now = time.monotonic()
+        lived = now - child.started_at
+        place.falls = 0 if lived >= _STEADY_SECONDS else place.falls + 1
+        place.could_not_start = code == _COULD_NOT_START and not child.is_ready
+        pause = pause_after(place.falls)
+        place.starts_at = now + pause
+        log.warning(
+            "worker_fell",
+            pid=child.pid,
+            worker_id=child.worker_id,
+            ended=_how(code),
+            lived_seconds=round(lived, 1),
+            pause_seconds=pause,
+        )
+        if not self._was_ready and all(place.could_not_start for place in self._places):
+            log.error("no_worker_could_start")
+            self._code = _COULD_NOT_START
+            self._end_all(Order.STOP_AT_ONCE, seconds=_MARGIN_SECONDS)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if not self._is_stopping:
+            log.info("stopping", signal=number.name)
+            self._end_all(Order.STOP, seconds=self._stop_seconds + _MARGIN_SECONDS)
+            return
+        log.warning("stopping_at_once", signal=number.name)
+        is_third = self._code >= _SIGNALLED
+        self._code = _SIGNALLED + number
+        self._end_all(Order.STOP_AT_ONCE, seconds=0.0 if is_third else _MARGIN_SECONDS)
+
+    def _end_all(self, order: Order, *, seconds: float) -> None:
+        self._is_stopping = True
+        self._kills_at = time.monotonic() + seconds
+        for child in self._children():
+            child.order(order)
+            if order is Order.STOP_AT_ONCE and not child.is_ready:
+                child.kill()  # it runs nothing, and may not hear for long
+
+    def _enforce(self) -> None:
+        """Kill what did not end in its time."""
+        if time.monotonic() < self._kills_at:
+            return
+        self._kills_at = math.inf
+        self._code = self._code or 1
+        for child in self._children():
+            log.error("worker_killed", pid=child.pid, worker_id=child.worker_id)
+            child.kill()
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}: {signal.strsignal(-code)}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Give a socket from which the numbers of the signals that come in the block can be read."""
+    heard, said = socket.socketpair()
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+    with heard, said:
+        said.settimeout(0)
+        before = signal.set_wakeup_fd(said.fileno())
+        handlers = [signal.signal(number, _ignore) for number in numbers]
+        try:
+            yield heard
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing: the number is in the socket."""

@@ -1,0 +1,53 @@
+"""What a supervisor tells the database of workers whose programs have ended."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pgprog.store import wakeups
+from pgprog.store.faults import translated
+from pgprog.store.pool import connect_blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import psycopg
+
+
+class Deaths:
+    """The functions of a supervisor, on a connection that may go through a transaction pooler."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def end_worker(self, worker_id: int) -> int:
+        """Free the tasks of a worker whose program has ended; return how many.
+
+        Raises:
+            LockTimeout: A statement that the program had sent goes on; nothing was done.
+            StoreUnavailable: The outcome is unknown; repeat it.
+        """
+        with translated():
+            row = self._connection.execute(
+                "select pgprog_engine.end_worker(%s)", (worker_id,), prepare=False
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def announce_due(self, namespaces: Sequence[str]) -> None:
+        """Let the workers of these namespaces look for due tasks now."""
+        for namespace in namespaces:
+            self._connection.execute(
+                "select pg_notify(%s, %s)", (wakeups.DUE, namespace), prepare=False
+            )
+
+
+@contextmanager
+def open_deaths(dsn: str, *, name: str) -> Iterator[Deaths]:
+    """Connect for as long as the block lasts.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached.
+    """
+    with connect_blocking(dsn, name=name) as connection:
+        yield Deaths(connection)
