@@ -64,7 +64,7 @@ def under_settings(
     A setting that only a newer pgprog knows is left out, and logged.
 
     Raises:
-        ConfigError: A namespace asks for what this version does not do.
+        ConfigError: The stored settings of a namespace have faults.
     """
     served = {}
     for namespace in namespaces:
@@ -77,8 +77,5 @@ def under_settings(
         )
         if settings != namespace.settings:
             log.warning("settings_differ", namespace=namespace.name)
-        if settings.isolation == "process":
-            msg = f"namespace {namespace.name}: isolation process is not available"
-            raise ConfigError(msg, hint="use isolation thread")
         served[namespace.name] = namespace.with_settings(settings)
     return served

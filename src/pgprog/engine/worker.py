@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
 from pgprog.engine.attempt import Attempts
+from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
@@ -17,7 +18,8 @@ from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_schema, settings_of, under_settings
 from pgprog.engine.upkeep import Role, Upkeep
-from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
+from pgprog.namespace.origins import importing
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import RolledBack
@@ -75,7 +77,8 @@ class Worker:
         Raises:
             SchemaMismatch: The database needs `pgprog db migrate`.
             StoreUnavailable: It cannot be reached.
-            ConfigError: A namespace asks for what this version does not do.
+            ConfigError: Two namespaces have one name, or no child process can import one with
+                isolation process.
         """
         try:
             await self._start()
@@ -160,6 +163,9 @@ class Worker:
             self._upkeep.announce_end(claimed)
 
     async def _start(self) -> None:
+        if importing.is_set():
+            msg = "a child process imports this program for its handlers, and it serves at once"
+            raise ConfigError(msg, hint='put what starts it below `if __name__ == "__main__":`')
         check_names(self._namespaces)
         self._store = EngineStore(self._config.dsn, name=_NAME)
         self._closing.push_async_callback(self._store.close)
@@ -180,9 +186,31 @@ class Worker:
         self._closing.push_async_callback(self._hand_back)
         await self._lease.begin()
         served.update(under_settings(self._namespaces, await self._store.settings(names)))
+        await self._check_children(served)
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
+
+    async def _check_children(self, served: dict[str, Namespace[Any]]) -> None:
+        """Check that children can run what must; where it is all, claim no more than they can."""
+        isolated = [name for name, each in served.items() if each.settings.isolation == "process"]
+        await self._children.check(isolated)
+        if len(isolated) == len(served):
+            self._runner.narrow(self._config.worker.children)
+
+    def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
+        most = self._config.worker.children
+        self._children = Children(self._namespaces, dsn=self._config.dsn, most=most)
+        self._closing.push_async_callback(self._children.close)
+        return Apart(
+            served,
+            children=self._children,
+            store=self._store,
+            holdings=self._holdings,
+            lease=self._lease,
+            endings=self._completer,
+            owner=self,
+        )
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
@@ -197,6 +225,8 @@ class Worker:
             transactions=transactions,
             concurrency=config.worker.concurrency,
         )
+        self._children = Children(self._namespaces, dsn=config.dsn, most=config.worker.children)
+        self._closing.push_async_callback(self._children.close)
         self._runner = Runner(
             self._attempts,
             concurrency=config.worker.concurrency,
@@ -204,6 +234,7 @@ class Worker:
             lease=self._lease,
             endings=self._completer,
             on_free=self.freed,
+            apart=self._apart(served),
         )
         self._scanner = Scanner(
             store,

@@ -6,16 +6,17 @@ cost of a dataclass.  Payloads are raw JSON as bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of fields
+from datetime import datetime, timedelta  # noqa: TC003
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime, timedelta
+from typing import NamedTuple
 
 
 class Claimed(NamedTuple):
-    """A running task of ours, with its process as it was when the task was claimed."""
+    """A running task of ours, with its process as it was when the task was claimed.
+
+    *alone* says that it was lost with a worker before.
+    """
 
     task_id: int
     claim_id: int
@@ -35,6 +36,7 @@ class Claimed(NamedTuple):
     metadata: bytes | None
     last_event_id: int
     version: int
+    alone: bool = False
 
 
 class RawRequest(NamedTuple):
