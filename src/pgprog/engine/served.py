@@ -56,6 +56,15 @@ def settings_of(namespaces: Sequence[Namespace[Any]]) -> dict[str, bytes]:
     }
 
 
+def isolated_of(namespaces: Sequence[Namespace[Any]], stored: Mapping[str, bytes]) -> list[str]:
+    """Return those whose steps run in child processes, by *stored* settings or else their own."""
+    settings = {
+        each.name: json.loads(stored[each.name]) if each.name in stored else each.settings.to_json()
+        for each in namespaces
+    }
+    return [name for name, plain in settings.items() if plain.get("isolation") == "process"]
+
+
 def under_settings(
     namespaces: Sequence[Namespace[Any]], stored: Mapping[str, bytes]
 ) -> dict[str, Namespace[Any]]:

@@ -16,7 +16,13 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import check_names, check_schema, settings_of, under_settings
+from pgprog.engine.served import (
+    check_names,
+    check_schema,
+    isolated_of,
+    settings_of,
+    under_settings,
+)
 from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
 from pgprog.namespace.origins import importing
@@ -164,8 +170,12 @@ class Worker:
 
     async def _start(self) -> None:
         if importing.is_set():
-            msg = "a child process imports this program for its handlers, and it serves at once"
-            raise ConfigError(msg, hint='put what starts it below `if __name__ == "__main__":`')
+            # Whoever reads it sees the message alone: it has come out of a child process.
+            msg = (
+                "it serves as soon as it is imported, and a child process imports it for its"
+                ' handlers; put what starts it below `if __name__ == "__main__":`'
+            )
+            raise ConfigError(msg)
         check_names(self._namespaces)
         self._store = EngineStore(self._config.dsn, name=_NAME)
         self._closing.push_async_callback(self._store.close)
@@ -184,19 +194,16 @@ class Worker:
         served: dict[str, Namespace[Any]] = {}
         self._build(served)
         self._closing.push_async_callback(self._hand_back)
+        # Before the lease begins, for it may take a second.
+        isolated = isolated_of(self._namespaces, await self._store.settings(names))
+        await self._children.check(isolated)
         await self._lease.begin()
         served.update(under_settings(self._namespaces, await self._store.settings(names)))
-        await self._check_children(served)
+        if len(isolated) == len(served):
+            self._runner.narrow(self._config.worker.children)  # no more is claimed than can run
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
-
-    async def _check_children(self, served: dict[str, Namespace[Any]]) -> None:
-        """Check that children can run what must; where it is all, claim no more than they can."""
-        isolated = [name for name, each in served.items() if each.settings.isolation == "process"]
-        await self._children.check(isolated)
-        if len(isolated) == len(served):
-            self._runner.narrow(self._config.worker.children)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
         most = self._config.worker.children

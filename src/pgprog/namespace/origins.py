@@ -89,11 +89,12 @@ def as_namespace(found: object, *, name: str, where: str) -> Namespace[Any]:
 
 def _places(namespace: Namespace[Any]) -> Iterator[tuple[str, str]]:
     """Give the modules that have *namespace* as a global, with its name there."""
+    main = sys.modules.get(_MAIN)
     for name, module in [*sys.modules.items()]:
         if isinstance(module, ModuleType):
             for attribute, value in [*vars(module).items()]:
-                if value is namespace:
-                    yield name, attribute
+                if value is namespace:  # a script has other names too, by multiprocessing
+                    yield _MAIN if module is main else name, attribute
 
 
 def _origin(module_name: str, attribute: str) -> Origin | None:

@@ -7,8 +7,6 @@ import ctypes
 import logging
 import os
 import re
-import threading
-import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -36,7 +34,14 @@ class Account(msgspec.Struct):
     rest: Decimal
 
 
-apart = Namespace("apart", state=Account, isolation="process", step_timeout="20s", retry=AT_ONCE)
+apart = Namespace(
+    "apart",
+    state=Account,
+    isolation="process",
+    step_timeout="60s",
+    retry=AT_ONCE,
+    on_call_error="reject",
+)
 hasty = Namespace(
     "hasty",
     isolation="process",
@@ -85,6 +90,14 @@ def write(step: Step[Account], number: int) -> Intent[Account, int]:
 
 
 @apart.call
+def write_at_the_gate(step: Step[Account], number: int) -> None:
+    """Write one when a lock is free, once for each attempt."""
+    with step.transaction() as connection:
+        connection.execute("select pg_advisory_xact_lock_shared(4712)")
+        connection.execute("insert into public.written values (%s)", (number + step.attempt,))
+
+
+@apart.call
 async def write_async(step: Step[Account], number: int) -> Intent[Account, int]:
     """Write one likewise."""
     async with step.transaction() as connection:
@@ -104,7 +117,7 @@ def write_and_refuse(step: Step[Account], number: int) -> None:
 def write_twice(step: Step[Account], number: int) -> None:
     """Write what only the commit refuses."""
     with step.transaction() as connection:
-        connection.execute("insert into public.deferred values (1), (1)")
+        connection.execute("insert into public.deferred values (%s), (%s)", (number, number))
 
 
 @apart.call
@@ -117,7 +130,7 @@ def fail(step: Step[Account], how: str) -> None:
             raise CriticalError("stop all")
         case "odd":
             raise KeyError("gone")
-        case "stop":
+        case _:
             raise StopIteration
 
 
@@ -156,21 +169,18 @@ def speak(step: Step[Account]) -> None:
 
 
 @apart.call
-def die(step: Step[Account], how: str = "segfault") -> None:
-    """Take the operating-system process along."""
-    if how == "exit":
+def die(step: Step[Account]) -> None:
+    """Take the operating-system process along, in one way or another."""
+    if step.attempt == 2:
         os._exit(3)
     ctypes.string_at(0)
 
 
 @apart.call
-def die_in_transaction(step: Step[Account]) -> Intent[Account]:
-    """Die while the engine ends the step."""
-    with step.transaction() as connection:
-        connection.execute("insert into public.written values (17)")
-    threading.Timer(0.0, ctypes.string_at, (0,)).start()
-    time.sleep(5)
-    return Intent()
+def search_on(step: Step[Account]) -> None:
+    """Search for ever, without letting another thread run."""
+    print(os.getpid(), flush=True)
+    re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 @hasty.init
