@@ -40,14 +40,13 @@ def holdings() -> Holdings:
 @pytest.fixture
 async def lease(holdings: Holdings) -> Lease:
     """A lease of incarnation 2, not begun yet."""
-    fakes: Any = {"store": None, "renewals": Renewals()}
+    fakes: Any = {"store": None, "renewals": Renewals(), "owner": None}
     lease = Lease(
         **fakes,
         name="w",
-        settings={},
+        serves={},
         config=WorkerConfig(),
         holdings=holdings,
-        wake=lambda: None,
     )
     lease.worker_id = 2
     return lease

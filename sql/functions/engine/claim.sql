@@ -17,6 +17,9 @@
  * meets such, it sets them aside, a thousand at once (_set_aside); it looks only at those set aside that it can
  * read, and while there are none at all that costs one look.
  *
+ * alone: the task was lost with a worker before, whether or not it is known to have begun: whatever
+ * it does, nothing else should run in the same operating-system process.
+ *
  * In a namespace with a limit no more is started than its concurrency allows; one claim at a time counts
  * there, others pass it by.
  *
@@ -30,7 +33,7 @@ create or replace function pgprog_engine.claim(
   out task_id bigint, out claim_id bigint, out incarnation bigint, out namespace text, out process_id text,
   out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
   out args jsonb, out context jsonb, out status text, out state_version integer, out state jsonb,
-  out metadata jsonb, out last_event_id bigint, out version bigint, out wait_us bigint)
+  out metadata jsonb, out last_event_id bigint, out version bigint, out alone boolean, out wait_us bigint)
 returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
@@ -312,11 +315,15 @@ begin
         set status = 'r', worker_id = claim.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
           attempt = q.attempt + 1, started_at = v_at, begun = false
         where q.task_id = any (v_chosen)
-        returning q.task_id, q.claim_id, q.incarnation, q.type, q.name, q.attempt, q.created_at, q.due_at, q.args, q.context
+        returning q.task_id, q.claim_id, q.incarnation, q.type, q.name, q.attempt, q.created_at, q.due_at, q.args, q.context,
+          q.crashes
       )
       select
         s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
-        s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version, null::bigint
+        s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
+        s.attempt > 1 and (s.crashes > 0 or exists (
+          select 1 from pgprog_data.attempts as a where a.task_id = s.task_id and a.outcome = 'lost')),
+        null::bigint
       from started as s
       join pgprog_data.processes as p on p.incarnation = s.incarnation;
     get diagnostics v_count = row_count;
@@ -328,7 +335,10 @@ begin
         )
         select
           s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
-          s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version, null::bigint
+          s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
+          s.attempt > 1 and (s.crashes > 0 or exists (
+            select 1 from pgprog_data.attempts as a where a.task_id = s.task_id and a.outcome = 'lost')),
+          null::bigint
         from started as s
         join pgprog_data.processes as p on p.incarnation = s.incarnation;
       get diagnostics v_count = row_count;

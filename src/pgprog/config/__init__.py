@@ -163,9 +163,14 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """One worker daemon: *concurrency* steps at once in each of its *processes*."""
+    """One worker daemon: *concurrency* steps at once in each of its *processes*.
+
+    Of these, *children* at most run in child processes: steps of namespaces with isolation
+    process, and those that were lost with a worker before.
+    """
 
     concurrency: Annotated[int, "1 to 100000"] = 100
+    children: Annotated[int, "1 to 1000"] = 8
     processes: Annotated[int, "1 to 1024"] = 1
     poll_every: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=1)
     lease: Annotated[timedelta, "1s to 1h"] = timedelta(seconds=10)

@@ -42,6 +42,11 @@ _LONGEST = timedelta(days=365 * 7000)
 class StepTimeout(TransientError):  # noqa: N818 - the name that operators see
     """The handler ran over the step time-out of its namespace."""
 
+    @classmethod
+    def over(cls, timeout: timedelta) -> StepTimeout:
+        """Return the error of a handler that ran over *timeout*."""
+        return cls(f"the handler ran over {timeout.total_seconds():g} s")
+
 
 def after_success(
     claimed: Claimed, returned: object, *, namespace: Namespace[Any], handler: Handler[..., Any]

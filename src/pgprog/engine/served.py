@@ -67,6 +67,15 @@ def preloads(namespaces: Iterable[Namespace[Any]]) -> dict[str, int]:
     return {name: _ALL if most == "full" else most for name, most in found.items() if most}
 
 
+def isolated_of(namespaces: Sequence[Namespace[Any]], stored: Mapping[str, bytes]) -> list[str]:
+    """Return those whose steps run in child processes, by *stored* settings or else their own."""
+    settings = {
+        each.name: json.loads(stored[each.name]) if each.name in stored else each.settings.to_json()
+        for each in namespaces
+    }
+    return [name for name, plain in settings.items() if plain.get("isolation") == "process"]
+
+
 def under_settings(
     namespaces: Sequence[Namespace[Any]], stored: Mapping[str, bytes]
 ) -> dict[str, Namespace[Any]]:
@@ -75,7 +84,7 @@ def under_settings(
     A setting that only a newer pgprog knows is left out, and logged.
 
     Raises:
-        ConfigError: A namespace asks for what this version does not do.
+        ConfigError: The stored settings of a namespace have faults.
     """
     served = {}
     for namespace in namespaces:
@@ -88,8 +97,5 @@ def under_settings(
         )
         if settings != namespace.settings:
             log.warning("settings_differ", namespace=namespace.name)
-        if settings.isolation == "process":
-            msg = f"namespace {namespace.name}: isolation process is not available"
-            raise ConfigError(msg, hint="use isolation thread")
         served[namespace.name] = namespace.with_settings(settings)
     return served

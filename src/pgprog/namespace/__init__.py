@@ -166,6 +166,9 @@ class Namespace(Generic[S]):
     ) -> None:
         check_text(name, field="namespace", limit=_NAME_BYTES)
         self.name = name
+        # For child processes, which import what is a global of a module: see origins.
+        self.original: Namespace[Any] = self
+        self.origin: str | None = None
         self.settings = NamespaceSettings.from_json(settings, where=f"Namespace({name!r})")
         self.state_codec: Codec[Any] = Codec(state, self.settings.numbers)
         self.plain_codec: Codec[Any] = Codec(None, self.settings.numbers)
@@ -287,6 +290,7 @@ class Namespace(Generic[S]):
             other.add(handler.function, type_=handler.type, name=handler.name)
         if self._fallback is not None:
             other.processor(self._fallback.args[0])
+        other.original, other.origin = self.original, self.origin
         other._upcasts = self._upcasts
         other._event_upcasts = self._event_upcasts
         return other

@@ -111,7 +111,7 @@ def _following(
         metadata,
         before.last_event_id + (len(ended.events) if finished else 0),
         version,
-        _window(ended, at=changed_at) if finished else before.window,
+        window=_window(ended, at=changed_at) if finished else before.window,
     )
 
 

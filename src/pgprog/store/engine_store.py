@@ -158,6 +158,13 @@ class EngineStore:
         )
         return int(count)
 
+    async def report_crash(self, worker_id: int, *, task_id: int, claim_id: int) -> bool:
+        """Let a step go whose child process died of it; False where the claim is gone or locked."""
+        [[done]] = await self._upkeep.fetch(
+            "select pgprog_engine.report_crash(%s, %s, %s)", (worker_id, task_id, claim_id)
+        )
+        return bool(done)
+
     async def list_workers(self) -> dict[int, int]:
         """Return the renewal counter of each worker incarnation."""
         return dict(await self._upkeep.fetch("select * from pgprog_engine.list_workers()"))

@@ -6,20 +6,19 @@ cost of a dataclass.  Payloads are raw JSON as bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of fields
+from datetime import datetime, timedelta  # noqa: TC003
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime, timedelta
-
-    from pgprog.store.window import Window
+from pgprog.store.window import Window  # noqa: TC001
 
 
 class Claimed(NamedTuple):
     """A running task of ours, with its process as it was when the task was claimed.
 
-    *window* is there where the namespace has events preloaded.
+    *alone* says that it was lost with a worker before; *window* is there where the namespace has
+    events preloaded.
     """
 
     task_id: int
@@ -40,6 +39,7 @@ class Claimed(NamedTuple):
     metadata: bytes | None
     last_event_id: int
     version: int
+    alone: bool = False
     window: Window | None = None
 
 

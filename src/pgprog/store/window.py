@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of fields
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pgprog.model import Direction
     from pgprog.store.rows import NewEvent
 
