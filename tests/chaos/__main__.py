@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 
 import psycopg
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=Plan.rate, help="operations/s of a client")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no program behind
     try:
         with workplace() as place, private_server(place) as server:
             print(f"at work in {place}", flush=True)

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from pgprog import migrate
 from pgprog.embedded import DevelopmentServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from tests.chaos.faults import Restart
 
@@ -77,12 +77,9 @@ async def run(place: Path, dsn: str, plan: Plan, *, restart: Restart | None = No
             msg = f"no worker has come to life in a minute: see {fleet.logs}"
             raise RuntimeError(msg)
         fleet.start(clients)
-        replacing = asyncio.create_task(fleet.replace())
         began = time.monotonic()
-        await _load(faults, plan, dsn=dsn, began=began)
-        replacing.cancel()
-        with suppress(asyncio.CancelledError):
-            await replacing
+        async with _replacing(fleet):
+            await _load(faults, plan, dsn=dsn, began=began)
         ended = time.monotonic()
         await fleet.stop(clients)
         await _is_none(dsn, _LEFT, seconds=_DRAIN_SECONDS)
@@ -92,6 +89,18 @@ async def run(place: Path, dsn: str, plan: Plan, *, restart: Restart | None = No
         await fleet.close()
     deaths = sum(seat.deaths for seat in fleet.seats)
     return Outcome(faults.figures, ended - began, drained - ended, deaths)
+
+
+@asynccontextmanager
+async def _replacing(fleet: Fleet) -> AsyncIterator[None]:
+    """Replace in the block whoever dies; after it the dead stay dead."""
+    replacing = asyncio.create_task(fleet.replace())
+    try:
+        yield
+    finally:
+        replacing.cancel()
+        with suppress(asyncio.CancelledError):
+            await replacing
 
 
 async def _load(faults: Faults, plan: Plan, *, dsn: str, began: float) -> None:

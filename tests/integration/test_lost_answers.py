@@ -16,7 +16,9 @@ from pgprog.engine.collector import Collector
 from pgprog.engine.holdings import Holdings
 from pgprog.errors import StoreUnavailable
 from pgprog.store.engine_store import EngineStore
+from pgprog.store.renewals import Renewals
 from pgprog.store.rows import Claimed
+from pgprog.store.transactions import StepTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,6 +223,57 @@ async def test_a_worker_that_cannot_renew_cancels_its_steps_before_its_lease_end
     assert still_running == [("r",)]
     assert answer == 2
     assert runs == [1, 1]
+
+
+@pytest.mark.slow  # a lease ends
+async def test_a_worker_that_stands_still_before_a_commit_is_collected(
+    db: str, make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Namespace("shop")
+    still: set[int] = set()
+    renew = Renewals.renew_worker
+
+    def renew_unless_still(self: Renewals, worker_id: int, *args: Any) -> list[tuple[int, int]]:
+        if worker_id in still:
+            raise StoreUnavailable("this worker stands still")
+        return renew(self, worker_id, *args)
+
+    async def stand_still(self: StepTransaction) -> None:
+        try:
+            still.add(first.worker_id)
+            await asyncio.Event().wait()
+        finally:
+            await self._pool.putconn(self.connection)
+
+    @shop.init("paid")
+    async def pay(step: Step[Any]) -> Intent[Any, int]:
+        async with step.transaction() as connection:
+            await connection.execute("select 1")
+        return Intent(response=step.attempt)
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any, int]:
+        if step.attempt == 1:
+            await asyncio.Event().wait()
+        return Intent(response=step.attempt)
+
+    config = WorkerConfig(
+        lease=timedelta(seconds=1),
+        heartbeat_every=timedelta(milliseconds=100),
+        stop_timeout=timedelta(milliseconds=100),
+    )
+    monkeypatch.setattr(Renewals, "renew_worker", renew_unless_still)
+    async with AsyncClient(db) as client, Worker(Config(dsn=db, worker=config), [shop]) as first:
+        waits = await client.submit("init", "shop", "other")
+        with monkeypatch.context() as patched:
+            patched.setattr(StepTransaction, "commit", stand_still)
+            stands = await client.submit("init", "shop", "paid", name="paid")
+            while not still:
+                await asyncio.sleep(0.01)
+        async with make_engine(shop, worker=config):
+            answers = [await waits.wait(timeout=20), await stands.wait(timeout=20)]
+
+    assert answers == [2, 2]
 
 
 async def test_a_worker_that_stops_hands_its_steps_over_with_no_attempt_burned(

@@ -186,7 +186,9 @@ class Worker:
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
-        transactions = StepTransactions(self._config.dsn, size=config.pool.transactions, name=_NAME)
+        transactions = StepTransactions(
+            config.dsn, size=config.pool.transactions, lease=config.worker.lease, name=_NAME
+        )
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served, store=store, holdings=holdings, lease=self._lease, owner=self
