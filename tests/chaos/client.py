@@ -343,7 +343,7 @@ class Caller:
 
     async def _end(self, task: int) -> dict[str, object]:
         try:
-            response = await self._client.wait(task, timeout=5)
+            response = await self._client.wait(task, timeout=60)
         except Rejected as e:
             return {"status": "finished", "rejected": e.payload}
         except StepFailed as e:

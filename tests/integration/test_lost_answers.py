@@ -35,6 +35,9 @@ RARE = WorkerConfig(
 )
 
 
+QUICK = replace(RARE, lease=timedelta(seconds=2), heartbeat_every=timedelta(milliseconds=200))
+
+
 class LossyStore(EngineStore):
     """Loses the answer of the first claim, or of the first completion, after its commit."""
 
@@ -100,7 +103,7 @@ async def test_race_29_a_claim_whose_answer_is_on_its_way_is_not_handed_back() -
     async def claim() -> None:
         with holdings.trip():
             await arrived.wait()
-            holdings.add(claimed(7))
+            holdings.add(claimed(7), since=0)
 
     claiming = asyncio.create_task(claim())
     await asyncio.sleep(0)
@@ -223,6 +226,39 @@ async def test_a_worker_that_cannot_renew_cancels_its_steps_before_its_lease_end
     assert still_running == [("r",)]
     assert answer == 2
     assert runs == [1, 1]
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_claim_that_arrives_after_the_lease_begins_no_step(
+    db: str, monkeypatch: pytest.MonkeyPatch, is_noticed: bool
+) -> None:
+    shop = Namespace("shop")
+    late: list[bool] = []
+    began: list[bool] = []
+
+    class LateStore(EngineStore):
+        """Gives the first claim when the lease is over, and the tick has or has not seen it."""
+
+        async def claim(self, worker_id: int, max_tasks: int) -> Claims:
+            claims = await super().claim(worker_id, max_tasks)
+            if claims.tasks and not late:
+                late.append(True)
+                serving._lease._ends_at = 0.0
+                while is_noticed and serving._lease.is_held:
+                    await asyncio.sleep(0)
+            return claims
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any, int]:
+        began.append(serving._lease.is_held and serving._lease._ends_at > 0)
+        return Intent(response=step.attempt)
+
+    monkeypatch.setattr(worker, "EngineStore", LateStore)
+    async with AsyncClient(db) as client, Worker(Config(dsn=db, worker=QUICK), [shop]) as serving:
+        task = await client.submit("init", "shop", "s")
+        answer = await task.wait(timeout=20)
+
+    assert (late, began, answer) == ([True], [True], 1)
 
 
 @pytest.mark.slow  # a lease ends

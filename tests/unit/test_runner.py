@@ -39,7 +39,7 @@ async def test_a_step_that_is_cancelled_before_its_start_frees_its_place(
     runner: Runner, holdings: Holdings
 ) -> None:
     for claim_id in (1, 2, 3):
-        runner.take(holdings.add(claimed(claim_id)))
+        runner.take(holdings.add(claimed(claim_id), since=0))
     assert runner.room == 0
 
     holdings.drop()

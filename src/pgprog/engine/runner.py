@@ -86,7 +86,9 @@ class Runner:
         return self._running
 
     def take(self, held: Held) -> None:
-        """Run the handler of a claim as soon as a place is free."""
+        """Run the handler of a claim as soon as a place is free, unless it is given up."""
+        if held.is_dropped:
+            return
         if self._running < self._concurrency:
             self._launch(held)
         else:
@@ -151,6 +153,8 @@ class Runner:
         """Return how the step ends, None where it was interrupted by no fault of its handler."""
         claimed = held.claimed
         namespace = attempt.namespace
+        if not self._may_begin(held):
+            return None
         try:
             returned = await attempt.run()
             if attempt.handler is None:
@@ -170,6 +174,11 @@ class Runner:
         return decide.after_failure(
             claimed, error, settings=namespace.settings, random=random.random()
         )
+
+    def _may_begin(self, held: Held) -> bool:
+        """Look at the clock once more: we may have stood still since the claim."""
+        self._lease.check()
+        return not held.is_dropped
 
     async def _end(self, attempt: Attempt, held: Held, completion: Completion) -> None:
         straggler = attempt.straggler

@@ -117,6 +117,7 @@ class Worker:
             StoreUnavailable: The outcome of all is unknown.
         """
         with self._holdings.trip():
+            since = self._holdings.drops
             try:
                 submitted = await self._store.start(
                     self.worker_id, self._starts(), requests, lane=lane
@@ -126,7 +127,7 @@ class Worker:
                 submitted = await self._store.start(None, 0, requests, lane=lane)
             for each in submitted:
                 if each.claimed is not None and not self._is_over:
-                    self._runner.take(self._holdings.add(each.claimed))
+                    self._runner.take(self._holdings.add(each.claimed, since=since))
         if any(each.outcome == "queued" for each in submitted):
             self.wake()
         return submitted
