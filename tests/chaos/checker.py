@@ -3,7 +3,8 @@
 What is provable here, and from what:
 
 I1  committed and recorded attempts of one incarnation do not overlap in the database; two runs of
-    handlers overlap only where the earlier one's claim had been taken away before the later began.
+    handlers overlap only where the earlier one's claim had been taken away before the later began,
+    or an operator had ended the later one's task under it.
 I2  what was known to be committed started before anything that was asked later; init is first.
 I3  state, events, answer, timers and the application's rows of a step tell the same.
 I4  no attempt that was recorded as lost committed anything; no task ended twice.
@@ -101,14 +102,19 @@ def _was_taken(
     earlier: Run,
     later: Run,
 ) -> bool:
-    """Return whether the claim of *earlier* was taken away before *later* began."""
+    """Return whether one of both claims had been taken away when *later* began.
+
+    Of the later one only where an operator ended its task: a worker whose lease is over may begin
+    nothing.
+    """
     one, other = earlier.began, later.began
     lost_at = lost.get((one["task"], one["attempt"]))
     if lost_at is not None and lost_at <= other["wall"]:
         return True
-    task = evidence.tasks[one["task"]]
-    if task.status == "cancelled" and task.ended_at <= other["wall"]:
-        return True  # its process was removed under it
+    for run in (one, other):
+        task = evidence.tasks[run["task"]]
+        if task.status == "cancelled" and task.ended_at <= other["wall"]:
+            return True  # ended under its worker: by a remove, or a repair by a simple repair
     # Handed back by its own worker, with no attempt burned: the same attempt began again.
     return again[one["task"], one["attempt"]] > 1
 
@@ -436,7 +442,8 @@ def every_end_is_told(evidence: Evidence) -> Iterator[str]:
         if task is None:
             continue
         if op.told is None:
-            if op.asked["client"] in evidence.closed:
+            waits = op.acked is not None and op.acked["waits"]
+            if waits and op.asked["client"] in evidence.closed:
                 yield f"{op.asked['op']} never heard of the end of task {task.task_id}"
         elif (heard := _canonical(op.told)) != (true := _end_of(task)):
             yield f"{op.asked['op']} heard of task {task.task_id}: {heard}; in truth: {true}"

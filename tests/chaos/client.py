@@ -42,6 +42,8 @@ PROCESSES = 80
 LANES = 40
 TWINS_EVERY = 0.4
 LAST_WAIT = 90.0
+# The share of submitted tasks that are waited for: each wait costs two round trips of its own.
+_WAITING = 0.4
 WORKER = WorkerConfig(
     concurrency=20,
     poll_every=timedelta(milliseconds=200),
@@ -227,7 +229,8 @@ class Caller:
         except PgprogError as e:
             await self._not_taken(e, op, process)
             return None
-        self._acked(op, task.task_id)
+        waits = key is not None or self._random.random() < _WAITING
+        self._acked(op, task.task_id, waits=waits)
         return int(task.task_id)
 
     async def _call(self, process: str, args: dict[str, Any]) -> None:
@@ -318,14 +321,16 @@ class Caller:
         )
         return op
 
-    def _acked(self, op: str, task: int) -> None:
-        self._journal.write("acked", op=op, task=task)
+    def _acked(self, op: str, task: int, *, waits: bool = True) -> None:
+        self._journal.write("acked", op=op, task=task, waits=waits)
+        if not waits:
+            return
         waiting = asyncio.create_task(self._wait(op, task))
         self._waits.add(waiting)
         waiting.add_done_callback(self._waits.discard)
 
     def _told_at_once(self, op: str, task: int | None, **end: object) -> None:
-        self._journal.write("acked", op=op, task=task)
+        self._journal.write("acked", op=op, task=task, waits=True)
         self._journal.write("told", op=op, task=task, **end)
 
     async def _wait(self, op: str, task: int) -> None:

@@ -79,10 +79,14 @@ def worker_events(logs: Path) -> Counter[str]:
 
 
 def recoveries(evidence: Evidence, outcome: Outcome) -> list[tuple[float, int]]:
-    """Return (seconds, task) from each kill to the next attempt of a step that it cut."""
+    """Return (seconds, task) from each kill to the next attempt of a step that it cut.
+
+    Not of timers, which wait for their turn behind calls.
+    """
     began: dict[tuple[int, int], float] = {}
     for run in evidence.runs.values():
-        began[run.began["task"], run.began["attempt"]] = run.began["mono"]
+        if run.began["type"] != "timeout":
+            began[run.began["task"], run.began["attempt"]] = run.began["mono"]
     found = [
         (began[task, attempt + 1] - kill.mono, task)
         for kill in outcome.figures.kills
