@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test mutants check fmt build matrix bench bench-quick clean
+.PHONY: help demo demo-proof dev test chaos mutants check fmt build matrix bench bench-quick clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ dev: $(VENV)/.ready ## Serve examples/shop.py, or ARGS=file, with reload
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
+
+chaos: $(VENV)/.ready ## Kill and cut for a quarter of an hour, then prove the invariants
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)

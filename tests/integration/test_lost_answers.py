@@ -17,6 +17,8 @@ from pgprog.engine.collector import Collector
 from pgprog.engine.holdings import Holdings
 from pgprog.errors import StoreUnavailable
 from pgprog.store.engine_store import EngineStore
+from pgprog.store.renewals import Renewals
+from pgprog.store.transactions import StepTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,9 @@ RARE = WorkerConfig(
     lease=timedelta(minutes=2),
     heartbeat_every=timedelta(minutes=1),
 )
+
+
+QUICK = replace(RARE, lease=timedelta(seconds=2), heartbeat_every=timedelta(milliseconds=200))
 
 
 class LossyStore(EngineStore):
@@ -93,7 +98,7 @@ async def test_race_29_a_claim_whose_answer_is_on_its_way_is_not_handed_back() -
     async def claim() -> None:
         with holdings.trip():
             await arrived.wait()
-            holdings.add(make_claim(7))
+            holdings.add(make_claim(7), since=0)
 
     claiming = asyncio.create_task(claim())
     await asyncio.sleep(0)
@@ -216,6 +221,90 @@ async def test_a_worker_that_cannot_renew_cancels_its_steps_before_its_lease_end
     assert still_running == [("r",)]
     assert answer == 2
     assert runs == [1, 1]
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_claim_that_arrives_after_the_lease_begins_no_step(
+    db: str, monkeypatch: pytest.MonkeyPatch, is_noticed: bool
+) -> None:
+    shop = Namespace("shop")
+    late: list[bool] = []
+    began: list[bool] = []
+
+    class LateStore(EngineStore):
+        """Gives the first claim when the lease is over, and the tick has or has not seen it."""
+
+        async def claim(self, worker_id: int, max_tasks: int) -> Claims:
+            claims = await super().claim(worker_id, max_tasks)
+            if claims.tasks and not late:
+                late.append(True)
+                serving._lease._ends_at = 0.0
+                while is_noticed and serving._lease.is_held:
+                    await asyncio.sleep(0)
+            return claims
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any, int]:
+        began.append(serving._lease.is_held and serving._lease._ends_at > 0)
+        return Intent(response=step.attempt)
+
+    monkeypatch.setattr(worker, "EngineStore", LateStore)
+    async with AsyncClient(db) as client, Worker(Config(dsn=db, worker=QUICK), [shop]) as serving:
+        task = await client.submit("init", "shop", "s")
+        answer = await task.wait(timeout=20)
+
+    assert (late, began, answer) == ([True], [True], 1)
+
+
+@pytest.mark.slow  # a lease ends
+async def test_a_worker_that_stands_still_before_a_commit_is_collected(
+    db: str, make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Namespace("shop")
+    still: set[int] = set()
+    renew = Renewals.renew_worker
+
+    def renew_unless_still(self: Renewals, worker_id: int, *args: Any) -> list[tuple[int, int]]:
+        if worker_id in still:
+            raise StoreUnavailable("this worker stands still")
+        return renew(self, worker_id, *args)
+
+    async def stand_still(self: StepTransaction) -> None:
+        try:
+            still.add(first.worker_id)
+            await asyncio.Event().wait()
+        finally:
+            await self._pool.putconn(self.connection)
+
+    @shop.init("paid")
+    async def pay(step: Step[Any]) -> Intent[Any, int]:
+        async with step.transaction() as connection:
+            await connection.execute("select 1")
+        return Intent(response=step.attempt)
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any, int]:
+        if step.attempt == 1:
+            await asyncio.Event().wait()
+        return Intent(response=step.attempt)
+
+    config = WorkerConfig(
+        lease=timedelta(seconds=1),
+        heartbeat_every=timedelta(milliseconds=100),
+        stop_timeout=timedelta(milliseconds=100),
+    )
+    monkeypatch.setattr(Renewals, "renew_worker", renew_unless_still)
+    async with AsyncClient(db) as client, Worker(Config(dsn=db, worker=config), [shop]) as first:
+        waits = await client.submit("init", "shop", "other")
+        with monkeypatch.context() as patched:
+            patched.setattr(StepTransaction, "commit", stand_still)
+            stands = await client.submit("init", "shop", "paid", name="paid")
+            while not still:
+                await asyncio.sleep(0.01)
+        async with make_engine(shop, worker=config):
+            answers = [await waits.wait(timeout=20), await stands.wait(timeout=20)]
+
+    assert answers == [2, 2]
 
 
 async def test_a_worker_that_stops_hands_its_steps_over_with_no_attempt_burned(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -61,7 +61,7 @@ def _attempt(namespace: Namespace[Any], name: str) -> Attempt:
         _claimed(name),
         namespace=namespace,
         store=EngineStore("", name=""),
-        transactions=StepTransactions("", size=1, name=""),
+        transactions=StepTransactions("", size=1, lease=timedelta(seconds=10), name=""),
         deadlines=Deadlines(),
         threads=ThreadPoolExecutor(1),
     )

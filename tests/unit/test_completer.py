@@ -48,7 +48,7 @@ class World:
         )
 
     def add(self, claim_id: int, *, chained: int = 0, **values: Any) -> None:
-        held = self.holdings.add(make_claim(claim_id, **values))
+        held = self.holdings.add(make_claim(claim_id, **values), since=0)
         held.chained = chained
         self.completer.add(held, Completion(held.claimed, Outcome.FINISHED))
 
@@ -258,7 +258,7 @@ class FakeTransaction:
 async def test_the_transaction_of_a_lost_claim_is_rolled_back(outcome: str, ends: str) -> None:
     async with running() as world:
         transaction: Any = FakeTransaction(outcome)
-        held = world.holdings.add(make_claim(1))
+        held = world.holdings.add(make_claim(1), since=0)
         await world.completer.commit(held, Completion(held.claimed, Outcome.FINISHED), transaction)
 
     assert transaction.ends == [ends]

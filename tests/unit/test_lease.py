@@ -54,14 +54,14 @@ async def lease(holdings: Holdings) -> Lease:
 
 def test_a_claim_taken_after_a_renewal_was_sent_is_not_lost_by_it(holdings: Holdings) -> None:
     asked_at = time.monotonic()
-    held = holdings.add(make_claim(1))
+    held = holdings.add(make_claim(1), since=0)
 
     assert holdings.drop_lost([], asked_at=asked_at) == []
     assert holdings.drop_lost([], asked_at=held.taken_at + 1) == [held]
 
 
 def test_a_step_that_ends_is_not_lost_by_a_renewal(holdings: Holdings) -> None:
-    held = holdings.add(make_claim(1))
+    held = holdings.add(make_claim(1), since=0)
     held.ends = True
 
     assert holdings.drop_lost([], asked_at=held.taken_at + 1) == []
@@ -70,7 +70,7 @@ def test_a_step_that_ends_is_not_lost_by_a_renewal(holdings: Holdings) -> None:
 async def test_a_renewal_of_an_earlier_incarnation_says_nothing_of_this_one(
     lease: Lease, holdings: Holdings
 ) -> None:
-    held = holdings.add(make_claim(1))
+    held = holdings.add(make_claim(1), since=0)
     lease.renewed(1, [], held.taken_at + 1)
 
     assert not lease.is_held

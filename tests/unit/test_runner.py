@@ -40,7 +40,7 @@ async def test_a_step_that_is_cancelled_before_its_start_frees_its_place(
     runner: Runner, holdings: Holdings
 ) -> None:
     for claim_id in (1, 2, 3):
-        runner.take(holdings.add(make_claim(claim_id)))
+        runner.take(holdings.add(make_claim(claim_id), since=0))
     assert runner.room == 0
 
     holdings.drop()
@@ -86,7 +86,14 @@ class Endings:
         self.given_back.append(held.claimed.claim_id)
 
 
-class SlowLease:
+class Lease:
+    """A lease that is held."""
+
+    def check(self) -> None:
+        pass
+
+
+class SlowLease(Lease):
     """A lease that reports what has begun when it is let."""
 
     def __init__(self) -> None:
@@ -118,7 +125,7 @@ async def test_a_later_attempt_runs_only_after_it_was_reported(holdings: Holding
 
     runner = make_runner(holdings, attempt=FakeAttempt(run), lease=lease, endings=endings)
     async with asyncio.timeout(5):
-        runner.take(holdings.add(make_claim(1, attempt=2)))
+        runner.take(holdings.add(make_claim(1, attempt=2), since=0))
         await lease.asked.wait()
         assert not ran.is_set()
         assert holdings.begun() == [1]
@@ -139,9 +146,9 @@ async def test_a_step_that_was_given_up_while_it_ran_commits_nothing(holdings: H
             raise ValueError from e  # a handler that does not let itself be cancelled
         return None
 
-    runner = make_runner(holdings, attempt=FakeAttempt(run), lease=None, endings=endings)
+    runner = make_runner(holdings, attempt=FakeAttempt(run), lease=Lease(), endings=endings)
     async with asyncio.timeout(5):
-        runner.take(holdings.add(make_claim(1)))
+        runner.take(holdings.add(make_claim(1), since=0))
         await began.wait()
         holdings.drop()
         await runner.wait_idle()
@@ -159,9 +166,9 @@ async def test_a_retry_given_up_while_its_thread_went_on_commits_nothing(
         raise TransientError
 
     attempt: Any = FakeAttempt(run)
-    runner = make_runner(holdings, attempt=attempt, lease=None, endings=endings)
+    runner = make_runner(holdings, attempt=attempt, lease=Lease(), endings=endings)
     async with asyncio.timeout(5):
-        held = holdings.add(make_claim(1, type="notify"))
+        held = holdings.add(make_claim(1, type="notify"), since=0)
         runner.take(held)
         while attempt.straggler is None:
             await asyncio.sleep(0)

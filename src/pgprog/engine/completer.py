@@ -99,7 +99,7 @@ class Completer:
         self, held: Held, completion: Completion, transaction: OpenTransaction
     ) -> None:
         """Commit it in the transaction of its step; what that cannot store is an error."""
-        ending = _Ending(held, completion)
+        ending, since = _Ending(held, completion), self._holdings.drops
         try:
             completed = await self._complete_in(ending, transaction)
             with self._holdings.trip():  # a next task is visible from the commit on
@@ -107,7 +107,7 @@ class Completer:
                     await transaction.commit()
                 else:
                     await transaction.rollback()
-                self._settle(ending, completed)
+                self._settle(ending, completed, since=since)
         except (DataFault, InvalidArgument) as e:
             self.add(held, self._failed(held.claimed, e))
         except (RolledBack, StoreUnavailable) as e:
@@ -146,13 +146,14 @@ class Completer:
         while True:
             try:
                 with self._holdings.trip():
+                    since = self._holdings.drops
                     completed = await self._store.complete(
                         self._lease.worker_id,
                         [ending.completion for ending in endings],
                         chains=[self._may_chain(ending) for ending in endings],
                     )
                     for ending, each in zip(endings, completed, strict=True):
-                        self._settle(ending, each)
+                        self._settle(ending, each, since=since)
             except DataFault as e:
                 await self._find_culprit(endings, e)
             except RolledBack:
@@ -195,14 +196,15 @@ class Completer:
             await asyncio.shield(transaction.rollback())
             raise
 
-    def _settle(self, ending: _Ending, completed: Completed) -> None:
+    def _settle(self, ending: _Ending, completed: Completed, *, since: int) -> None:
         held = ending.held
         match completed.outcome:
             case "done" | "already":
                 self._holdings.remove(held)
                 self._owner.tell(held.claimed, ending.completion, completed.version)
                 if completed.next_ is not None:
-                    self._owner.go_on(self._holdings.add_next(completed.next_, after=held))
+                    next_ = self._holdings.add_next(completed.next_, after=held, since=since)
+                    self._owner.go_on(next_)
                 elif (seconds := self._next_due_in(ending)) is not None:
                     self._owner.due_in(seconds)
             case "busy":

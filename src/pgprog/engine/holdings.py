@@ -34,9 +34,10 @@ class Held:
 
 
 class Holdings:
-    """What the worker holds, by claim."""
+    """What the worker holds, by claim; *drops* counts how often all was given up."""
 
     def __init__(self) -> None:
+        self.drops = 0
         self._held: dict[int, Held] = {}
         self._trips: set[asyncio.Future[None]] = set()
 
@@ -44,14 +45,17 @@ class Holdings:
         """Return how many claims are held."""
         return len(self._held)
 
-    def add(self, claimed: Claimed) -> Held:
-        """Take a claim that begins a chain."""
-        return self._add(Held(claimed=claimed))
+    def add(self, claimed: Claimed, *, since: int) -> Held:
+        """Take a claim that begins a chain; it was asked for when *drops* was *since*.
 
-    def add_next(self, claimed: Claimed, *, after: Held) -> Held:
+        It is dropped at once when all was given up while it was on its way.
+        """
+        return self._add(Held(claimed=claimed), since=since)
+
+    def add_next(self, claimed: Claimed, *, after: Held, since: int) -> Held:
         """Take a claim that goes on with the chain of *after*."""
         held = Held(claimed=claimed, chained=after.chained + 1, chain_began_at=after.chain_began_at)
-        return self._add(held)
+        return self._add(held, since=since)
 
     def remove(self, held: Held) -> None:
         """Forget a claim: it was ended, lost or given up."""
@@ -62,7 +66,8 @@ class Holdings:
         return [held.claimed.task_id for held in list(self._held.values()) if held.runs]
 
     def drop(self) -> list[Held]:
-        """Give up all that has not come to its end, and return it."""
+        """Give up all that has not come to its end or is on its way, and return what is here."""
+        self.drops += 1
         return self._drop(held for held in self._held.values() if not held.ends)
 
     def drop_lost(self, claims: Sequence[tuple[int, int]], *, asked_at: float) -> list[Held]:
@@ -108,8 +113,10 @@ class Holdings:
                 held.step.cancel()
         return dropped
 
-    def _add(self, held: Held) -> Held:
-        self._held[held.claimed.claim_id] = held
+    def _add(self, held: Held, *, since: int) -> Held:
+        held.is_dropped = since != self.drops
+        if not held.is_dropped:
+            self._held[held.claimed.claim_id] = held
         return held
 
     def _unknown(self, claims: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

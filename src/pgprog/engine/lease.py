@@ -113,14 +113,19 @@ class Lease:
         """
         try:
             while self._failure is None:
-                self.ticked_at = now = time.monotonic()
-                if now > self._ends_at - self._seconds * (1 - _SAFE_SHARE) and self.is_held:
-                    log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
-                    self._lapse()
+                self.ticked_at = time.monotonic()
+                self.check()
                 await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
         finally:
             self._heartbeat.stop()
         raise self._failure
+
+    def check(self) -> None:
+        """Give the steps up if the lease is about to end: the tick may come later, after a stop."""
+        safe_until = self._ends_at - self._seconds * (1 - _SAFE_SHARE)
+        if time.monotonic() > safe_until and self.is_held:
+            log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
+            self._lapse()
 
     def renew_now(self) -> None:
         """Learn from the database what is really held: an answer was lost."""

@@ -51,6 +51,10 @@ class Endings(Protocol):
 class Reporter(Protocol):
     """The lease, as far as runs need it."""
 
+    def check(self) -> None:
+        """Give the steps up if the lease is about to end."""
+        ...
+
     async def report_begun(self) -> None:
         """Return when the database knows of all steps that have begun so far."""
         ...
@@ -103,7 +107,9 @@ class Runner:
         return self._running
 
     def take(self, held: Held) -> None:
-        """Run the handler of a claim as soon as a place is free."""
+        """Run the handler of a claim as soon as a place is free, unless it is given up."""
+        if held.is_dropped:
+            return
         if held.claimed.alone and self._apart is not None and not self._apart.takes(held.claimed):
             self._has_lone = True
             self._lone.append(held)
@@ -182,6 +188,8 @@ class Runner:
         """Return how the step ends, None where it was interrupted by no fault of its handler."""
         claimed = held.claimed
         namespace = attempt.namespace
+        if not self._may_begin(held):
+            return None
         try:
             returned = await attempt.run()
             if attempt.handler is None:
@@ -201,6 +209,11 @@ class Runner:
         return decide.after_failure(
             claimed, error, settings=namespace.settings, random=random.random()
         )
+
+    def _may_begin(self, held: Held) -> bool:
+        """Look at the clock once more: we may have stood still since the claim."""
+        self._lease.check()
+        return not held.is_dropped
 
     async def _end(self, attempt: Attempt, held: Held, completion: Completion) -> None:
         straggler = attempt.straggler

@@ -112,9 +112,10 @@ class Scanner:
         if self._due_at <= time.monotonic():
             self._due_at = math.inf
         with self._holdings.trip():
+            since = self._holdings.drops
             claims = await self._store.claim(self._lease.worker_id, room)
             for claimed in claims.tasks:
-                self._runner.take(self._holdings.add(claimed))
+                self._runner.take(self._holdings.add(claimed, since=since))
         self.has_backlog = claims.wait_seconds == 0
         if claims.tasks or not self.has_backlog:
             self._again_seconds = _FIRST_AGAIN_SECONDS

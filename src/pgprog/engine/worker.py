@@ -129,6 +129,7 @@ class Worker:
             StoreUnavailable: The outcome of all is unknown.
         """
         with self._holdings.trip():
+            since = self._holdings.drops
             try:
                 submitted = await self._store.start(
                     self.worker_id, self._starts(), requests, lane=lane
@@ -138,7 +139,7 @@ class Worker:
                 submitted = await self._store.start(None, 0, requests, lane=lane)
             for each in submitted:
                 if each.claimed is not None and not self._is_over:
-                    self._runner.take(self._holdings.add(each.claimed))
+                    self._runner.take(self._holdings.add(each.claimed, since=since))
         if any(each.outcome == "queued" for each in submitted):
             self.wake()
         return submitted
@@ -215,8 +216,10 @@ class Worker:
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
-        most = self._config.worker.children
-        self._children = Children(self._namespaces, dsn=self._config.dsn, most=most)
+        config = self._config.worker
+        self._children = Children(
+            self._namespaces, dsn=self._config.dsn, lease=config.lease, most=config.children
+        )
         self._closing.push_async_callback(self._children.close)
         return Apart(
             served,
@@ -230,7 +233,9 @@ class Worker:
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
-        transactions = StepTransactions(self._config.dsn, size=config.pool.transactions, name=_NAME)
+        transactions = StepTransactions(
+            config.dsn, size=config.pool.transactions, lease=config.worker.lease, name=_NAME
+        )
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served, store=store, holdings=holdings, lease=self._lease, owner=self
@@ -241,8 +246,6 @@ class Worker:
             transactions=transactions,
             concurrency=config.worker.concurrency,
         )
-        self._children = Children(self._namespaces, dsn=config.dsn, most=config.worker.children)
-        self._closing.push_async_callback(self._children.close)
         self._runner = Runner(
             self._attempts,
             concurrency=config.worker.concurrency,

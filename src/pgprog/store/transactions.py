@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import AsyncCursor, Cursor
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pgprog.store.rows import Completed, Completion
 
 _BEGIN = "begin isolation level read committed"
+# The worker's row is locked from here to the commit, and no collector can end the worker: when it
+# stands still for a lease, PostgreSQL ends the session.
+_WITHIN = "set_config('idle_in_transaction_session_timeout', %s, true)"
+_COMPLETE: Final = f"select c.* from {_WITHIN}, ({completions.COMPLETE}) as c"  # noqa: S608
 _CONNECTION = {"autocommit": True, "prepare_threshold": None}
 
 
@@ -36,9 +40,10 @@ class StepTransactions:
     Neither holds a connection before its first transaction.
     """
 
-    def __init__(self, dsn: str, *, size: int, name: str) -> None:
+    def __init__(self, dsn: str, *, size: int, lease: timedelta, name: str) -> None:
         self._conninfo = conninfo(dsn, name=f"{name} transaction")
         self._size = size
+        self._lease = lease
         self._pool: AsyncConnectionPool | None = None
         self._blocking_pool: ConnectionPool | None = None
         self._making = threading.Lock()
@@ -67,7 +72,7 @@ class StepTransactions:
             except BaseException:
                 await self._pool.putconn(connection)
                 raise
-        return StepTransaction(connection, self._pool)
+        return StepTransaction(connection, self._pool, lease=self._lease)
 
     def begin_blocking(self, *, patience: timedelta) -> BlockingTransaction:
         """Begin one for a sync handler, in its thread; raises as `begin` does."""
@@ -88,7 +93,7 @@ class StepTransactions:
             except BaseException:
                 self._blocking_pool.putconn(connection)
                 raise
-        return BlockingTransaction(connection, self._blocking_pool)
+        return BlockingTransaction(connection, self._blocking_pool, lease=self._lease)
 
     async def close(self) -> None:
         """Close both pools; open transactions are rolled back."""
@@ -101,13 +106,17 @@ class StepTransactions:
 class StepTransaction:
     """An open transaction; ended once, by `commit` or by `rollback`.
 
-    *blocks* is how many blocks of the handler are inside it.
+    *blocks* is how many blocks of the handler are inside it.  Between `complete` and `commit` it
+    may stand still for a *lease* at most; then nothing will be committed.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection, pool: AsyncConnectionPool) -> None:
+    def __init__(
+        self, connection: psycopg.AsyncConnection, pool: AsyncConnectionPool, *, lease: timedelta
+    ) -> None:
         self.connection = connection
         self.blocks = 0
         self._pool = pool
+        self._lease = lease
 
     @property
     def is_lost(self) -> bool:
@@ -128,7 +137,8 @@ class StepTransaction:
             async with AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
                 packing.register(cursor)
                 parameters = completions.parameters(worker_id, [completion], chains=[chain])
-                await cursor.execute(completions.COMPLETE, parameters, binary=True)
+                values = (_milliseconds(self._lease), *parameters)
+                await cursor.execute(_COMPLETE, values, binary=True)
                 [completed] = completions.results([completion], await cursor.fetchall())
         return completed
 
@@ -157,10 +167,13 @@ class StepTransaction:
 class BlockingTransaction:
     """The same for the thread of a sync handler, and any thread after it."""
 
-    def __init__(self, connection: psycopg.Connection, pool: ConnectionPool) -> None:
+    def __init__(
+        self, connection: psycopg.Connection, pool: ConnectionPool, *, lease: timedelta
+    ) -> None:
         self.connection = connection
         self.blocks = 0
         self._pool = pool
+        self._lease = lease
 
     @property
     def is_lost(self) -> bool:
@@ -173,7 +186,8 @@ class BlockingTransaction:
         with _refused(), Cursor(self.connection, row_factory=tuple_row) as cursor:
             packing.register(cursor)
             parameters = completions.parameters(worker_id, [completion], chains=[chain])
-            cursor.execute(completions.COMPLETE, parameters, binary=True)
+            values = (_milliseconds(self._lease), *parameters)
+            cursor.execute(_COMPLETE, values, binary=True)
             [completed] = completions.results([completion], cursor.fetchall())
         return completed
 
@@ -224,6 +238,10 @@ def _reset_blocking(connection: psycopg.Connection) -> None:
     connection.row_factory = tuple_row
     connection.cursor_factory = Cursor
     connection.execute("discard all")
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(round(duration.total_seconds() * 1000))
 
 
 @contextlib.contextmanager

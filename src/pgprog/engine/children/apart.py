@@ -88,7 +88,9 @@ class Apart:
                 held.runs = True
                 if claimed.attempt > 1:
                     await self._lease.report_begun()
-                await self._run_in(child, held)
+                self._lease.check()
+                if not held.is_dropped:
+                    await self._run_in(child, held)
         except ChildUnavailable as e:
             log.error(  # noqa: TRY400 - the message says it all
                 "no_child_process",

@@ -47,7 +47,7 @@ def main(descriptor: int) -> NoReturn:
             logs.configure(format=hello.log_format, level=hello.log_level)
             loaded, faults = _load(hello)
             connection.sendall(wire.pack(wire.Loaded(faults)))
-            asyncio.run(_serve(connection, dsn=hello.dsn, loaded=loaded))
+            asyncio.run(_serve(connection, hello=hello, loaded=loaded))
     _flush()
     os._exit(0)  # threads of handlers must not keep it alive
 
@@ -79,9 +79,11 @@ def _load(hello: wire.Hello) -> tuple[dict[str, Namespace[Any]], dict[str, str]]
     return loaded, faults
 
 
-async def _serve(connection: socket.socket, *, dsn: str, loaded: dict[str, Namespace[Any]]) -> None:
+async def _serve(
+    connection: socket.socket, *, hello: wire.Hello, loaded: dict[str, Namespace[Any]]
+) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
-    child = _Child(dsn, loaded, writer)
+    child = _Child(hello, loaded, writer)
     while True:
         child.hear(wire.to_child.decode(await wire.receive(reader)))
 
@@ -90,7 +92,7 @@ class _Child:
     """The step that runs, and what becomes of its end: the worker is told, and says what to do."""
 
     def __init__(
-        self, dsn: str, loaded: dict[str, Namespace[Any]], writer: asyncio.StreamWriter
+        self, hello: wire.Hello, loaded: dict[str, Namespace[Any]], writer: asyncio.StreamWriter
     ) -> None:
         self._loaded = loaded
         self._served: dict[str, Namespace[Any]] = {}
@@ -99,8 +101,8 @@ class _Child:
         self._holdings = Holdings()
         attempts = Attempts(
             self._served,
-            store=EngineStore(dsn, name=_NAME),
-            transactions=StepTransactions(dsn, size=1, name=_NAME),
+            store=EngineStore(hello.dsn, name=_NAME),
+            transactions=StepTransactions(hello.dsn, size=1, lease=hello.lease, name=_NAME),
             concurrency=1,
         )
         self._runner = Runner(
@@ -123,7 +125,10 @@ class _Child:
             self._served[name] = self._loaded[name].with_settings(settings)
         logs.set_level(message.log_level)
         self._say(wire.Begun())
-        self._runner.take(self._holdings.add(message.claimed))
+        self._runner.take(self._holdings.add(message.claimed, since=self._holdings.drops))
+
+    def check(self) -> None:
+        """Do nothing: the worker has looked at its clock."""
 
     async def report_begun(self) -> None:
         """Do nothing: the worker has reported."""

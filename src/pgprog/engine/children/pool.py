@@ -14,6 +14,7 @@ from pgprog.namespace.origins import find_origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from datetime import timedelta
 
     from pgprog.namespace import Namespace
     from pgprog.namespace.origins import Origin
@@ -33,9 +34,12 @@ class Children:
     One that has had no step for a minute is ended.
     """
 
-    def __init__(self, namespaces: Sequence[Namespace[Any]], *, dsn: str, most: int) -> None:
+    def __init__(
+        self, namespaces: Sequence[Namespace[Any]], *, dsn: str, lease: timedelta, most: int
+    ) -> None:
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._dsn = dsn
+        self._lease = lease
         self._places = asyncio.Semaphore(most)
         self._origins: dict[str, Origin] | None = None
         self._faults: dict[str, str] = {}
@@ -90,7 +94,7 @@ class Children:
 
     async def _start(self) -> ChildProcess:
         log_format, log_level = logs.configured()
-        hello = wire.Hello(self._dsn, self._found(), log_format, log_level)
+        hello = wire.Hello(self._dsn, self._lease, self._found(), log_format, log_level)
         child = await ChildProcess.start(hello)
         self._all.add(child)
         child.death.add_done_callback(lambda _: self._forget(child))

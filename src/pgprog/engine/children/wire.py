@@ -6,6 +6,7 @@ Payloads travel as the raw JSON they are; nothing of the application's is pickle
 from __future__ import annotations
 
 import struct
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +26,7 @@ class Hello(msgspec.Struct, tag=True):
     """What a child needs to know before its first step."""
 
     dsn: str
+    lease: timedelta
     origins: dict[str, Origin]
     log_format: Format
     log_level: int
