@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test mutants check fmt build matrix bench bench-quick clean
+.PHONY: help demo demo-proof dev test proof mutants check fmt build matrix bench bench-quick clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,11 @@ dev: $(VENV)/.ready ## Serve examples/shop.py, or ARGS=file, with reload
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
+
+MINUTES ?= 30
+proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, SEED=number of a round
+	PGPROG_PROOF_MINUTES=$(MINUTES) PGPROG_PROOF_SEED=$(SEED) $(BIN)/python -m pytest \
+	    -p no:xdist tests/property $(ARGS)
 
 mutants: $(VENV)/.ready ## Break each guard of the SQL and see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)

@@ -62,7 +62,7 @@ class EngineStore:
             "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (worker_id, max_starts, *packed(columns)),
         )
-        return [_submitted(request, row) for request, row in zip(requests, rows, strict=True)]
+        return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
 
     async def claim(self, worker_id: int, max_tasks: int) -> Claims:
         """Claim up to *max_tasks* due tasks, at most one of each process.
@@ -197,7 +197,8 @@ def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
     )
 
 
-def _submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
+def submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
+    """Return what became of a request, by its row of pgprog_engine.start."""
     _, outcome, message, task_id, claim_id, incarnation, created_at, *process = row
     if outcome != _STARTED:
         return Submitted(outcome, message, task_id, None)
@@ -212,7 +213,7 @@ def _submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
         request.name,
         _FIRST_ATTEMPT,
         created_at,
-        created_at,
+        request.run_at or created_at,
         request.args,
         request.context,
         status,
