@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test chaos mutants check fmt build matrix bench bench-quick clean
+.PHONY: help demo demo-proof dev test proof chaos mutants check fmt build matrix bench bench-quick clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,11 @@ test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 
 chaos: $(VENV)/.ready ## Kill and cut for a quarter of an hour, then prove the invariants
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+MINUTES ?= 30
+proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, SEED=number of a round
+	PGPROG_PROOF_MINUTES=$(MINUTES) PGPROG_PROOF_SEED=$(SEED) $(BIN)/python -m pytest \
+	    -p no:xdist tests/property $(ARGS)
 
 mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)

@@ -128,6 +128,31 @@ def test_explain_says_that_a_call_waits_behind_an_init_for_later(app: Any, worke
     assert f"is blocked by init {init}" in sentence
 
 
+def test_explain_names_the_init_for_later_and_not_a_call_that_is_due_before_it(
+    app: Any, worker: Any
+) -> None:
+    [init] = app.execute(INIT_LATER).fetchone()
+    app.execute("select pgprog.call('orders', 'p2', run_at => now() + interval '1 minute')")
+    assert explain(app, "p2")[2]["task_id"] == init
+
+    app.execute("select pgprog.call('orders', 'p2')")
+
+    assert explain(app, "p2")[2]["blocked_by"] == init
+
+
+def test_explain_does_not_wait_for_a_repair_that_the_next_claim_refuses(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(
+        "insert into pgprog_data.queue (task_id, namespace, process_id, incarnation, type, status,"
+        " due_at, rank, created_at)"
+        " select 1000000, namespace, process_id, incarnation, 'repair', 'f',"
+        " now() - interval '1 s', now(), now() from pgprog_data.processes"
+    )
+
+    assert explain(app)[0] == "nothing to do"
+
+
 def test_explain_says_who_runs_the_task(app: Any, worker: Any, process: str) -> None:
     app.execute(CALL)
     [task] = worker.claim()

@@ -56,13 +56,13 @@ begin
   into v_timer
   from pgprog_data.timers as t
   where t.incarnation = v_incarnation and t.status in ('w', 'b')
-  order by t.due_at
+  order by t.due_at, t.task_id
   limit 1;
   select q.task_id, q.type, q.due_at
   into v_next
   from pgprog_data.queue as q
-  where q.incarnation = v_incarnation and q.status = 'f'
-  order by q.due_at
+  where q.incarnation = v_incarnation and q.status = 'f' and q.due_at > v_now
+  order by (v_p.status = 'init' and q.type <> 'init'), q.due_at, q.task_id
   limit 1;
   v_way := case when v_running.task_id is null then pgprog_engine._way_of(
     v_p.status, v_task.task_id, v_task.type, v_task.status, v_task.created_at, v_task.crashes,

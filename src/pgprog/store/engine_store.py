@@ -84,11 +84,11 @@ class EngineStore:
         parameters = (worker_id, max_starts, *packed(columns))
         if not self._preload:
             rows = await on.fetch(_START, parameters)
-            return [_submitted(request, row) for request, row in zip(requests, rows, strict=True)]
+            return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
         most = [self._preload.get(request.namespace) for request in requests]
         rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
         return [
-            _with_events(_submitted(request, row), raw, most=each or 0)
+            _with_events(submitted(request, row), raw, most=each or 0)
             for request, (raw, *row), each in zip(requests, rows, most, strict=True)
         ]
 
@@ -257,7 +257,8 @@ def _with_events(submitted: Submitted, raw: bytes | None, *, most: int) -> Submi
     return submitted._replace(claimed=_windowed(submitted.claimed, raw, most=most))
 
 
-def _submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
+def submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
+    """Return what became of a request, by its row of pgprog_engine.start."""
     _, outcome, message, task_id, claim_id, incarnation, created_at, *process = row
     if outcome != _STARTED:
         return Submitted(outcome, message, task_id, None)
@@ -272,7 +273,7 @@ def _submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
         request.name,
         _FIRST_ATTEMPT,
         created_at,
-        created_at,
+        request.run_at or created_at,
         request.args,
         request.context,
         status,

@@ -187,7 +187,7 @@ def _set_timers(world: World, process: Process, task: Task, changes: Sequence[Ti
     last = {change.name: change for change in changes}
     gone = [process.timers[name] for name in last if name in process.timers]
     cancel_tasks(world, process, gone, cause="replaced")
-    for name, change in last.items():
+    for name, change in sorted(last.items()):
         after = None if change.after is None else world.now + change.after
         due_at = after if change.at is None else change.at
         if due_at is not None:

@@ -44,7 +44,7 @@ def put(world: World, process: Mapping[str, Any], idempotency_key: str | None) -
     made = _made(world, process, settings.limits)
     world.processes[namespace, process_id] = made
     is_broken = made.status is ProcessStatus.ERROR
-    for name, at in (process.get("timers") or {}).items():
+    for name, at in sorted((process.get("timers") or {}).items()):
         world.new_task(
             made,
             type=TaskType.TIMEOUT,
