@@ -166,8 +166,7 @@ class Namespace(Generic[S]):
     ) -> None:
         check_text(name, field="namespace", limit=_NAME_BYTES)
         self.name = name
-        # For child processes, which import what is a global of a module: see origins.
-        self.original: Namespace[Any] = self
+        self.original: Namespace[Any] = self  # what child processes import: see origins
         self.origin: str | None = None
         self.settings = NamespaceSettings.from_json(settings, where=f"Namespace({name!r})")
         self.state_codec: Codec[Any] = Codec(state, self.settings.numbers)
@@ -341,9 +340,8 @@ class Namespace(Generic[S]):
         )
 
     def _refuse_second(self, second: object, *, first: object, what: str) -> NoReturn:
-        msg = (
-            f"{what} of namespace {self.name} has two handlers: {name_of(first)}, {name_of(second)}"
-        )
+        both = f"{name_of(first)}, {name_of(second)}"
+        msg = f"{what} of namespace {self.name} has two handlers: {both}"
         raise ConfigError(msg)
 
 
