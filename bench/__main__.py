@@ -15,7 +15,17 @@ from pathlib import Path
 
 import psycopg
 
-from bench import calls, ceiling, cross_calls, drain, pgbench, plain, report
+from bench import (
+    calls,
+    ceiling,
+    cross_calls,
+    drain,
+    hot_process,
+    neighbours,
+    pgbench,
+    plain,
+    report,
+)
 from bench.question import FULL, QUICK, Question, Sizes
 from bench.server import (
     Arena,
@@ -32,6 +42,8 @@ QUESTIONS: tuple[Question, ...] = (
     *drain.QUESTIONS,
     *calls.QUESTIONS,
     *cross_calls.QUESTIONS,
+    *neighbours.QUESTIONS,
+    *hot_process.QUESTIONS,
 )
 _RESULTS = Path(__file__).parent / "results"
 

@@ -20,11 +20,31 @@ class Sizes:
     few_processes: int
     seconds: float
     scale: int
+    crowd: int
+    hot_calls: int
 
 
-TINY = Sizes(tasks=40, many_processes=40, few_processes=10, seconds=0.2, scale=1)
-QUICK = Sizes(tasks=10_000, many_processes=10_000, few_processes=500, seconds=1.5, scale=10)
-FULL = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=5.0, scale=10)
+TINY = Sizes(
+    tasks=40, many_processes=40, few_processes=10, seconds=0.2, scale=1, crowd=100, hot_calls=50
+)
+QUICK = Sizes(
+    tasks=10_000,
+    many_processes=10_000,
+    few_processes=500,
+    seconds=1.5,
+    scale=10,
+    crowd=100_000,
+    hot_calls=100_000,
+)
+FULL = Sizes(
+    tasks=20_000,
+    many_processes=20_000,
+    few_processes=1_000,
+    seconds=5.0,
+    scale=10,
+    crowd=1_000_000,
+    hot_calls=100_000,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
