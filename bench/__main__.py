@@ -15,7 +15,18 @@ from pathlib import Path
 
 import psycopg
 
-from bench import calls, ceiling, cross_calls, drain, pgbench, plain, recovery, report
+from bench import (
+    calls,
+    ceiling,
+    cross_calls,
+    drain,
+    hot_process,
+    neighbours,
+    pgbench,
+    plain,
+    recovery,
+    report,
+)
 from bench.question import FULL, QUICK, Question, Sizes
 from bench.server import (
     Arena,
@@ -34,6 +45,8 @@ QUESTIONS: tuple[Question, ...] = (
     *calls.QUESTIONS,
     *cross_calls.QUESTIONS,
     *recovery.QUESTIONS,
+    *neighbours.QUESTIONS,
+    *hot_process.QUESTIONS,
 )
 _RESULTS = Path(__file__).parent / "results"
 

@@ -23,6 +23,8 @@ class Sizes:
     few_processes: int
     seconds: float
     scale: int
+    crowd: int = 1_000_000
+    hot_calls: int = 100_000
     victims: int = 20
     batches: int = 10
     lease_seconds: float = 10.0
@@ -35,6 +37,8 @@ TINY = Sizes(
     few_processes=10,
     seconds=0.2,
     scale=1,
+    crowd=100,
+    hot_calls=50,
     victims=2,
     batches=1,
     lease_seconds=1.0,

@@ -1,6 +1,6 @@
 """A worker in a process of its own, for as long as its standard input is open.
 
-python -m bench.serving DSN
+python -m bench.serving DSN NAMESPACE…
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.workload import counters
+from bench.workload import NAMESPACE, counters
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _READY = "ready"
 _ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def workers(dsn: str, *, count: int) -> Iterator[None]:
+def workers(dsn: str, *, count: int, namespaces: Sequence[str] = (NAMESPACE,)) -> Iterator[None]:
     """Keep *count* of these processes while the block lasts."""
-    command = [sys.executable, "-m", "bench.serving", dsn]
+    command = [sys.executable, "-m", "bench.serving", dsn, *namespaces]
     serving = [
         subprocess.Popen(
             command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -44,12 +44,12 @@ def workers(dsn: str, *, count: int) -> Iterator[None]:
             each.communicate()
 
 
-async def _serve(dsn: str) -> None:
+async def _serve(dsn: str, *namespaces: str) -> None:
     config = Config(dsn=dsn, worker=WorkerConfig(concurrency=400))
-    async with Worker(config, [counters()]):
+    async with Worker(config, [counters(namespace) for namespace in namespaces]):
         print(_READY, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1]))
+    asyncio.run(_serve(*sys.argv[1:]))

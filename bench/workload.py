@@ -38,9 +38,9 @@ class Counter:
     filling: str = "s" * 170
 
 
-def counters() -> Namespace[Counter]:
-    """Return the namespace."""
-    counting = Namespace(NAMESPACE, state=Counter)
+def counters(name: str = NAMESPACE) -> Namespace[Counter]:
+    """Return the namespace, under another name where there are several."""
+    counting = Namespace(name, state=Counter)
 
     @counting.call
     async def count(step: Step[Counter], note: str) -> Intent[Counter, dict[str, str | int]]:
@@ -50,6 +50,10 @@ def counters() -> Namespace[Counter]:
             events=[{"counted": note}],
             response={"count": number, "filling": "r" * 25},
         )
+
+    @counting.timeout
+    async def expire(step: Step[Counter]) -> Intent[Counter]:
+        return Intent(state=Counter(step.state.count), events=[{"expired": step.attempt}])
 
     return counting
 
