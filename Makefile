@@ -24,7 +24,7 @@ dev: $(VENV)/.ready ## Serve examples/shop.py, or ARGS=file, with reload
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 	$(BIN)/python -m pytest -n2 $(ARGS)
 
-mutants: $(VENV)/.ready ## Break each guard of the SQL and see its tests fail
+mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)
 
 check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house rules

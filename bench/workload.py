@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgprog import Intent, Namespace, Step
 from pgprog.store.engine_store import EngineStore
-from pgprog.store.rows import Completion, NewEvent, Outcome, RawRequest
+from pgprog.store.rows import Completion, NewEvent, Outcome, RawRequest, Served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -80,7 +80,8 @@ async def registered(dsn: str) -> AsyncIterator[tuple[EngineStore, int]]:
     """Give a store and the id of a worker that is nothing but registered."""
     store = EngineStore(dsn, name="bench")
     try:
-        yield store, await store.register_worker("bench", {NAMESPACE: b"{}"}, timedelta(hours=1))
+        serves = {NAMESPACE: Served(b"{}")}
+        yield store, await store.register_worker("bench", serves, timedelta(hours=1))
     finally:
         await store.close()
 

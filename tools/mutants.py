@@ -1,16 +1,18 @@
-"""Break the guards of the SQL functions one by one and expect the tests that name them to fail.
+"""Break the guards of the SQL and of the Python one by one and expect their tests to fail.
 
-python tools/mutants.py [word of a mutant's name]…
+python tools/mutants.py [word of a mutant's name or file, as .py]…
 
-A mutant is an entry of tests/mutants/*.toml: `name` says what is broken, `file` is below sql/,
-`edits` are pairs of old and new text, `tests` must all fail.  The broken function is laid over the
-migrated database of a test run of its own; no file of sql/ is touched.
+A mutant is an entry of tests/mutants/*.toml: `name` says what is broken, `file` is below sql/, or
+below src/ where it ends in .py, `edits` are pairs of old and new text, `tests` must all fail.  The
+broken function is laid over the migrated database of a test run of its own, the broken module
+stands in a copy of the package that the run imports: no file of sql/ and src/ is touched.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,8 +29,12 @@ _JOBS = 2
 _FAILED = re.compile(
     r"^FAILED (?P<file>\S+)::(?P<test>\w+)(?:\[.*?\])? - (?P<reason>.*)$", re.MULTILINE
 )
-# A mutant that PostgreSQL cannot run shows nothing about the tests.
-_NONSENSE = re.compile(r"errors\.(Syntax|Undefined|Ambiguous|DatatypeMismatch|InvalidColumn)")
+# A mutant that PostgreSQL or Python cannot run shows nothing about the tests.
+_NONSENSE = re.compile(
+    r"errors\.(Syntax|Undefined|Ambiguous|DatatypeMismatch|InvalidColumn)"
+    r"|^(Syntax|Indentation|Name|UnboundLocal|Import|ModuleNotFound)Error"
+)
+_RUN_SECONDS = 180
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +46,18 @@ class Mutant:
     edits: tuple[tuple[str, str], ...]
     tests: tuple[str, ...]
 
+    @property
+    def is_python(self) -> bool:
+        """Whether a module is broken, not a function of the database."""
+        return self.file.endswith(".py")
+
     def text(self) -> str:
         """Return the file with its guard taken away.
 
         Raises:
             ValueError: An old text is not there, or more than once.
         """
-        text = Path("sql", self.file).read_text()
+        text = Path("src" if self.is_python else "sql", self.file).read_text()
         for old, new in self.edits:
             if text.count(old) != 1:
                 message = f"{text.count(old)} times in {self.file}, once is needed: {old.strip()}"
@@ -60,7 +71,7 @@ def main(words: list[str]) -> int:
     mutants = [
         mutant
         for mutant in read_mutants(Path("tests/mutants"))
-        if not words or any(word in mutant.name for word in words)
+        if not words or any(word in f"{mutant.name} {mutant.file}" for word in words)
     ]
     with ExitStack() as stack:
         if "PGPROG_TEST_DSN" not in os.environ:
@@ -94,11 +105,11 @@ def read_mutants(directory: Path) -> list[Mutant]:
 
 
 def test_files() -> dict[str, str]:
-    """Return the file of each test of the SQL, by its name."""
+    """Return the file of each test, by its name."""
     return {
         name: str(path)
-        for path in sorted(Path("tests/sql").glob("test_*.py"))
-        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+        for path in sorted(Path("tests").rglob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
     }
 
 
@@ -110,7 +121,7 @@ def judge(mutant: Mutant, directory: Path, files: dict[str, str]) -> tuple[str, 
         return str(e), []
     if unknown := [test for test in mutant.tests if test not in files]:
         return f"no such test: {', '.join(unknown)}", []
-    output = run(text, [f"{files[test]}::{test}" for test in mutant.tests], directory)
+    output = run(mutant, text, [f"{files[test]}::{test}" for test in mutant.tests], directory)
     reasons = {found["test"]: found["reason"] for found in _FAILED.finditer(output)}
     killers = [f"{test}: {reason[:100]}" for test, reason in reasons.items()]
     if nonsense := next(filter(_NONSENSE.search, reasons.values()), None):
@@ -119,20 +130,37 @@ def judge(mutant: Mutant, directory: Path, files: dict[str, str]) -> tuple[str, 
     return f"SURVIVED {', '.join(survived)}" if survived else "", killers
 
 
-def run(text: str, tests: list[str], directory: Path) -> str:
-    """Run tests on a database with this SQL laid over it; return what pytest says."""
-    with tempfile.NamedTemporaryFile("w", dir=directory, suffix=".sql", delete=False) as file:
-        file.write(text)
-    environment = os.environ | {"PGPROG_TEST_MUTANT": file.name, "COLUMNS": "400"}
+def run(mutant: Mutant, text: str, tests: list[str], directory: Path) -> str:
+    """Run tests with this text in the place of the mutant's file; return what pytest says."""
+    place = Path(tempfile.mkdtemp(dir=directory))
     options = ["-q", "--tb=no", "-rf", "--timeout=40", "-p", "no:cacheprovider"]
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            env=os.environ | {"COLUMNS": "400"} | lay_out(mutant, text, place),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_RUN_SECONDS,
+        )
+    except subprocess.TimeoutExpired as e:
+        return str(e)
+    finally:
+        shutil.rmtree(place)
     return finished.stdout
+
+
+def lay_out(mutant: Mutant, text: str, place: Path) -> dict[str, str]:
+    """Put the broken file where a test run finds it; return the environment that points there."""
+    if not mutant.is_python:
+        path = place / "mutant.sql"
+        path.write_text(text)
+        return {"PGPROG_TEST_MUTANT": str(path)}
+    shutil.copytree("src", place / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "sql").symlink_to(Path("sql").absolute())
+    (place / "src" / mutant.file).write_text(text)
+    # Before the editable installation; the programs that tests start inherit it.
+    return {"PYTHONPATH": str(place / "src")}
 
 
 if __name__ == "__main__":

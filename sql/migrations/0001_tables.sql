@@ -57,7 +57,8 @@ create table pgprog_data.namespace_settings (
   primary key (namespace, settings_version)
 );
 
--- One row for each incarnation of a worker process; the row is the lease.
+-- One row for each incarnation of a worker process; the row is the lease.  state_versions: the newest version
+-- of states that it reads in each of namespaces, 1 where it does not say.
 create table pgprog_data.workers (
   worker_id bigint primary key,
   name text not null,
@@ -110,12 +111,14 @@ create table pgprog_data.removals (
   removed_at timestamptz not null
 );
 
+-- state_version: that of the worker that wrote the event; its payload is upcast from there.
 create table pgprog_data.events (
   incarnation bigint not null,
   event_id bigint not null check (event_id > 0),
   task_id bigint not null,
   at timestamptz not null,
   xid xid8 not null default pg_current_xact_id(),
+  state_version integer not null default 1,
   announced boolean not null default false,
   payload jsonb not null,
   metadata jsonb,
@@ -124,6 +127,8 @@ create table pgprog_data.events (
 
 -- status: w waiting and due, f waits for its run_at, h waits for its retry and holds its place, b blocked
 -- behind the running or held task of its process, r running.
+-- needs_version: null, or a state version that its process has reached, set when a worker met the task that
+-- does not read it; only workers that do look there.  It stays true: versions of an incarnation never fall.
 create table pgprog_data.queue (
   task_id bigint primary key,
   namespace text collate "C" not null,
@@ -142,6 +147,7 @@ create table pgprog_data.queue (
   started_at timestamptz,
   worker_id bigint,
   claim_id bigint,
+  needs_version integer,
   key text collate "C",
   args jsonb,
   context jsonb,
@@ -156,7 +162,9 @@ create table pgprog_data.queue (
   autovacuum_vacuum_cost_delay = 0
 );
 -- Every waiting row is due: the claim needs no filter on time and no bound on rank.
-create index queue_ready on pgprog_data.queue (namespace, rank, task_id) where status = 'w';
+create index queue_ready on pgprog_data.queue (namespace, rank, task_id) where status = 'w' and needs_version is null;
+create index queue_newer on pgprog_data.queue (namespace, needs_version, rank, task_id)
+where status = 'w' and needs_version is not null;
 create index queue_head on pgprog_data.queue (incarnation, task_id) where status in ('w', 'b', 'h');
 create index queue_later on pgprog_data.queue (namespace, due_at) where status in ('f', 'h');
 create index queue_future on pgprog_data.queue (incarnation, due_at) where status = 'f';
@@ -164,6 +172,7 @@ create index queue_future on pgprog_data.queue (incarnation, due_at) where statu
 create unique index queue_running on pgprog_data.queue (incarnation) where status = 'r';
 
 -- status: w waits for its time, b due but its process is busy, s suspended with its process.
+-- needs_version: as in queue; only timers that are due have one.
 create table pgprog_data.timers (
   incarnation bigint not null,
   name text collate "C" not null,
@@ -176,6 +185,7 @@ create table pgprog_data.timers (
   crashes integer not null default 0,
   due_at timestamptz not null,
   created_at timestamptz not null,
+  needs_version integer,
   context jsonb,
   primary key (incarnation, name)
 ) with (
@@ -183,7 +193,9 @@ create table pgprog_data.timers (
   autovacuum_vacuum_threshold = 5000,
   autovacuum_vacuum_cost_delay = 0
 );
-create index timers_due on pgprog_data.timers (namespace, due_at) where status = 'w';
+create index timers_due on pgprog_data.timers (namespace, due_at) where status = 'w' and needs_version is null;
+create index timers_newer on pgprog_data.timers (namespace, needs_version, due_at)
+where status = 'w' and needs_version is not null;
 create index timers_blocked on pgprog_data.timers (incarnation) where status = 'b';
 
 -- Ended tasks with their answers; insert-only, one partition a week.

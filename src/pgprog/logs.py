@@ -113,6 +113,16 @@ def configure(
     set_level(level)
 
 
+def configured() -> tuple[Format, int]:
+    """Return the format that `configure` was given, and the level of pgprog's logs.
+
+    The format is console's in a program that sets up logging by itself.
+    """
+    handlers = logging.getLogger().handlers
+    is_json = any(isinstance(each.formatter, _JsonFormatter) for each in handlers)
+    return "json" if is_json else "console", logging.getLogger("pgprog").getEffectiveLevel()
+
+
 def set_level(level: int | str) -> None:
     """Change the level of pgprog's logs; it may be called at any time.
 

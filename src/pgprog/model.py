@@ -73,6 +73,8 @@ class Event:
 
     A handler gives *payload* and *metadata*; the engine assigns the rest in the commit, and they
     are None until then.  *event_id* counts from 1 without gaps within one incarnation.
+    *state_version* is the version of the payload: that of its writer or, in what is read through a
+    `Namespace`, the one that it was upcast to.
     """
 
     payload: object
@@ -81,6 +83,7 @@ class Event:
     event_id: int | None = None
     at: datetime | None = None
     task_id: int | None = None
+    state_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,7 @@ class Process(Generic[S_co]):
     Each read builds its own: changing a value found in here never changes a later read.
     *version* grows with every committed change and is never used again; *history* holds the
     events that were asked for, while *last_event_id* does not depend on the range.
+    *state_version* is that of *state*: as stored or, read through a `Namespace`, as upcast.
     *detail*, *corrupted_by* (the task that broke it) and *previous_status* tell of an error.
     """
 
@@ -238,7 +242,7 @@ class Explanation:
     """The one reason why a process is not moving, as a word, as a sentence, and in *details*.
 
     *reason* is one of: nothing to do, ready, running, blocked, retry, timer, later, error, crashed,
-    paused, no worker, limit.  *details* are ids, and times in ISO 8601.
+    paused, no worker, limit, locked.  *details* are ids, and times in ISO 8601.
     """
 
     reason: str

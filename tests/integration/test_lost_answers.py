@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.unit.claims import make_claim
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
 from pgprog.config import Config, WorkerConfig
@@ -16,7 +17,6 @@ from pgprog.engine.collector import Collector
 from pgprog.engine.holdings import Holdings
 from pgprog.errors import StoreUnavailable
 from pgprog.store.engine_store import EngineStore
-from pgprog.store.rows import Claimed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +86,6 @@ async def test_races_7_8_30_a_lost_answer_is_mended_at_once_by_a_renewal(
     assert {task.attempt for task in trace} == {1}
 
 
-def claimed(claim_id: int) -> Claimed:
-    values = dict.fromkeys(Claimed._fields)
-    return Claimed(**(values | {"task_id": claim_id, "claim_id": claim_id}))  # type: ignore[arg-type] # a row of nulls
-
-
 async def test_race_29_a_claim_whose_answer_is_on_its_way_is_not_handed_back() -> None:
     holdings = Holdings()
     arrived = asyncio.Event()
@@ -98,7 +93,7 @@ async def test_race_29_a_claim_whose_answer_is_on_its_way_is_not_handed_back() -
     async def claim() -> None:
         with holdings.trip():
             await arrived.wait()
-            holdings.add(claimed(7))
+            holdings.add(make_claim(7))
 
     claiming = asyncio.create_task(claim())
     await asyncio.sleep(0)
@@ -243,3 +238,26 @@ async def test_a_worker_that_stops_hands_its_steps_over_with_no_attempt_burned(
             await asyncio.wait_for(started.wait(), 10)
         async with make_engine(shop):
             assert await task.wait(timeout=10) == 1
+
+
+async def test_the_step_of_a_process_that_was_removed_is_cancelled(
+    make_engine: Any, sql: psycopg.Connection[Any]
+) -> None:
+    shop = Namespace("shop")
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    @shop.init
+    async def begin(step: Step[Any]) -> Intent[Any]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return Intent(state=0)
+
+    async with make_engine(shop) as engine:
+        await engine.submit("init", "shop", "s")
+        await asyncio.wait_for(began.wait(), 10)
+        sql.execute("select pgprog.remove('shop', 's')")
+
+        await asyncio.wait_for(cancelled.wait(), 10)

@@ -104,7 +104,11 @@ async def test_a_process_that_was_got_can_be_put_and_is_the_same(
 
     assert version == again == second.version > first.version
     assert second.history[0] == Event(
-        "began", event_id=1, at=first.history[0].at, task_id=first.history[0].task_id
+        "began",
+        event_id=1,
+        at=first.history[0].at,
+        task_id=first.history[0].task_id,
+        state_version=1,
     )
     assert (second.state, second.timers, second.metadata) == (
         first.state,

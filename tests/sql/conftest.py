@@ -30,7 +30,7 @@ create or replace trigger gate {when} on {table} for each {rows}
 _COMPLETE = """
 select * from pgprog_engine.complete(
   %(worker)s, %(task_ids)s::bigint[], %(claim_ids)s::bigint[], %(incarnations)s::bigint[],
-  %(outcomes)s::integer[], %(states)s::jsonb[], %(ones)s::integer[], %(nulls)s::jsonb[],
+  %(outcomes)s::integer[], %(states)s::jsonb[], %(state_versions)s::integer[], %(nulls)s::jsonb[],
   %(responses)s::jsonb[], %(errors)s::jsonb[], %(retry_after)s::bigint[], %(thens)s::integer[],
   %(chains)s::boolean[], %(event_counts)s::integer[], %(event_of)s::integer[],
   %(event_no)s::integer[], %(event_payloads)s::jsonb[], %(event_nulls)s::jsonb[],
@@ -64,7 +64,7 @@ class Worker:
             "incarnations": [task.incarnation for task in tasks],
             "outcomes": [outcome] * count,
             "states": [more.get("state")] * count,
-            "ones": [1] * count,
+            "state_versions": [more.get("state_version", 1)] * count,
             "nulls": [None] * count,
             "responses": [more.get("response")] * count,
             "errors": [more.get("error")] * count,
@@ -132,12 +132,13 @@ def app(session: Any) -> psycopg.Connection[Any]:
 
 @pytest.fixture
 def make_worker(app: psycopg.Connection[Any], session: Any) -> Any:
-    def make(lease: str = "1 hour") -> Worker:
+    def make(lease: str = "1 hour", *, version: int = 1) -> Worker:
         connection = session()
         connection.execute("set statement_timeout = '10s'")  # a wait in vain fails its test
         row = connection.execute(
-            "select pgprog_engine.register_worker('w', array['orders'], array['{}'::jsonb], %s)",
-            (lease,),
+            "select pgprog_engine.register_worker("
+            "  'w', array['orders'], array['{}'::jsonb], %s, array[%s])",
+            (lease, version),
         ).fetchone()
         return Worker(connection, row[0])
 

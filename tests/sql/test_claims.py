@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 CALL = "select pgprog.call('orders', %s)"
 LATER = "select pgprog.call('orders', 'p1', run_at => now() + interval '1 hour')"
@@ -176,3 +177,22 @@ def test_a_time_in_the_past_is_no_priority(app: Any, worker: Any, make_processes
     app.execute("select pgprog.call('orders', 'q2', run_at => '2001-01-01 00:00Z')")
 
     assert [task.process_id for task in worker.claim(2)] == ["q0", "q1"]
+
+
+def test_a_step_reads_none_of_the_events_of_its_process(app: Any, worker: Any) -> None:
+    history = [
+        {"event_id": n, "at": "2026-01-01T00:00:00Z", "task_id": 1, "payload": n}
+        for n in range(1, 101)
+    ]
+    imported = {"namespace": "orders", "process_id": "p1", "status": "running", "history": history}
+    app.execute("select pgprog.put(%s)", (Jsonb(imported),))
+    app.execute("select pgprog.call('orders', 'p1')")
+    with worker.connection.transaction():
+        worker.complete(*worker.claim())
+        [read] = worker.connection.execute(
+            "select sum(seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables"
+            " where schemaname = 'pgprog_data' and relname like 'events%'"
+        ).fetchone()
+
+    assert read == 0
+    assert app.execute("select last_event_id from pgprog.processes").fetchone() == (101,)

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 CALL = "select pgprog.call('orders', 'p1')"
 NOTIFY = "select pgprog.notify('orders', 'p1')"
@@ -79,6 +80,10 @@ SCENARIOS: dict[str, tuple[str, list[Any]]] = {
         "no worker",
         [CALL, "update pgprog_data.workers set namespaces = '{}'"],
     ),
+    "newer than its workers": (
+        "no worker",
+        [CALL, "update pgprog_data.processes set state_version = 2"],
+    ),
     "limit": (
         "limit",
         [
@@ -142,6 +147,82 @@ def test_explain_says_what_broke_a_process(app: Any, worker: Any, process: str) 
     assert (details["task_id"], details["detail"]) == (task.task_id, "out of stock")
 
 
+def test_explain_names_the_session_that_holds_a_process_and_a_claim_passes_it_by(
+    app: Any, worker: Any, process: str, session: Any
+) -> None:
+    app.execute(CALL)
+    holder = session()
+    with holder.transaction(force_rollback=True):
+        holder.execute("select pgprog.remove('orders', 'p1')")
+        reason, sentence, details = explain(app)
+        assert worker.claim() == []
+
+    assert (reason, details["pid"]) == ("locked", holder.info.backend_pid)
+    assert f"session {holder.info.backend_pid} holds the process" in sentence
+    assert explain(app)[0] == "ready"
+
+
+def test_explain_names_the_session_that_keeps_a_step_from_ending(
+    app: Any, worker: Any, process: str, session: Any
+) -> None:
+    app.execute(CALL)
+    worker.claim()
+    assert "holds the process" not in explain(app)[1]
+    holder = session()
+    with holder.transaction(force_rollback=True):
+        holder.execute("select pgprog.remove('orders', 'p1')")
+
+        assert f"session {holder.info.backend_pid} holds the process" in explain(app)[1]
+
+
+def test_explain_hints_at_an_open_transaction_that_wrote_to_the_queue(
+    app: Any, process: str, session: Any
+) -> None:
+    asker = session()
+    with asker.transaction():
+        asker.execute("select pgprog.call('orders', 'p1')")
+        reason, sentence, details = explain(app)
+
+    assert (reason, details["pid"]) == ("nothing to do", asker.info.backend_pid)
+    assert f"session {asker.info.backend_pid} wrote to the queue" in sentence
+    assert explain(app)[0] == "ready"
+
+
+def test_explain_counts_what_waits_behind_a_step(app: Any, worker: Any, process: str) -> None:
+    app.execute(CALL)
+    worker.claim()
+    assert "behind" not in explain(app)[2]
+    app.execute(CALL)
+
+    assert explain(app)[1].endswith("; 1 task waits behind it")
+
+
+def test_explain_says_which_attempt_of_a_timer_comes_by_the_policy_of_timeouts(
+    app: Any, worker: Any, process: str
+) -> None:
+    settings = {"retry": {"max_attempts": 4}, "retry_by_type": {"timeout": {"max_attempts": 7}}}
+    app.execute("update pgprog_data.namespaces set settings = %s", (Jsonb(settings),))
+    app.execute(CALL)
+    worker.complete(*worker.claim(), timers={"t": 0})
+    worker.complete(*worker.claim(), outcome=3, retry_after=HOUR)
+
+    assert "timer 't' has its attempt 2 of 7 at " in explain(app)[1]
+
+
+def test_explain_says_which_version_no_live_worker_reads(
+    app: Any, make_worker: Any, process: str
+) -> None:
+    app.execute(CALL)
+    app.execute("update pgprog_data.processes set state_version = 2")
+    reason, sentence, details = explain(app)
+    assert reason == "no worker"
+    assert sentence.startswith("no live worker serves namespace orders at version 2")
+    assert (details["state_version"], details["runnable"]) == (2, False)
+
+    make_worker(version=2)
+    assert explain(app)[0] == "ready"
+
+
 def test_explain_needs_a_process(app: Any) -> None:
     with pytest.raises(psycopg.Error) as caught:
         explain(app)
@@ -193,6 +274,18 @@ def test_health_is_critical_when_nobody_serves_a_namespace_with_due_work(
     )
     app.execute(PAUSE)
 
+    assert health(app)["status"] == "passing"
+
+
+def test_health_is_critical_when_nobody_reads_the_states_of_due_work(
+    app: Any, worker: Any, make_worker: Any, process: str
+) -> None:
+    app.execute(CALL)
+    app.execute("update pgprog_data.processes set state_version = 2")
+    worker.claim()
+    assert health(app)["workers"] == "no live worker serves namespace orders at version 2"
+
+    make_worker(version=3)
     assert health(app)["status"] == "passing"
 
 

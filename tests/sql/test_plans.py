@@ -25,6 +25,28 @@ delete from pg_statistic where starelid in (
 update pg_class set reltuples = -1, relpages = 0
 where relnamespace = 'pgprog_data'::regnamespace and relkind in ('r', 'i', 'p');
 """
+# 100 000 processes of version 2 with a due task each, before all else in n0.
+NEWER = """
+with newer as (
+  insert into pgprog_data.processes (
+    namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at,
+    state_version)
+  select 'n0', 'v' || p, p, 'running', now(), p, now(), now(), 2
+  from generate_series(5000001, 5100000) as p
+  returning process_id, incarnation)
+insert into pgprog_data.queue (
+  task_id, namespace, process_id, incarnation, type, status, due_at, rank, created_at,
+  needs_version)
+select incarnation + 1000000, 'n0', process_id, incarnation, 'call', 'w', now(),
+  now() - interval '1 hour', now(), %s::integer
+from newer;
+"""
+NEW_WORKER = """
+insert into pgprog_data.workers (
+  worker_id, name, namespaces, state_versions, lease_until, started_at)
+select 3, name, namespaces, array_fill(2, array[cardinality(namespaces)]), lease_until, started_at
+from pgprog_data.workers where worker_id = 1
+"""
 SCANNED = """
 select relname from pg_stat_xact_user_tables
 where schemaname = 'pgprog_data' and seq_scan > 0
@@ -37,6 +59,13 @@ def crowd(module_db: str) -> str:
     with psycopg.connect(module_db, autocommit=True) as connection:
         connection.execute(Path(__file__).with_name("crowd.sql").read_bytes())
     return module_db
+
+
+@pytest.fixture
+def vacuumed(crowd: str) -> None:
+    """Clear away 100 000 dead rows at the head of a namespace: what a test rolled back."""
+    with psycopg.connect(crowd, autocommit=True) as connection:
+        connection.execute("vacuum (index_cleanup on) pgprog_data.queue, pgprog_data.processes")
 
 
 @pytest.fixture(params=["no statistics", "fresh statistics"])
@@ -77,6 +106,34 @@ def test_a_claim_of_one_reads_a_bounded_number_of_blocks(planned: Any) -> None:
 
     assert scanned(planned) == []
     assert blocks < 1_300
+
+
+@pytest.mark.usefixtures("vacuumed")
+def test_an_old_worker_that_meets_100_000_newer_tasks_reads_a_bounded_number_of_blocks(
+    planned: Any,
+) -> None:
+    planned.execute(NEWER, (None,))
+    blocks = blocks_of(planned, "select * from pgprog_engine.claim(1, 200)")
+
+    assert scanned(planned) == []
+    assert blocks < 130_000  # of three thousand tasks, which it never meets again
+
+
+@pytest.mark.usefixtures("vacuumed")
+def test_100_000_tasks_set_aside_cost_neither_old_nor_new_workers_much(planned: Any) -> None:
+    planned.execute(NEWER, (2,))
+    planned.execute(NEW_WORKER)
+    blocks = {
+        (worker_id, limit): blocks_of(
+            planned, "select * from pgprog_engine.claim(%s, %s)", (worker_id, limit)
+        )
+        for worker_id in (1, 3)
+        for limit in (1, 200)
+    }
+
+    assert scanned(planned) == []
+    assert max(blocks[1, 200], blocks[3, 200]) < 12_500
+    assert max(blocks[1, 1], blocks[3, 1]) < 1_800
 
 
 def test_a_completion_of_200_reads_a_bounded_number_of_blocks(planned: Any) -> None:

@@ -49,6 +49,29 @@ def test_put_imports_what_get_gives_with_history_and_timers(app: Any, exported: 
     ).fetchall() == [(True,)]
 
 
+def test_put_keeps_the_versions_that_events_were_written_at(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute("select pgprog.call('orders', 'p1')")
+    worker.complete(*worker.claim(), state="{}", state_version=1)
+    app.execute("select pgprog.call('orders', 'p1')")
+    worker.complete(*worker.claim(), state="{}", state_version=3)
+    found = get(app)
+    assert [event["state_version"] for event in found["history"]] == [1, 1, 3]
+    app.execute("select pgprog.remove('orders', 'p1')")
+    put(app, found)
+
+    assert get(app)["history"] == found["history"]
+    versions = app.execute("select state_version from pgprog.history('orders', 'p1')").fetchall()
+    assert versions == [(1,), (1,), (3,)]
+
+
+def test_events_without_a_version_are_imported_at_version_1(app: Any) -> None:
+    put(app, {**PROCESS, "history": [EVENT]})
+
+    assert get(app)["history"][0]["state_version"] == 1
+
+
 def test_an_imported_process_goes_on_from_its_history(app: Any, worker: Any, exported: Any) -> None:
     put(app, exported)
     app.execute("select pgprog.call('orders', 'p1')")
@@ -122,6 +145,7 @@ def test_of_two_puts_at_once_the_second_is_told_that_the_process_exists(
         {"statte": 1},
         {"state_version": 0},
         {"state_version": "one"},
+        {"history": [{**EVENT, "state_version": 0}]},
         {"state_version": 10**20},
         {"created_at": "yesterday or so"},
         {"created_at": "infinity"},

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.unit.claims import make_claim
 
+from pgprog import Namespace, TransientError
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.runner import Runner
-from pgprog.store.rows import Claimed
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
-def claimed(claim_id: int) -> Claimed:
-    values = dict.fromkeys(Claimed._fields)
-    return Claimed(**(values | {"task_id": claim_id, "claim_id": claim_id}))  # type: ignore[arg-type] # a row of nulls
+    from pgprog.engine.holdings import Held
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def test_a_step_that_is_cancelled_before_its_start_frees_its_place(
     runner: Runner, holdings: Holdings
 ) -> None:
     for claim_id in (1, 2, 3):
-        runner.take(holdings.add(claimed(claim_id)))
+        runner.take(holdings.add(make_claim(claim_id)))
     assert runner.room == 0
 
     holdings.drop()
@@ -47,3 +48,125 @@ async def test_a_step_that_is_cancelled_before_its_start_frees_its_place(
     await asyncio.sleep(0)
 
     assert (runner.room, runner.busy) == (2, 0)
+
+
+class FakeAttempt:
+    """An attempt whose handler is *run*; it has no transaction."""
+
+    handler = "some handler"
+    straggler = None
+    is_interrupted = False
+    namespace = Namespace[Any]("shop")
+
+    def __init__(self, run: Callable[[], Awaitable[object]]) -> None:
+        self.run = run
+        self.access = self
+
+    def make(self, _: object) -> FakeAttempt:
+        return self
+
+    def close(self) -> None:
+        pass
+
+    def open_transaction(self) -> None:
+        pass
+
+
+class Endings:
+    """Keeps the claims whose steps ended, and those given back."""
+
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+        self.given_back: list[int] = []
+
+    def add(self, held: Held, completion: object) -> None:
+        self.ended.append(held.claimed.claim_id)
+
+    def give_back(self, held: Held) -> None:
+        self.given_back.append(held.claimed.claim_id)
+
+
+class SlowLease:
+    """A lease that reports what has begun when it is let."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def report_begun(self) -> None:
+        self.asked.set()
+        await self.answer.wait()
+
+
+def make_runner(holdings: Holdings, *, attempt: Any, lease: Any, endings: Any) -> Runner:
+    return Runner(
+        attempt,
+        concurrency=2,
+        holdings=holdings,
+        lease=lease,
+        endings=endings,
+        on_free=lambda: None,
+    )
+
+
+async def test_a_later_attempt_runs_only_after_it_was_reported(holdings: Holdings) -> None:
+    lease, endings, ran = SlowLease(), Endings(), asyncio.Event()
+
+    async def run() -> object:
+        ran.set()
+        raise ValueError
+
+    runner = make_runner(holdings, attempt=FakeAttempt(run), lease=lease, endings=endings)
+    async with asyncio.timeout(5):
+        runner.take(holdings.add(make_claim(1, attempt=2)))
+        await lease.asked.wait()
+        assert not ran.is_set()
+        assert holdings.begun() == [1]
+
+        lease.answer.set()
+        await runner.wait_idle()
+    assert endings.ended == [1]
+
+
+async def test_a_step_that_was_given_up_while_it_ran_commits_nothing(holdings: Holdings) -> None:
+    endings, began = Endings(), asyncio.Event()
+
+    async def run() -> object:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as e:
+            raise ValueError from e  # a handler that does not let itself be cancelled
+        return None
+
+    runner = make_runner(holdings, attempt=FakeAttempt(run), lease=None, endings=endings)
+    async with asyncio.timeout(5):
+        runner.take(holdings.add(make_claim(1)))
+        await began.wait()
+        holdings.drop()
+        await runner.wait_idle()
+
+    assert (endings.ended, endings.given_back) == ([], [])
+
+
+async def test_a_retry_given_up_while_its_thread_went_on_commits_nothing(
+    holdings: Holdings,
+) -> None:
+    endings = Endings()
+
+    async def run() -> object:
+        attempt.straggler = asyncio.get_running_loop().create_future()
+        raise TransientError
+
+    attempt: Any = FakeAttempt(run)
+    runner = make_runner(holdings, attempt=attempt, lease=None, endings=endings)
+    async with asyncio.timeout(5):
+        held = holdings.add(make_claim(1, type="notify"))
+        runner.take(held)
+        while attempt.straggler is None:
+            await asyncio.sleep(0)
+        held.is_dropped = True
+        attempt.straggler.set_result(None)
+        await runner.wait_idle()
+
+    assert (endings.ended, endings.given_back) == ([], [])

@@ -2,8 +2,10 @@
  * Name the one reason why a process is not moving, with a sentence and its details.
  *
  * reason is one of: nothing to do, ready, running, blocked, retry, timer, later, error, crashed, paused,
- * no worker, limit.  details.runnable is true exactly when a claim of a worker that serves the
- * namespace would take a task of the process; the other details are ids and times.  Reads only.
+ * no worker, limit, locked.  details.runnable is true exactly when a claim of a worker that serves the
+ * namespace and reads the process's state would take a task of the process; the other details are ids and
+ * times.  Where nothing is due yet, the sentence also names an open transaction that may have asked for
+ * something.  Reads only.
  *
  * Raises UP001: no such process.  UP007: no such namespace.
  */
@@ -24,11 +26,16 @@ declare
   v_next record;
   v_way text;
   v_running_here bigint;
-  v_max_attempts text;
+  v_locker record;
+  v_open record;
+  v_behind bigint;
+  v_waits text;
 begin
   select p.* into v_p from pgprog_data.processes as p where p.incarnation = v_incarnation;
   select n.* into v_n from pgprog_data.namespaces as n where n.namespace = v_p.namespace;
-  select q.task_id, q.type, q.name, q.attempt, q.started_at, coalesce(w.name, q.worker_id::text) as worker
+  select
+    q.task_id, q.type, q.name, q.attempt, q.started_at, coalesce(w.name, q.worker_id::text) as worker,
+    coalesce(w.lease_until, '-infinity') as lease_until
   into v_running
   from pgprog_data.queue as q
   left join pgprog_data.workers as w on w.worker_id = q.worker_id
@@ -64,28 +71,38 @@ begin
   select count(*) into v_running_here
   from pgprog_data.queue as q
   where q.status = 'r' and q.namespace = v_p.namespace;
+  select count(*) into v_behind
+  from pgprog_data.queue as q
+  where q.incarnation = v_incarnation
+    and q.status in ('w', 'b')
+    and q.task_id <> coalesce(v_running.task_id, v_task.task_id);
+  select l.pid, l.since into v_locker from pgprog_engine._locker_of(v_incarnation) as l;
 
   if v_running.task_id is not null then
     reason := 'running';
-    sentence := format('%s %s runs on worker %s since %s', v_running.type, v_running.task_id, v_running.worker, v_running.started_at);
+    sentence := format('%s %s runs on worker %s since %s', v_running.type, v_running.task_id, v_running.worker, v_running.started_at)
+      || case when v_running.lease_until < pgprog_engine._clock()
+        then '; the worker''s lease has ended: the collector of a live worker frees the task' else '' end
+      || case when v_locker.pid is not null
+        then format('; session %s holds the process in a transaction open since %s: the step cannot end before', v_locker.pid, v_locker.since)
+        else '' end;
     details := jsonb_build_object(
       'task_id', v_running.task_id, 'type', v_running.type, 'name', v_running.name, 'attempt', v_running.attempt,
       'worker', v_running.worker, 'started_at', v_running.started_at);
   elsif v_p.status = 'error' and v_task.task_id is null then
     reason := 'error';
-    sentence := format('in error since %s by task %s: %s', v_p.status_changed_at, v_p.corrupted_by, v_p.detail);
+    sentence := format('in error since %s%s: %s',
+      v_p.status_changed_at, ' by task ' || v_p.corrupted_by, coalesce(v_p.detail, 'no detail given'));
     details := jsonb_build_object('since', v_p.status_changed_at, 'task_id', v_p.corrupted_by, 'detail', v_p.detail);
   elsif v_p.status = 'finished' then
     reason := 'nothing to do';
     sentence := format('finished since %s', v_p.status_changed_at);
     details := jsonb_build_object('since', v_p.status_changed_at);
   elsif v_task.status = 'h' and v_way is null then
-    v_max_attempts := coalesce(
-      v_n.settings #>> array['retry_by_type', v_task.type, 'max_attempts'],
-      case when v_task.type = 'notify' then coalesce(v_n.settings #>> '{retry,max_attempts}', '3') else '1' end);
     reason := 'retry';
     sentence := format('%s %s has its attempt %s of %s at %s',
-      v_task.type, v_task.task_id, v_task.attempt + 1, greatest(v_max_attempts::integer, v_task.attempt + 1), v_task.due_at);
+      v_task.type, v_task.task_id, v_task.attempt + 1,
+      greatest(pgprog_engine._max_attempts(v_n.settings, v_task.type), v_task.attempt + 1), v_task.due_at);
     details := jsonb_build_object('task_id', v_task.task_id, 'attempt', v_task.attempt + 1, 'at', v_task.due_at);
   elsif v_p.status = 'init' and v_way is null and v_task.task_id is not null then
     reason := 'blocked';
@@ -97,7 +114,10 @@ begin
     details := jsonb_build_object('task_id', v_next.task_id, 'at', v_next.due_at);
   elsif v_way is null and v_timer.task_id is not null then
     reason := case when v_timer.attempt > 0 then 'retry' else 'timer' end;
-    sentence := format('timer %s is due at %s', quote_literal(v_timer.name), v_timer.due_at);
+    sentence := case when v_timer.attempt > 0
+      then format('timer %s has its attempt %s of %s at %s', quote_literal(v_timer.name), v_timer.attempt + 1,
+        greatest(pgprog_engine._max_attempts(v_n.settings, v_timer.type), v_timer.attempt + 1), v_timer.due_at)
+      else format('timer %s is due at %s', quote_literal(v_timer.name), v_timer.due_at) end;
     details := jsonb_build_object(
       'task_id', v_timer.task_id, 'name', v_timer.name, 'attempt', v_timer.attempt + 1, 'at', v_timer.due_at);
   elsif v_way is null then
@@ -108,20 +128,36 @@ begin
     details := case when v_way in ('start', 'break')
       then jsonb_build_object('task_id', v_task.task_id, 'type', v_task.type, 'name', v_task.name)
       else jsonb_build_object('task_id', v_timer.task_id, 'type', v_timer.type, 'name', v_timer.name) end;
+    v_waits := format('; %s %s waits since %s', details ->> 'type', details ->> 'task_id',
+      case when v_way in ('start', 'break') then v_task.due_at else v_timer.due_at end);
     if v_n.paused_at is not null then
       reason := 'paused';
-      sentence := format('namespace %s is paused since %s: %s', v_p.namespace, v_n.paused_at, coalesce(v_n.pause_reason, 'no reason given'));
+      sentence := format('namespace %s is paused since %s: %s', v_p.namespace, v_n.paused_at, coalesce(v_n.pause_reason, 'no reason given'))
+        || v_waits;
       details := details || jsonb_build_object('since', v_n.paused_at, 'pause_reason', v_n.pause_reason);
     elsif not exists (
       select 1 from pgprog_data.workers as w
       where v_p.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock())
     then
       reason := 'no worker';
-      sentence := format('no live worker serves namespace %s', v_p.namespace);
+      sentence := format('no live worker serves namespace %s', v_p.namespace) || v_waits;
+    elsif not exists (
+      select 1 from pgprog_data.workers as w
+      where v_p.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock()
+        and v_p.state_version <= pgprog_engine._version_read(v_p.namespace, w.namespaces, w.state_versions))
+    then
+      reason := 'no worker';
+      sentence := format('no live worker serves namespace %s at version %s', v_p.namespace, v_p.state_version) || v_waits;
+      details := details || jsonb_build_object('state_version', v_p.state_version);
     elsif v_running_here >= v_n.concurrency then
       reason := 'limit';
-      sentence := format('%s tasks of namespace %s run, its concurrency is %s', v_running_here, v_p.namespace, v_n.concurrency);
+      sentence := format('namespace %s is at its limit: %s of %s tasks run', v_p.namespace, v_running_here, v_n.concurrency)
+        || v_waits;
       details := details || jsonb_build_object('running', v_running_here, 'concurrency', v_n.concurrency);
+    elsif v_locker.pid is not null then
+      reason := 'locked';
+      sentence := format('session %s holds the process in a transaction open since %s', v_locker.pid, v_locker.since) || v_waits;
+      details := details || jsonb_build_object('pid', v_locker.pid, 'since', v_locker.since);
     elsif v_way in ('break', 'break timer') then
       reason := 'crashed';
       sentence := format('%s %s crashed its workers %s times, the next claim ends it',
@@ -129,6 +165,18 @@ begin
     else
       reason := 'ready';
       sentence := format('%s %s is due, the next claim takes it', details ->> 'type', details ->> 'task_id');
+    end if;
+  end if;
+  if reason in ('running', 'retry') and v_behind > 0 then
+    sentence := sentence || format('; %s %s behind it', v_behind, case when v_behind = 1 then 'task waits' else 'tasks wait' end);
+    details := details || jsonb_build_object('behind', v_behind);
+  elsif reason in ('nothing to do', 'timer', 'later') and v_p.status <> 'finished' then
+    select o.pid, o.since into v_open from pgprog_engine._open_transactions() as o limit 1;
+    if v_open.pid is not null then
+      sentence := sentence || format(
+        '; session %s wrote to the queue in a transaction open since %s: what it asked for counts from its commit',
+        v_open.pid, v_open.since);
+      details := details || jsonb_build_object('pid', v_open.pid, 'open_since', v_open.since);
     end if;
   end if;
   details := details || jsonb_build_object('runnable', reason = 'ready');

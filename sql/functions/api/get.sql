@@ -2,7 +2,7 @@
  * Return a process as one JSON value, from one snapshot; null when there is none.
  *
  * history holds at most max_events events: forward those above after, ascending; backward those
- * below it, descending.  last_event_id does not depend on the range.  Never waits, not even for a
+ * below it, descending; state_version is that of the worker that wrote the event.  last_event_id does not depend on the range.  Never waits, not even for a
  * process in init.
  *
  * Raises UP010: direction is neither forward nor backward, or max_events is negative.
@@ -28,7 +28,9 @@ begin
         where t.incarnation = p.incarnation),
       'history', case when get.max_events = 0 then '[]'::jsonb else (
         select coalesce(jsonb_agg(
-          jsonb_build_object('event_id', e.event_id, 'at', e.at, 'task_id', e.task_id, 'payload', e.payload, 'metadata', e.metadata)), '[]')
+          jsonb_build_object(
+            'event_id', e.event_id, 'at', e.at, 'task_id', e.task_id, 'payload', e.payload, 'metadata', e.metadata,
+            'state_version', e.state_version)), '[]')
         from pgprog_engine._events(p.incarnation, get.after, get.max_events, get.direction) as e) end)
     from pgprog_data.processes as p
     where p.namespace = get.namespace

@@ -3,7 +3,8 @@
  *
  * Each component has name, status and reason; critical as a whole when one of them is.
  * database: this server takes writes.  partitions: ended tasks of this week and the next have a place.
- * workers: every namespace with due work that is not paused has a live worker.  queue: nothing that
+ * workers: every namespace with due work that is not paused has a live worker, one that reads the newest
+ * states that wait where old workers have met them.  queue: nothing that
  * could run has been due for more than five minutes.  zombies: no task runs whose worker is gone for
  * a minute.
  */
@@ -20,13 +21,26 @@ declare
 begin
   with due as (
     select n.namespace, n.concurrency is not null as is_limited, least(
-      (select min(q.due_at) from pgprog_data.queue as q where q.namespace = n.namespace and q.status = 'w'),
+      (select min(q.due_at) from pgprog_data.queue as q
+       where q.namespace = n.namespace and q.status = 'w' and q.needs_version is null),
       (select min(q.due_at) from pgprog_data.queue as q
        where q.namespace = n.namespace and q.status in ('f', 'h') and q.due_at <= v_now),
       (select min(t.due_at) from pgprog_data.timers as t
-       where t.namespace = n.namespace and t.status = 'w' and t.due_at <= v_now)) as since
+       where t.namespace = n.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now)) as since
     from pgprog_data.namespaces as n
     where n.paused_at is null
+  ),
+  aside as (
+    select a.namespace, a.version, n.concurrency is not null as is_limited, min(a.due_at) as since
+    from (
+      select q.namespace, q.needs_version as version, q.due_at from pgprog_data.queue as q
+      where q.status = 'w' and q.needs_version is not null
+      union all
+      select t.namespace, t.needs_version, t.due_at from pgprog_data.timers as t
+      where t.status = 'w' and t.needs_version is not null and t.due_at <= v_now
+    ) as a
+    join pgprog_data.namespaces as n on n.namespace = a.namespace and n.paused_at is null
+    group by a.namespace, a.version, n.concurrency
   ),
   findings (no, name, faults) as (
     select 1, 'database', case when pg_is_in_recovery() then array['the server is in recovery'] end
@@ -39,16 +53,26 @@ begin
         select 1 from pgprog_data.partitions as x where x.parent = p.parent and x.starts_at <= w.week and x.ends_at > w.week))
     union all
     select 3, 'workers', (
-      select array_agg(format('no live worker serves namespace %s', d.namespace) order by d.namespace)
-      from due as d
-      where d.since is not null
-        and not exists (
-          select 1 from pgprog_data.workers as w
-          where d.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock()))
+      select array_agg(
+        format('no live worker serves namespace %s', d.namespace) || coalesce(' at version ' || d.version, '')
+        order by d.namespace, d.version)
+      from (
+        select due.namespace, null::integer as version from due where due.since is not null
+        union all
+        select aside.namespace, aside.version from aside
+      ) as d
+      where not exists (
+        select 1 from pgprog_data.workers as w
+        where d.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock()
+          and (d.version is null or d.version <= pgprog_engine._version_read(d.namespace, w.namespaces, w.state_versions))))
     union all
     select 4, 'queue', (
       select array_agg(format('namespace %s has work due since %s', d.namespace, d.since) order by d.namespace)
-      from due as d
+      from (
+        select due.namespace, due.since, due.is_limited from due
+        union all
+        select aside.namespace, aside.since, aside.is_limited from aside
+      ) as d
       where d.since < v_now - interval '5 min'
         and not d.is_limited)
     union all

@@ -66,10 +66,10 @@ begin
   if not found then
     raise exception '%', pgprog_engine._refusal('UP005', v_namespace, v_process_id, null) using errcode = 'UP005';
   end if;
-  insert into pgprog_data.events (incarnation, event_id, task_id, at, announced, payload, metadata)
-  select v_incarnation, e.event_id, e.task_id, e.at, true, coalesce(e.payload, 'null'), e.metadata
+  insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, announced, payload, metadata)
+  select v_incarnation, e.event_id, e.task_id, e.at, coalesce(e.state_version, 1), true, coalesce(e.payload, 'null'), e.metadata
   from jsonb_to_recordset(coalesce(nullif(put.process -> 'history', 'null'), '[]'))
-    as e(event_id bigint, at timestamptz, task_id bigint, payload jsonb, metadata jsonb);
+    as e(event_id bigint, at timestamptz, task_id bigint, state_version integer, payload jsonb, metadata jsonb);
   insert into pgprog_data.timers (incarnation, name, task_id, namespace, process_id, type, status, due_at, created_at)
   select
     v_incarnation, t.name, nextval('pgprog_data.task_ids'), v_namespace, v_process_id, 'timeout',

@@ -13,12 +13,19 @@
  * ends here and its waiter is told: tasks of gone, broken and finished processes, repairs of a
  * process that is not in error, steps that crashed their workers too often.
  *
+ * What belongs to processes whose state is newer than the worker reads is left to others.  Where the claim
+ * meets such, it sets them aside, a thousand at once (_set_aside); it looks only at those set aside that it can
+ * read, and while there are none at all that costs one look.
+ *
+ * alone: the task was lost with a worker before, whether or not it is known to have begun: whatever
+ * it does, nothing else should run in the same operating-system process.
+ *
  * In a namespace with a limit no more is started than its concurrency allows; one claim at a time counts
  * there, others pass it by.
  *
  * Locks: worker (key share), limits of namespaces (exclusive, never waiting), starts of the candidates' namespaces (shared, never waiting), process rows
  * (no key update, skip locked), queue and timer rows.
- * Indexes: queue_ready, timers_due, queue_head, queue_running, queue_later.
+ * Indexes: queue_ready, timers_due, queue_newer, timers_newer, queue_head, queue_running, queue_later.
  * Raises UP002: the lease of the worker is lost.
  */
 create or replace function pgprog_engine.claim(
@@ -26,7 +33,7 @@ create or replace function pgprog_engine.claim(
   out task_id bigint, out claim_id bigint, out incarnation bigint, out namespace text, out process_id text,
   out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
   out args jsonb, out context jsonb, out status text, out state_version integer, out state jsonb,
-  out metadata jsonb, out last_event_id bigint, out version bigint, out wait_us bigint)
+  out metadata jsonb, out last_event_id bigint, out version bigint, out alone boolean, out wait_us bigint)
 returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
@@ -42,6 +49,12 @@ declare
   v_now timestamptz := pgprog_engine._now();
   v_at timestamptz;
   v_served text[];
+  v_reads_in text[];
+  v_reads integer[];
+  v_aside_in text[];
+  v_aside integer[];
+  v_newer bigint[];
+  v_newer_in text[];
   v_active text[];
   v_limited text[];
   v_counted text[];
@@ -74,7 +87,7 @@ begin
   perform pgprog_engine._require_read_committed();
 
   -- 1. The worker must live; the collector takes the same row for update.
-  select w.namespaces into v_served
+  select w.namespaces, w.namespaces, w.state_versions into v_served, v_reads_in, v_reads
   from pgprog_data.workers as w
   where w.worker_id = claim.worker_id
     and w.lease_until > pgprog_engine._clock()
@@ -96,6 +109,9 @@ begin
       for update skip locked
     ) as d);
 
+  select a.namespaces, a.versions into v_aside_in, v_aside
+  from pgprog_engine._aside(v_reads_in, v_reads) as a;
+
   for v_window in 1..3 loop
     -- 3. Candidates.
     select array_agg(s.namespace), array_agg(s.namespace) filter (where n.concurrency is not null), array_agg(null::bigint)
@@ -104,15 +120,15 @@ begin
     join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
     left join lateral (
       select q.task_id from pgprog_data.queue as q
-      where q.namespace = s.namespace and q.status = 'w'
+      where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
       order by q.rank limit 1
     ) as q on true
     left join lateral (
       select t.task_id from pgprog_data.timers as t
-      where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now
+      where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
       order by t.due_at limit 1
     ) as t on true
-    where q.task_id is not null or t.task_id is not null;
+    where q.task_id is not null or t.task_id is not null or s.namespace = any (v_aside_in);
     exit when v_active is null;
     if v_limited is not null then
       v_soon := true;
@@ -149,12 +165,29 @@ begin
         select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
         from (
           (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
-           where q.namespace = s.namespace and q.status = 'w' and q.incarnation <> all (v_elsewhere)
+           where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
+             and q.incarnation <> all (v_elsewhere)
            order by q.rank, q.task_id limit v_share)
           union all
           (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
-           where t.namespace = s.namespace and t.status = 'w' and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
+           where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
+             and t.incarnation <> all (v_elsewhere)
            order by t.due_at limit v_share)
+          union all
+          (select a.task_id, a.incarnation, a.rank
+           from unnest(v_aside_in, v_aside) as v(namespace, version)
+           cross join lateral (
+             (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
+              where q.namespace = v.namespace and q.needs_version = v.version and q.status = 'w'
+                and q.incarnation <> all (v_elsewhere)
+              order by q.rank, q.task_id limit v_share)
+             union all
+             (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
+              where t.namespace = v.namespace and t.needs_version = v.version and t.status = 'w' and t.due_at <= v_now
+                and t.incarnation <> all (v_elsewhere)
+              order by t.due_at limit v_share)
+           ) as a
+           where v.namespace = s.namespace)
         ) as u
         order by u.rank limit least(v_share, s.room)
       ) as c
@@ -174,10 +207,15 @@ begin
     -- 4. Their process rows; one that is locked elsewhere is passed by.
     select
       coalesce(array_agg(l.incarnation), '{}'),
-      array_agg(l.incarnation) filter (where l.status in ('error', 'finished'))
-    into v_locked, v_ended
+      array_agg(l.incarnation) filter (where l.status in ('error', 'finished')),
+      coalesce(array_agg(l.incarnation) filter (where l.is_newer), '{}'),
+      array_agg(l.namespace) filter (where l.is_newer)
+    into v_locked, v_ended, v_newer, v_newer_in
     from (
-      select p.incarnation, p.status from pgprog_data.processes as p
+      select
+        p.incarnation, p.status, p.namespace,
+        p.state_version > 1 and p.state_version > pgprog_engine._version_read(p.namespace, v_reads_in, v_reads) as is_newer
+      from pgprog_data.processes as p
       where p.incarnation = any (v_wanted)
       order by p.incarnation
       for no key update skip locked
@@ -197,6 +235,10 @@ begin
     end if;
     if v_ended is not null then
       perform pgprog_engine._end_tasks(v_ended, null, v_at);
+    end if;
+
+    if v_newer_in is not null then
+      perform pgprog_engine._set_aside(v_newer_in, v_reads_in, v_reads);
     end if;
 
     -- 6. A later statement chooses one task a process; a timer only where nothing waits, or overdue past patience.
@@ -249,6 +291,7 @@ begin
       where r.task_id is null
         and f.task_id is null
         and n.paused_at is null
+        and x.incarnation <> all (v_newer)
         and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
       offset 0
     ) as h;
@@ -272,11 +315,15 @@ begin
         set status = 'r', worker_id = claim.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
           attempt = q.attempt + 1, started_at = v_at, begun = false
         where q.task_id = any (v_chosen)
-        returning q.task_id, q.claim_id, q.incarnation, q.type, q.name, q.attempt, q.created_at, q.due_at, q.args, q.context
+        returning q.task_id, q.claim_id, q.incarnation, q.type, q.name, q.attempt, q.created_at, q.due_at, q.args, q.context,
+          q.crashes
       )
       select
         s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
-        s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version, null::bigint
+        s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
+        s.attempt > 1 and (s.crashes > 0 or exists (
+          select 1 from pgprog_data.attempts as a where a.task_id = s.task_id and a.outcome = 'lost')),
+        null::bigint
       from started as s
       join pgprog_data.processes as p on p.incarnation = s.incarnation;
     get diagnostics v_count = row_count;
@@ -288,7 +335,10 @@ begin
         )
         select
           s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
-          s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version, null::bigint
+          s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
+          s.attempt > 1 and (s.crashes > 0 or exists (
+            select 1 from pgprog_data.attempts as a where a.task_id = s.task_id and a.outcome = 'lost')),
+          null::bigint
         from started as s
         join pgprog_data.processes as p on p.incarnation = s.incarnation;
       get diagnostics v_count = row_count;
@@ -302,6 +352,7 @@ begin
       where q.task_id = any (v_candidates)
         and q.status = 'w'
         and q.incarnation = any (v_locked)
+        and q.incarnation <> all (v_newer)
         and (
           exists (select 1 from pgprog_data.queue as r where r.incarnation = q.incarnation and r.status = 'r')
           or exists (
@@ -312,6 +363,7 @@ begin
       update pgprog_data.timers as t
       set status = 'b'
       where t.incarnation = any (v_locked)
+        and t.incarnation <> all (v_newer)
         and t.status = 'w'
         and t.due_at <= v_now
         and (
@@ -348,7 +400,7 @@ begin
        order by q.due_at limit 1)
       union all
       (select t.due_at from pgprog_data.timers as t
-       where t.namespace = s.namespace and t.status = 'w'
+       where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null
        order by t.due_at limit 1)
     ) as d
     where s.namespace <> all (v_full);

@@ -7,7 +7,8 @@
  * and pauses its namespace, with the error's detail as reason.  thens: 0 none, 1 finish,
  * 2 remove.  states, metadatas: null leaves what was there.  event_of, timer_of: position of the step
  * that an event or timer belongs to; event_no counts from 1 within its step.  A timer with neither
- * time is unset; of several actions on one name in a step the last wins.
+ * time is unset; of several actions on one name in a step the last wins.  state_versions: of the state, if there
+ * is one, and of the events; a process without a state has the version of its last step.
  *
  * Of a process in error the step is a repair: 1 makes it running, clears what broke it and gives
  * back its timers (without action on timers, the timer that broke it is due again); 4 is as 5, 6 pauses all the same.
@@ -15,8 +16,10 @@
  * A row for each step has its outcome: 'done'; 'already': an earlier try of the same completion was
  * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, or somebody
  * pauses or resumes the namespace that it shall pause, give it again with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
- * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed:
- * where chains allows it and the worker lives.
+ * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed, and at changed_at
+ * when the events of the step were written:
+ * where chains allows it and the worker lives.  A worker reads the state that it has written, or has read
+ * and left: a chain needs no look at its version.
  *
  * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key
  * update, skip locked), then the fence: a delete by claim; for chains starts of the namespaces (shared,
@@ -31,7 +34,7 @@ create or replace function pgprog_engine.complete(
   timer_of integer[], timer_names text[], timer_at timestamptz[], timer_after bigint[], timer_remove boolean[],
   out pos integer, out outcome text, out version bigint, out task_id bigint, out claim_id bigint,
   out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
-  out args jsonb, out context jsonb)
+  out args jsonb, out context jsonb, out changed_at timestamptz)
 returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
@@ -216,8 +219,10 @@ begin
 
   if cardinality(v_done) > 0 then
     -- 4. Events: their ids go on from the locked row.
-    insert into pgprog_data.events (incarnation, event_id, task_id, at, payload, metadata)
-    select complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos], e.payload, e.metadata
+    insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, payload, metadata)
+    select
+      complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos],
+      complete.state_versions[e.pos], e.payload, e.metadata
     from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
       as e(pos, no, payload, metadata)
     where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
@@ -242,7 +247,7 @@ begin
       changed_at = v_stamps[x.pos],
       last_event_id = p.last_event_id + case when x.finished then complete.event_counts[x.pos] else 0 end,
       state = case when x.finished then coalesce(complete.states[x.pos], p.state) else p.state end,
-      state_version = case when x.finished and complete.states[x.pos] is not null
+      state_version = case when x.finished and (complete.states[x.pos] is not null or p.state is null)
         then complete.state_versions[x.pos] else p.state_version end,
       metadata = case when x.finished then nullif(coalesce(complete.metadatas[x.pos], p.metadata), 'null'::jsonb) else p.metadata end,
       status = x.status,
@@ -402,12 +407,12 @@ begin
         from unnest(v_heads, v_heads_pos) as x(task_id, pos)
         where q.task_id = x.task_id
         returning x.pos, 'next'::text, v_versions[x.pos], q.task_id, q.claim_id, q.type, q.name, q.attempt,
-          q.created_at, q.due_at, q.args, q.context;
+          q.created_at, q.due_at, q.args, q.context, v_stamps[x.pos];
     end if;
     if v_timers is not null then
       return query
         select d.pos, 'next'::text, v_versions[d.pos], s.task_id, s.claim_id, s.type, s.name, s.attempt,
-          s.created_at, s.due_at, s.args, s.context
+          s.created_at, s.due_at, s.args, s.context, v_stamps[d.pos]
         from pgprog_engine._start_timers(complete.worker_id, v_timers, v_timer_names, v_at) as s
         join unnest(v_done) as d(pos) on complete.incarnations[d.pos] = s.incarnation;
     end if;
@@ -433,7 +438,7 @@ begin
         select t.version from pgprog_data.tasks as t
         where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) end,
       null::bigint, null::bigint, null::text, null::text, null::integer,
-      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb
+      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb, null::timestamptz
     from unnest(v_ok) with ordinality as x(ok, pos);
 end
 $$;

@@ -1,6 +1,8 @@
 /*
  * Create a namespace with its settings unless it exists; nothing else changes.
  *
+ * One that exists is not even tried: the insert would wait for an open transaction that pauses it.
+ *
  * Raises UP010: the name is empty or longer than 256 bytes.
  */
 create or replace function pgprog_engine._create_namespace(namespace text, settings jsonb)
@@ -12,6 +14,9 @@ begin
   if octet_length(coalesce(_create_namespace.namespace, '')) not between 1 and 256 then
     raise exception 'a namespace has % bytes, 1 to 256 are allowed', octet_length(coalesce(_create_namespace.namespace, ''))
       using errcode = 'UP010';
+  end if;
+  if exists (select 1 from pgprog_data.namespaces as n where n.namespace = _create_namespace.namespace) then
+    return;
   end if;
   with fresh as (
     insert into pgprog_data.namespaces (

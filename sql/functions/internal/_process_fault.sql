@@ -63,11 +63,12 @@ begin
         then format('event %s has at %s, a time from 1970 to 9998 is needed', e.no, coalesce(x.at::text, 'null'))
       when x.at < lag(x.at) over (order by e.no) then format('event %s is earlier than the one before it', e.no)
       when x.task_id is null then format('event %s has no task_id', e.no)
+      when x.state_version < 1 then format('event %s has state_version %s, 1 or more is needed', e.no, x.state_version)
       when pg_column_size(x.payload) > event_bytes
         then format('event %s has %s bytes, at most %s are allowed', e.no, pg_column_size(x.payload), event_bytes)
     end as fault
     from jsonb_array_elements(coalesce(v_head.history, '[]')) with ordinality as e(value, no)
-    cross join lateral jsonb_to_record(e.value) as x(event_id bigint, at timestamptz, task_id bigint, payload jsonb)
+    cross join lateral jsonb_to_record(e.value) as x(event_id bigint, at timestamptz, task_id bigint, state_version integer, payload jsonb)
   ) as f
   where f.fault is not null
   order by f.no

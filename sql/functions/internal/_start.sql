@@ -4,7 +4,7 @@
  * outcome: 'started' (claimed for worker_id, with all a step needs), 'queued', 'known' (the key
  * belongs to task_id already), or the SQLSTATE of a refusal with its message.
  * At most max_starts are started, and only where the process has nothing waiting, blocked, held or running, nothing
- * stands against it and the worker serves its namespace; an expected race makes it 'queued'.
+ * stands against it and the worker serves its namespace and reads its state; an expected race makes it 'queued'.
  *
  * Duplicates of a key are removed and keys and processes are inserted in their order, so that two
  * batches do not deadlock.  Waits for open transactions with the same key or new process_id: the
@@ -24,6 +24,7 @@ as $$
 declare
   v_count integer := cardinality(_start.types);
   v_served text[] := '{}';
+  v_reads integer[];
   v_startable text[];
   v_now timestamptz := pgprog_engine._now();
   v_at timestamptz;
@@ -43,7 +44,7 @@ declare
 begin
   if _start.worker_id is not null then
     perform pgprog_engine._require_read_committed();
-    select w.namespaces into v_served
+    select w.namespaces, w.state_versions into v_served, v_reads
     from pgprog_data.workers as w
     where w.worker_id = _start.worker_id
       and w.lease_until > pgprog_engine._clock()
@@ -223,6 +224,7 @@ begin
         and f.task_id is null
         and t.task_id is null
         and n.paused_at is null
+        and p.state_version <= pgprog_engine._version_read(p.namespace, v_served, v_reads)
         and p.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end
       order by v_incarnations[l.pos], l.pos
       limit _start.max_starts

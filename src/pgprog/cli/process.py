@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pgprog.model import Direction
     from pgprog.store.client_store import ClientStore
 
-_EVENT = ("event_id", "at", "task_id", "payload", "metadata")
+_EVENT = ("event_id", "at", "task_id", "payload", "metadata")  # what a table shows
 _TASK = ("task_id", "type", "name", "status", "attempt", "scheduled_at", "started_at", "ended_at")
 
 
@@ -134,9 +134,9 @@ def history(
         ),
     )
     if as_json:
-        print_json([dict(zip(_EVENT, row, strict=True)) for row in rows])
+        print_json([dict(zip((*_EVENT, "state_version"), row, strict=True)) for row in rows])
     else:
-        _print_events(rows)
+        _print_events(row[:-1] for row in rows)
 
 
 @process.command()

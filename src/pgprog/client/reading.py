@@ -35,6 +35,7 @@ class _Event(msgspec.Struct):
     payload: msgspec.Raw
     metadata: msgspec.Raw
     task_id: int | None = None
+    state_version: int | None = None
 
 
 class _Process(msgspec.Struct):
@@ -73,7 +74,7 @@ def process_of(raw: bytes, *, namespace: Namespace[Any] | None) -> Process[Any]:
     """Return the process in the JSON of pgprog.get, its state typed where *namespace* is known.
 
     Raises:
-        Misfit: The state does not fit the type.
+        Misfit: The state does not fit the type, or it or an event is newer than *namespace*.
     """
     found = _PROCESS.decode(raw)
     codec = _PLAIN if namespace is None else namespace.plain_codec
@@ -90,13 +91,13 @@ def process_of(raw: bytes, *, namespace: Namespace[Any] | None) -> Process[Any]:
         state=codec.decode(state)
         if namespace is None or state == b"null"
         else namespace.load_state(state, found.state_version),
-        state_version=found.state_version,
+        state_version=found.state_version if namespace is None else namespace.state_version,
         metadata=codec.decode(bytes(found.metadata)),
         created_at=found.created_at,
         last_event_id=found.last_event_id,
         version=found.version,
         timers=found.timers,
-        history=_events(found.history, codec=codec),
+        history=_events(found.history, namespace=namespace),
     )
 
 
@@ -118,7 +119,7 @@ def record_of(row: Mapping[str, Any]) -> TaskRecord:
         response=_PLAIN.decode(row["response"]),
         error=_PLAIN.decode(row["error"]),
         retry_at=row["retry_at"],
-        events=_events(_EVENTS.decode(row["events"]), codec=_PLAIN),
+        events=_events(_EVENTS.decode(row["events"]), namespace=None),
     )
 
 
@@ -144,9 +145,16 @@ def health_of(raw: bytes) -> dict[str, Any]:
     return _OBJECT.decode(raw)
 
 
-def _events(found: Iterable[_Event], *, codec: Codec[Any]) -> tuple[Event, ...]:
+def _events(found: Iterable[_Event], *, namespace: Namespace[Any] | None) -> tuple[Event, ...]:
     rows = (
-        (event.event_id, event.at, event.task_id, bytes(event.payload), bytes(event.metadata))
+        (
+            event.event_id,
+            event.at,
+            event.task_id,
+            bytes(event.payload),
+            bytes(event.metadata),
+            event.state_version,
+        )
         for event in found
     )
-    return events_of(rows, codec=codec)
+    return events_of(rows, namespace=namespace)

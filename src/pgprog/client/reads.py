@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pgprog.client import reading
-from pgprog.codec import Codec, check_text
+from pgprog.codec import check_text
 from pgprog.engine.events import events_of
 from pgprog.errors import InvalidArgument, TaskNotFound
 from pgprog.model import Limits
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _PAGE = 1000
-_PLAIN: Codec[Any] = Codec()
 _LIMITS = Limits()
 _INTEGER = (1 << 31) - 1
 _BIGINT = (1 << 63) - 1
@@ -87,6 +86,8 @@ class AsyncReads:
     ) -> list[Event]:
         """Return events: forward those above *after*, ascending; backward below it, descending.
 
+        By a `Namespace` their payloads are upcast.
+
         Raises:
             ProcessNotFound: There is no such process.
         """
@@ -97,8 +98,7 @@ class AsyncReads:
             max_events=max_events,
             direction=direction,
         )
-        typed = _typed(namespace)
-        return [*events_of(rows, codec=_PLAIN if typed is None else typed.plain_codec)]
+        return [*events_of(rows, namespace=_typed(namespace))]
 
     async def events(
         self,

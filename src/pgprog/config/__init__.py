@@ -63,7 +63,9 @@ class NamespaceSettings:
     """What may be set for a namespace, in code, in the file and in the database.
 
     *concurrency* bounds the running tasks of the whole cluster, None does not.  *history* is how
-    many of the newest events are loaded with a step.  A timer overdue by *timer_patience* goes
+    many of the newest events are loaded with a step, "full" all of them, but never more than 4 MiB:
+    a step that asks for others reads the database.  A worker holds them for all its running steps
+    at once.  A timer overdue by *timer_patience* goes
     before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
     in error.  *numbers* says what a fraction in plain JSON becomes.
     """
@@ -161,9 +163,14 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """One worker daemon: *concurrency* steps at once in each of its *processes*."""
+    """One worker daemon: *concurrency* steps at once in each of its *processes*.
+
+    Of these, *children* at most run in child processes: steps of namespaces with isolation
+    process, and those that were lost with a worker before.
+    """
 
     concurrency: Annotated[int, "1 to 100000"] = 100
+    children: Annotated[int, "1 to 1000"] = 8
     processes: Annotated[int, "1 to 1024"] = 1
     poll_every: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=1)
     lease: Annotated[timedelta, "1s to 1h"] = timedelta(seconds=10)

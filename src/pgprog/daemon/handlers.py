@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog.errors import ConfigError
 from pgprog.namespace import Namespace
+from pgprog.namespace.origins import as_namespace
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -69,18 +70,10 @@ def _load(name: str, section: NamespaceConfig) -> Namespace[Any]:
     except AttributeError as e:
         msg = f"{path}: module {module_name} has no {attributes}"
         raise ConfigError(msg) from e
-    if isinstance(found, Namespace):
-        namespace: Namespace[Any] = found
-    elif callable(found):
-        namespace = Namespace(name)
-        namespace.processor(found)
-    else:
-        msg = f"{path}: {section.handlers} is neither a Namespace nor a function: {found!r}"
-        raise ConfigError(msg)
-    if namespace.name != name:
-        msg = f"{path}: {section.handlers} is the namespace {namespace.name}, not {name}"
-        raise ConfigError(msg)
-    return namespace.with_settings(section.over(namespace.settings))
+    namespace = as_namespace(found, name=name, where=f"{path}: {section.handlers}")
+    served = namespace.with_settings(section.over(namespace.settings))
+    served.origin = section.handlers
+    return served
 
 
 def _imported(module_name: str, *, where: str) -> ModuleType:

@@ -8,12 +8,19 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgprog.codec import Misfit
 from pgprog.engine.events import events_of
-from pgprog.errors import InvalidArgument, LeaseLost, Overloaded, StoreUnavailable
+from pgprog.errors import (
+    InvalidArgument,
+    LeaseLost,
+    Overloaded,
+    PermanentError,
+    StoreUnavailable,
+)
 from pgprog.store.transactions import InThread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from pgprog.model import Direction, Event
     from pgprog.namespace import Namespace
@@ -61,7 +68,7 @@ class Access:
         self._claimed = claimed
         self._store = store
         self._transactions = transactions
-        self._plain = namespace.plain_codec
+        self._namespace = namespace
         self._seconds = namespace.settings.step_timeout.total_seconds()
         self._is_closed = False
 
@@ -96,13 +103,23 @@ class Access:
             self.is_interrupted = True
             raise
 
-    async def _read(
+    def _preloaded(
         self, *, after: int | None, limit: int, direction: Direction
-    ) -> tuple[Event, ...]:
+    ) -> tuple[Event, ...] | None:
+        """Return events that came with the step, None where the database has to be asked."""
         self._check_open()
         if not 0 <= limit <= _MOST_EVENTS:
             msg = f"limit is {limit}, 0 to {_MOST_EVENTS} are allowed"
             raise InvalidArgument(msg)
+        window = self._claimed.window
+        if window is None or direction not in ("forward", "backward"):
+            return None
+        rows = window.read(after=after, limit=limit, direction=direction)
+        return None if rows is None else self._events_of(rows)
+
+    async def _read(
+        self, *, after: int | None, limit: int, direction: Direction
+    ) -> tuple[Event, ...]:
         with self._blaming():
             rows = await self._store.history(
                 self._claimed.namespace,
@@ -111,7 +128,14 @@ class Access:
                 max_events=limit,
                 direction=direction,
             )
-        return events_of(rows, codec=self._plain)
+        return self._events_of(rows)
+
+    def _events_of(self, rows: Iterable[Any]) -> tuple[Event, ...]:
+        try:
+            return events_of(rows, namespace=self._namespace)
+        except Misfit as e:  # of args it would be a rejection
+            msg = f"the history of process {self._claimed.process_id} cannot be read: {e}"
+            raise PermanentError(msg, code="Misfit") from e
 
 
 class AsyncAccess(Access):
@@ -128,6 +152,9 @@ class AsyncAccess(Access):
         self, *, after: int | None, limit: int, direction: Direction
     ) -> tuple[Event, ...]:
         """Return events, as `Step.history` says."""
+        found = self._preloaded(after=after, limit=limit, direction=direction)
+        if found is not None:
+            return found
         return await self._read(after=after, limit=limit, direction=direction)
 
     @asynccontextmanager
@@ -173,6 +200,9 @@ class SyncAccess(Access):
 
     def history(self, *, after: int | None, limit: int, direction: Direction) -> tuple[Event, ...]:
         """Return events, as `Step.history` says."""
+        found = self._preloaded(after=after, limit=limit, direction=direction)
+        if found is not None:
+            return found
         reading = self._read(after=after, limit=limit, direction=direction)
         return asyncio.run_coroutine_threadsafe(reading, self._loop).result()
 

@@ -151,7 +151,7 @@ class Attempt:
         return running.result()
 
     def _timed_out(self) -> StepTimeout:
-        return StepTimeout(f"the handler ran over {self._timeout.total_seconds():g} s")
+        return StepTimeout.over(self._timeout)
 
     def _step(self) -> Step[Any]:
         claimed = self._claimed

@@ -52,7 +52,7 @@ class Deadlines:
         self._rung_at = now = self.loop.time()
         self._rings_at = math.inf
         for number, (at, expire, subject) in list(self._deadlines.items()):
-            if at <= now:
+            if at <= now and number in self._deadlines:  # not cleared by one before it
                 self.clear(number)
                 expire(subject)
         if self._deadlines:

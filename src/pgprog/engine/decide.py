@@ -42,6 +42,11 @@ _LONGEST = timedelta(days=365 * 7000)
 class StepTimeout(TransientError):  # noqa: N818 - the name that operators see
     """The handler ran over the step time-out of its namespace."""
 
+    @classmethod
+    def over(cls, timeout: timedelta) -> StepTimeout:
+        """Return the error of a handler that ran over *timeout*."""
+        return cls(f"the handler ran over {timeout.total_seconds():g} s")
+
 
 def after_success(
     claimed: Claimed, returned: object, *, namespace: Namespace[Any], handler: Handler[..., Any]
@@ -62,7 +67,10 @@ def after_success(
             raise InvalidArgument(msg)
     settings = namespace.settings
     limits = settings.limits
+    events = _events(intent.events, settings=settings)
     state = None if intent.state is UNCHANGED else namespace.encode_state(intent.state)
+    if state is None and events:
+        state = _upcast(claimed, namespace=namespace)
     response = None
     if intent.response is not None:
         response = handler.response.encode(
@@ -76,9 +84,20 @@ def after_success(
         metadata=_metadata(intent.metadata, field="metadata", settings=settings),
         response=response,
         then=_then(intent.then),
-        events=_events(intent.events, settings=settings),
+        events=events,
         timers=_timers(intent.timers),
     )
+
+
+def _upcast(claimed: Claimed, *, namespace: Namespace[Any]) -> bytes | None:
+    """Return the state to store with events that are newer than it, None where none are.
+
+    The version of a state is what keeps old workers away from a process: they could not read the
+    events either.
+    """
+    if claimed.state is None or claimed.state_version == namespace.state_version:
+        return None
+    return namespace.encode_state(namespace.load_state(claimed.state, claimed.state_version))
 
 
 def after_failure(
@@ -126,6 +145,8 @@ def due_in(completion: Completion) -> float | None:
 
     Times that were given as instants are counted by our own clock: the result is a hint.
     """
+    if completion.retry_after is None and not completion.timers:
+        return None
     delays = [timer.after for timer in completion.timers if timer.after is not None]
     instants = [timer.at for timer in completion.timers if timer.at is not None]
     delays += [at - datetime.now(UTC) for at in instants]
@@ -195,15 +216,14 @@ def _events(events: object, *, settings: NamespaceSettings) -> tuple[NewEvent, .
         raise InvalidArgument(msg)
     made = []
     for number, given in enumerate(listed):
-        event = given if isinstance(given, Event) else Event(given)
         field = f"events[{number}]"
-        payload = encode(
-            event.payload, field=field, limit=limits.event_bytes, numbers=settings.numbers
-        )
-        metadata = None
-        if event.metadata is not None:
-            metadata = _metadata(event.metadata, field=f"{field}.metadata", settings=settings)
-        made.append(NewEvent(payload, metadata))
+        payload, metadata = given, None
+        if isinstance(given, Event):
+            payload = given.payload
+            if given.metadata is not None:
+                metadata = _metadata(given.metadata, field=f"{field}.metadata", settings=settings)
+        encoded = encode(payload, field=field, limit=limits.event_bytes, numbers=settings.numbers)
+        made.append(NewEvent(encoded, metadata))
     return tuple(made)
 
 
@@ -261,6 +281,8 @@ def _then(then: object) -> Then:
 
 
 def _listed(values: object, *, field: str) -> Sequence[object]:
+    if isinstance(values, list | tuple):  # nearly always, and what is asked below costs more
+        return values
     if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray):
         msg = f"{field}: must be a list, not {type(values).__name__}"
         raise InvalidArgument(msg)

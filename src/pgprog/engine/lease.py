@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgprog.engine.holdings import Holdings
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.renewals import Renewals
+    from pgprog.store.rows import Served
 
 log = logs.get(__name__)
 
@@ -56,7 +57,7 @@ class Lease:
         store: EngineStore,
         *,
         name: str,
-        settings: Mapping[str, bytes],
+        serves: Mapping[str, Served],
         config: WorkerConfig,
         renewals: Renewals,
         holdings: Holdings,
@@ -66,7 +67,7 @@ class Lease:
         self.ticked_at = time.monotonic()
         self._store = store
         self._name = name
-        self._settings = settings
+        self._serves = serves
         self._duration = config.lease
         self._seconds = config.lease.total_seconds()
         self._holdings = holdings
@@ -188,9 +189,7 @@ class Lease:
 
     async def _register(self) -> None:
         asked_at = time.monotonic()
-        self.worker_id = await self._store.register_worker(
-            self._name, self._settings, self._duration
-        )
+        self.worker_id = await self._store.register_worker(self._name, self._serves, self._duration)
         self._owner.registered(self.worker_id)
         self._ends_at = asked_at + self._seconds
         self._is_ended = False

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from pgprog.engine.access import OpenTransaction
     from pgprog.engine.attempt import Attempt, Attempts
+    from pgprog.engine.children import Apart
     from pgprog.engine.holdings import Held, Holdings
-    from pgprog.engine.lease import Lease
     from pgprog.store.rows import Completion
 
 log = logs.get(__name__)
@@ -48,10 +48,20 @@ class Endings(Protocol):
         ...
 
 
+class Reporter(Protocol):
+    """The lease, as far as runs need it."""
+
+    async def report_begun(self) -> None:
+        """Return when the database knows of all steps that have begun so far."""
+        ...
+
+
 class Runner:
     """Starts what is claimed, *concurrency* handlers at once; what is over waits for its turn.
 
-    *on_free* is called whenever a place becomes free.
+    What *apart* takes runs in a child process.  A step that was lost with a worker before and that
+    no child process can run waits until nothing else runs here, and nothing starts until it has
+    ended: it takes nobody down but the worker.  *on_free* is called whenever a place becomes free.
     """
 
     def __init__(
@@ -60,23 +70,30 @@ class Runner:
         *,
         concurrency: int,
         holdings: Holdings,
-        lease: Lease,
+        lease: Reporter,
         endings: Endings,
         on_free: Callable[[], None],
+        apart: Apart | None = None,
     ) -> None:
         self._attempts = attempts
+        self._apart = apart
         self._concurrency = concurrency
         self._holdings = holdings
         self._lease = lease
         self._endings = endings
         self._on_free = on_free
         self._running = 0
+        self._stragglers = 0
         self._waiting: deque[Held] = deque()
+        self._lone: deque[Held] = deque()
+        self._has_lone = False
         self._steps: set[asyncio.Task[None]] = set()
 
     @property
     def room(self) -> int:
         """How many more tasks could start at once."""
+        if self._has_lone:
+            return 0
         free = self._concurrency - self._running - len(self._waiting)
         return max(0, min(free, _ENDING_FACTOR * self._concurrency - len(self._holdings)))
 
@@ -87,10 +104,18 @@ class Runner:
 
     def take(self, held: Held) -> None:
         """Run the handler of a claim as soon as a place is free."""
-        if self._running < self._concurrency:
+        if held.claimed.alone and self._apart is not None and not self._apart.takes(held.claimed):
+            self._has_lone = True
+            self._lone.append(held)
+            self._fill()
+        elif self._running < self._concurrency and not self._has_lone:
             self._launch(held)
         else:
             self._waiting.append(held)
+
+    def narrow(self, concurrency: int) -> None:
+        """Run at most so many at once from here on."""
+        self._concurrency = min(self._concurrency, concurrency)
 
     async def wait_idle(self) -> None:
         """Return when no handler runs and none waits, stragglers in threads apart."""
@@ -109,7 +134,11 @@ class Runner:
 
     def _launch(self, held: Held) -> None:
         self._running += 1
-        held.step = asyncio.create_task(self._run(held))
+        if self._apart is not None and self._apart.takes(held.claimed):
+            held.step = asyncio.create_task(self._apart.run(held))
+            held.step.add_done_callback(lambda _: self._free() if held.runs else None)
+        else:
+            held.step = asyncio.create_task(self._run(held))
         self._steps.add(held.step)
         held.step.add_done_callback(lambda step: self._stepped(held, step))
 
@@ -138,7 +167,9 @@ class Runner:
             if straggler is None:
                 self._free()
             else:
+                self._stragglers += 1
                 straggler.add_done_callback(lambda _: self._straggled(attempt))
+                self._fill()
         if held.is_dropped:
             await self._undo(attempt)
         elif completion is None:
@@ -166,7 +197,7 @@ class Runner:
             if attempt.access.is_interrupted:
                 return None
             error = e
-        _log_failure(held, error)
+        log_failure(held, error)
         return decide.after_failure(
             claimed, error, settings=namespace.settings, random=random.random()
         )
@@ -198,18 +229,33 @@ class Runner:
         undoing = asyncio.create_task(self._undo(attempt))
         self._steps.add(undoing)
         undoing.add_done_callback(self._steps.discard)
+        self._stragglers -= 1
         self._free()
 
     def _free(self) -> None:
         self._running -= 1
+        self._fill()
+        self._on_free()
+
+    def _fill(self) -> None:
+        """Start what waits for its turn, as far as there is room."""
+        if self._has_lone:
+            if self._running > self._stragglers:
+                return
+            while self._lone:
+                held = self._lone.popleft()
+                if not held.is_dropped:
+                    self._launch(held)
+                    return
+            self._has_lone = False
         while self._waiting and self._running < self._concurrency:
             held = self._waiting.popleft()
             if not held.is_dropped:
                 self._launch(held)
-        self._on_free()
 
 
-def _log_failure(held: Held, error: BaseException) -> None:
+def log_failure(held: Held, error: BaseException) -> None:
+    """Say that a handler failed, with a traceback where that was not foreseen."""
     claimed = held.claimed
     expected = isinstance(error, StepError | Misfit | InvalidArgument)
     log.warning(

@@ -11,15 +11,17 @@ from pgprog.codec import encode
 from pgprog.config import NamespaceSettings
 from pgprog.errors import ConfigError, SchemaMismatch
 from pgprog.store.migrate import latest_version
+from pgprog.store.rows import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import EngineStore
 
 log = logs.get(__name__)
 
+_ALL = (1 << 31) - 1  # what an integer of PostgreSQL holds
 _KNOWN = {field.name for field in fields(NamespaceSettings)}
 
 
@@ -48,12 +50,30 @@ async def check_schema(store: EngineStore) -> None:
         raise SchemaMismatch(msg, hint="run `pgprog db migrate`")
 
 
-def settings_of(namespaces: Sequence[Namespace[Any]]) -> dict[str, bytes]:
-    """Return what each namespace is created with where the database does not have it."""
+def serves(namespaces: Sequence[Namespace[Any]]) -> dict[str, Served]:
+    """Return what a worker says of its namespaces when it begins, by their names."""
     return {
-        namespace.name: encode(namespace.settings.to_json(), field="settings", limit=1 << 20)
+        namespace.name: Served(
+            encode(namespace.settings.to_json(), field="settings", limit=1 << 20),
+            namespace.state_version,
+        )
         for namespace in namespaces
     }
+
+
+def preloads(namespaces: Iterable[Namespace[Any]]) -> dict[str, int]:
+    """Return how many events are loaded with a step, of the namespaces where any are."""
+    found = {each.name: each.settings.history for each in namespaces}
+    return {name: _ALL if most == "full" else most for name, most in found.items() if most}
+
+
+def isolated_of(namespaces: Sequence[Namespace[Any]], stored: Mapping[str, bytes]) -> list[str]:
+    """Return those whose steps run in child processes, by *stored* settings or else their own."""
+    settings = {
+        each.name: json.loads(stored[each.name]) if each.name in stored else each.settings.to_json()
+        for each in namespaces
+    }
+    return [name for name, plain in settings.items() if plain.get("isolation") == "process"]
 
 
 def under_settings(
@@ -64,7 +84,7 @@ def under_settings(
     A setting that only a newer pgprog knows is left out, and logged.
 
     Raises:
-        ConfigError: A namespace asks for what this version does not do.
+        ConfigError: The stored settings of a namespace have faults.
     """
     served = {}
     for namespace in namespaces:
@@ -77,8 +97,5 @@ def under_settings(
         )
         if settings != namespace.settings:
             log.warning("settings_differ", namespace=namespace.name)
-        if settings.isolation == "process":
-            msg = f"namespace {namespace.name}: isolation process is not available"
-            raise ConfigError(msg, hint="use isolation thread")
         served[namespace.name] = namespace.with_settings(settings)
     return served

@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
 from pgprog.engine.attempt import Attempts
+from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import check_names, check_schema, settings_of, under_settings
+from pgprog.engine.served import (
+    check_names,
+    check_schema,
+    isolated_of,
+    preloads,
+    serves,
+    under_settings,
+)
 from pgprog.engine.upkeep import Role, Upkeep
-from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
+from pgprog.namespace.origins import importing
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import RolledBack
@@ -77,7 +86,8 @@ class Worker:
         Raises:
             SchemaMismatch: The database needs `pgprog db migrate`.
             StoreUnavailable: It cannot be reached.
-            ConfigError: A namespace asks for what this version does not do.
+            ConfigError: Two namespaces have one name, or no child process can import one with
+                isolation process.
         """
         try:
             await self._start()
@@ -167,6 +177,13 @@ class Worker:
             self._upkeep.announce_end(claimed)
 
     async def _start(self) -> None:
+        if importing.is_set():
+            # Whoever reads it sees the message alone: it has come out of a child process.
+            msg = (
+                "it serves as soon as it is imported, and a child process imports it for its"
+                ' handlers; put what starts it below `if __name__ == "__main__":`'
+            )
+            raise ConfigError(msg)
         check_names(self._namespaces)
         self._store = EngineStore(self._config.dsn, name=_NAME)
         self._closing.push_async_callback(self._store.close)
@@ -175,7 +192,7 @@ class Worker:
         self._lease = Lease(
             self._store,
             name=f"{socket.gethostname()}:{os.getpid()}",
-            settings=settings_of(self._namespaces),
+            serves=serves(self._namespaces),
             config=self._config.worker,
             renewals=Renewals(self._config.dsn, name=_NAME),
             holdings=self._holdings,
@@ -185,11 +202,31 @@ class Worker:
         served: dict[str, Namespace[Any]] = {}
         self._build(served)
         self._closing.push_async_callback(self._hand_back)
+        # Before the lease begins, for it may take a second.
+        isolated = isolated_of(self._namespaces, await self._store.settings(names))
+        await self._children.check(isolated)
         await self._lease.begin()
         served.update(under_settings(self._namespaces, await self._store.settings(names)))
+        self._store.preload(preloads(served.values()))
+        if len(isolated) == len(served):
+            self._runner.narrow(self._config.worker.children)  # no more is claimed than can run
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
+
+    def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
+        most = self._config.worker.children
+        self._children = Children(self._namespaces, dsn=self._config.dsn, most=most)
+        self._closing.push_async_callback(self._children.close)
+        return Apart(
+            served,
+            children=self._children,
+            store=self._store,
+            holdings=self._holdings,
+            lease=self._lease,
+            endings=self._completer,
+            owner=self,
+        )
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
@@ -204,6 +241,8 @@ class Worker:
             transactions=transactions,
             concurrency=config.worker.concurrency,
         )
+        self._children = Children(self._namespaces, dsn=config.dsn, most=config.worker.children)
+        self._closing.push_async_callback(self._children.close)
         self._runner = Runner(
             self._attempts,
             concurrency=config.worker.concurrency,
@@ -211,6 +250,7 @@ class Worker:
             lease=self._lease,
             endings=self._completer,
             on_free=self.freed,
+            apart=self._apart(served),
         )
         self._scanner = Scanner(
             store,

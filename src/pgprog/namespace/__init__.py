@@ -166,6 +166,9 @@ class Namespace(Generic[S]):
     ) -> None:
         check_text(name, field="namespace", limit=_NAME_BYTES)
         self.name = name
+        # For child processes, which import what is a global of a module: see origins.
+        self.original: Namespace[Any] = self
+        self.origin: str | None = None
         self.settings = NamespaceSettings.from_json(settings, where=f"Namespace({name!r})")
         self.state_codec: Codec[Any] = Codec(state, self.settings.numbers)
         self.plain_codec: Codec[Any] = Codec(None, self.settings.numbers)
@@ -224,7 +227,9 @@ class Namespace(Generic[S]):
         return functools.partial(self._upcasts.add, version=from_version)
 
     def upcast_event(self, *, from_version: int) -> Callable[[F], F]:
-        """Decorate the function that turns an event's payload likewise.
+        """Decorate the function that turns an event's payload, plain JSON, into the next version.
+
+        Unlike a state, payloads of a version without such a function stay as they are.
 
         Raises:
             ConfigError: There is another, or no version comes after it.
@@ -285,6 +290,7 @@ class Namespace(Generic[S]):
             other.add(handler.function, type_=handler.type, name=handler.name)
         if self._fallback is not None:
             other.processor(self._fallback.args[0])
+        other.original, other.origin = self.original, self.origin
         other._upcasts = self._upcasts
         other._event_upcasts = self._event_upcasts
         return other
@@ -317,9 +323,11 @@ class Namespace(Generic[S]):
         """Return the plain *payload* of an event, upcast from *version*.
 
         Raises:
-            Misfit: There is no way from its version to this one.
+            Misfit: Its version is after this one.
         """
-        return self._event_upcasts.apply(payload, version=version)
+        if version == self.state_version:
+            return payload
+        return self._event_upcasts.apply_known(payload, version=version)
 
     def _bound(self, function: Callable[..., Any]) -> functools.partial[Handler[..., Any]]:
         """Return a `Handler` that lacks only its type and name."""

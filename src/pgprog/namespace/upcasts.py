@@ -44,18 +44,33 @@ class Upcasts:
         self._functions[version] = function
         return function
 
+    def apply_known(self, plain: object, *, version: int) -> object:
+        """Return *plain* likewise; a version without a function changes nothing.
+
+        Raises:
+            Misfit: *version* is after the latest.
+        """
+        self._check(version)
+        for step in range(version, self._latest):
+            if step in self._functions:
+                plain = self._functions[step](plain)
+        return plain
+
     def apply(self, plain: object, *, version: int) -> object:
         """Return *plain* of *version* in the form of the latest.
 
         Raises:
             Misfit: A function is missing on the way, or *version* is after the latest.
         """
-        if version > self._latest:
-            msg = f"version {version} of {self._what} is after the latest here, {self._latest}"
-            raise Misfit(msg)
+        self._check(version)
         for step in range(version, self._latest):
             if step not in self._functions:
                 msg = f"there is no upcast from version {step} of {self._what}"
                 raise Misfit(msg)
             plain = self._functions[step](plain)
         return plain
+
+    def _check(self, version: int) -> None:
+        if version > self._latest:
+            msg = f"version {version} of {self._what} is after the latest here, {self._latest}"
+            raise Misfit(msg)

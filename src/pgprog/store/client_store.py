@@ -151,7 +151,7 @@ class ClientStore:
         max_events: int,
         direction: Direction,
     ) -> list[Any]:
-        """Return (event_id, at, task_id, payload, metadata) of events."""
+        """Return (event_id, at, task_id, payload, metadata, state_version) of events."""
         return await self._read(
             "select * from pgprog.history(%s, %s, %s, %s, %s)",
             (namespace, process_id, after, max_events, direction),

@@ -13,7 +13,9 @@ from pgprog.store.rows import Claimed, Completed, Completion, Outcome, Then
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
+
+    from pgprog.store.window import Window
 
 COMPLETE: Final = f"select * from pgprog_engine.complete({', '.join(['%s'] * 23)})"  # noqa: S608
 
@@ -84,7 +86,7 @@ def _following(
 ) -> Claimed:
     """Return the next task with the process as *ended* left it."""
     before = ended.claimed
-    name, attempt, created_at, due_at, args, context = rest
+    name, attempt, created_at, due_at, args, context, changed_at = rest
     finished = ended.outcome is Outcome.FINISHED
     kept = not finished or ended.state is None
     metadata = before.metadata
@@ -109,6 +111,17 @@ def _following(
         metadata,
         before.last_event_id + (len(ended.events) if finished else 0),
         version,
+        window=_window(ended, at=changed_at) if finished else before.window,
+    )
+
+
+def _window(ended: Completion, *, at: datetime) -> Window | None:
+    """Return the window of the next task: the events of *ended* are the newest now."""
+    before = ended.claimed
+    if before.window is None:
+        return None
+    return before.window.grown(
+        ended.events, at=at, task_id=before.task_id, state_version=ended.state_version
     )
 
 

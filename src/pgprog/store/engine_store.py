@@ -7,12 +7,13 @@ requests that wait for a stranger's transaction, one for what handlers read, one
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.store import completions
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
-from pgprog.store.rows import Claimed, Claims, Completed, Completion, RawRequest, Submitted
+from pgprog.store.rows import Claimed, Claims, Completed, Completion, RawRequest, Served, Submitted
+from pgprog.store.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,22 @@ COMPLETIONS = 2
 
 # 'alone' is for requests that wait for a stranger's transaction and would hold up a batch.
 RequestLane = Literal["batches", "alone"]
+
+_CLAIM: Final = "select * from pgprog_engine.claim(%s, %s)"
+_CLAIM_WITH_EVENTS: Final = """
+select
+  pgprog_engine.newest_events(
+    c.incarnation, c.last_event_id, (%s::integer[])[array_position(%s::text[], c.namespace)]),
+  c.*
+from pgprog_engine.claim(%s, %s) as c
+"""
+_START: Final = "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_START_WITH_EVENTS: Final = """
+select
+  pgprog_engine.newest_events(s.incarnation, s.last_event_id, (%s::integer[])[s.pos]),
+  s.*
+from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
+"""
 
 _STARTED = "started"
 _FIRST_ATTEMPT = 1
@@ -40,6 +57,11 @@ class EngineStore:
         self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
         self._reads = Lane(dsn, name=f"{name} read")
         self._upkeep = Lane(dsn, name=f"{name} upkeep")
+        self._preload: Mapping[str, int] = {}
+
+    def preload(self, most: Mapping[str, int]) -> None:
+        """Claim tasks of these namespaces with their newest events from here, at most so many."""
+        self._preload = most
 
     async def start(
         self,
@@ -58,11 +80,17 @@ class EngineStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
         """
         columns = list(zip(*requests, strict=True))
-        rows = await (self._starts if lane == "batches" else self._alone).fetch(
-            "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (worker_id, max_starts, *packed(columns)),
-        )
-        return [_submitted(request, row) for request, row in zip(requests, rows, strict=True)]
+        on = self._starts if lane == "batches" else self._alone
+        parameters = (worker_id, max_starts, *packed(columns))
+        if not self._preload:
+            rows = await on.fetch(_START, parameters)
+            return [_submitted(request, row) for request, row in zip(requests, rows, strict=True)]
+        most = [self._preload.get(request.namespace) for request in requests]
+        rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
+        return [
+            _with_events(_submitted(request, row), raw, most=each or 0)
+            for request, (raw, *row), each in zip(requests, rows, most, strict=True)
+        ]
 
     async def claim(self, worker_id: int, max_tasks: int) -> Claims:
         """Claim up to *max_tasks* due tasks, at most one of each process.
@@ -70,11 +98,19 @@ class EngineStore:
         Raises:
             LeaseLost: Nothing was claimed.
         """
-        rows = await self._claims.fetch(
-            "select * from pgprog_engine.claim(%s, %s)", (worker_id, max_tasks)
-        )
+        if not self._preload:
+            rows = await self._claims.fetch(_CLAIM, (worker_id, max_tasks))
+            wait_us = rows.pop()[-1]
+            return Claims([Claimed(*row[:-1]) for row in rows], wait_us / 1_000_000)
+        names, most = texts([*self._preload]), integers([*self._preload.values()])
+        rows = await self._claims.fetch(_CLAIM_WITH_EVENTS, (most, names, worker_id, max_tasks))
         wait_us = rows.pop()[-1]
-        return Claims([Claimed._make(row[:-1]) for row in rows], wait_us / 1_000_000)
+        claimed = [(Claimed(*row[:-1]), raw) for raw, *row in rows]
+        tasks = [
+            task if raw is None else _windowed(task, raw, most=self._preload[task.namespace])
+            for task, raw in claimed
+        ]
+        return Claims(tasks, wait_us / 1_000_000)
 
     async def complete(
         self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
@@ -92,12 +128,18 @@ class EngineStore:
         return completions.results(batch, rows)
 
     async def register_worker(
-        self, name: str, settings: Mapping[str, bytes], lease: timedelta
+        self, name: str, serves: Mapping[str, Served], lease: timedelta
     ) -> int:
-        """Begin an incarnation that serves the namespaces of *settings*; return its id."""
+        """Begin an incarnation that serves these namespaces, by their names; return its id."""
         [[worker_id]] = await self._upkeep.fetch(
-            "select pgprog_engine.register_worker(%s, %s, %s, %s)",
-            (name, texts([*settings]), jsonbs([*settings.values()]), lease),
+            "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
+            (
+                name,
+                texts([*serves]),
+                jsonbs([each.settings for each in serves.values()]),
+                lease,
+                integers([each.state_version for each in serves.values()]),
+            ),
         )
         return int(worker_id)
 
@@ -115,6 +157,13 @@ class EngineStore:
             "select pgprog_engine.hand_back(%s, %s)", (bigints(task_ids), bigints(claim_ids))
         )
         return int(count)
+
+    async def report_crash(self, worker_id: int, *, task_id: int, claim_id: int) -> bool:
+        """Let a step go whose child process died of it; False where the claim is gone or locked."""
+        [[done]] = await self._upkeep.fetch(
+            "select pgprog_engine.report_crash(%s, %s, %s)", (worker_id, task_id, claim_id)
+        )
+        return bool(done)
 
     async def list_workers(self) -> dict[int, int]:
         """Return the renewal counter of each worker incarnation."""
@@ -148,7 +197,7 @@ class EngineStore:
         max_events: int,
         direction: Direction,
     ) -> list[Any]:
-        """Return (event_id, at, task_id, payload, metadata) of events, for a step."""
+        """Return (event_id, at, task_id, payload, metadata, state_version), for a step."""
         return await self._reads.fetch(
             "select * from pgprog.history(%s, %s, %s, %s, %s)",
             (namespace, process_id, after, max_events, direction),
@@ -195,6 +244,17 @@ def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
         integers(priorities),
         instants(run_ats),
     )
+
+
+def _windowed(claimed: Claimed, raw: bytes, *, most: int) -> Claimed:
+    window = Window.of(raw, most=most, last_event_id=claimed.last_event_id)
+    return claimed._replace(window=window)
+
+
+def _with_events(submitted: Submitted, raw: bytes | None, *, most: int) -> Submitted:
+    if submitted.claimed is None or raw is None:
+        return submitted
+    return submitted._replace(claimed=_windowed(submitted.claimed, raw, most=most))
 
 
 def _submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:

@@ -8,6 +8,7 @@ jsonb travels as a version byte 1 and its text.
 
 from __future__ import annotations
 
+import functools
 import struct
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -24,8 +25,10 @@ _HEADER = struct.Struct("!iiIii")  # dimensions, has nulls, element type, length
 _EMPTY = struct.Struct("!iiI")
 _LENGTH = struct.Struct("!i")
 _NULL = _LENGTH.pack(-1)
-_INT4 = struct.Struct("!ii")
-_INT8 = struct.Struct("!iq")
+_JSON = struct.Struct("!ib")
+# An element with its length.  Calls of C alone: a function of Python would double their price.
+_int4 = functools.partial(struct.Struct("!ii").pack, 4)
+_int8 = functools.partial(struct.Struct("!iq").pack, 8)
 _TRUE = b"\x00\x00\x00\x01\x01"
 _FALSE = b"\x00\x00\x00\x01\x00"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -68,12 +71,12 @@ class Instants(PackedArray):
 
 def bigints(values: Sequence[int | None]) -> Bigints:
     """Pack integers of 64 bits."""
-    return Bigints(_pack(_INT8_OID, values, lambda value: _INT8.pack(8, value)))
+    return Bigints(_pack(_INT8_OID, values, _int8))
 
 
 def integers(values: Sequence[int | None]) -> Integers:
     """Pack integers of 32 bits."""
-    return Integers(_pack(_INT4_OID, values, lambda value: _INT4.pack(4, value)))
+    return Integers(_pack(_INT4_OID, values, _int4))
 
 
 def booleans(values: Sequence[bool | None]) -> Booleans:
@@ -88,15 +91,13 @@ def texts(values: Sequence[str | None]) -> Texts:
 
 def jsonbs(values: Sequence[bytes | None]) -> Jsonbs:
     """Pack JSON texts, which `pgprog.codec` has checked."""
-    return Jsonbs(
-        _pack(_JSONB, values, lambda value: _LENGTH.pack(len(value) + 1) + b"\x01" + value)
-    )
+    return Jsonbs(_pack(_JSONB, values, lambda value: _JSON.pack(len(value) + 1, 1) + value))
 
 
 def instants(values: Sequence[datetime | None]) -> Instants:
     """Pack aware times, by the microsecond."""
     return Instants(
-        _pack(_TIMESTAMPTZ, values, lambda value: _INT8.pack(8, (value - _EPOCH) // _MICROSECOND))
+        _pack(_TIMESTAMPTZ, values, lambda value: _int8((value - _EPOCH) // _MICROSECOND))
     )
 
 
@@ -109,8 +110,7 @@ def _pack(oid: int, values: Sequence[T | None], element: Callable[[T], bytes]) -
     if not values:
         return _EMPTY.pack(0, 0, oid)
     parts = [_NULL if value is None else element(value) for value in values]
-    has_nulls = any(part is _NULL for part in parts)
-    return _HEADER.pack(1, has_nulls, oid, len(values), 1) + b"".join(parts)
+    return _HEADER.pack(1, None in values, oid, len(values), 1) + b"".join(parts)
 
 
 class _PackedDumper(Dumper):

@@ -6,16 +6,20 @@ cost of a dataclass.  Payloads are raw JSON as bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of fields
+from datetime import datetime, timedelta  # noqa: TC003
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime, timedelta
+from pgprog.store.window import Window  # noqa: TC001
 
 
 class Claimed(NamedTuple):
-    """A running task of ours, with its process as it was when the task was claimed."""
+    """A running task of ours, with its process as it was when the task was claimed.
+
+    *alone* says that it was lost with a worker before; *window* is there where the namespace has
+    events preloaded.
+    """
 
     task_id: int
     claim_id: int
@@ -35,6 +39,19 @@ class Claimed(NamedTuple):
     metadata: bytes | None
     last_event_id: int
     version: int
+    alone: bool = False
+    window: Window | None = None
+
+
+class Served(NamedTuple):
+    """What a worker says of a namespace that it serves.
+
+    *settings*, raw JSON, are for a namespace that is missing; *state_version* is the newest version
+    of states that it reads.
+    """
+
+    settings: bytes
+    state_version: int = 1
 
 
 class RawRequest(NamedTuple):

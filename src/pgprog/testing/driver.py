@@ -153,7 +153,7 @@ class Driver:
             rows = self._twin.history(
                 claimed.namespace, claimed.process_id, after, limit, direction
             )
-            return events_of(rows, codec=namespace.plain_codec)
+            return events_of(rows, namespace=namespace)
 
         try:
             played = self._stage.play(claimed, namespace=namespace, read=read, now=self._twin.now)

@@ -242,8 +242,8 @@ class Run(BlockingRequests[RunTask]):
     ) -> list[Event]:
         """Return events, as `Client.history` does."""
         rows = self._twin.history(_name(namespace), process_id, after, max_events, direction)
-        codec = namespace.plain_codec if isinstance(namespace, Namespace) else PLAIN
-        return [*events_of(rows, codec=codec)]
+        typed = namespace if isinstance(namespace, Namespace) else None
+        return [*events_of(rows, namespace=typed)]
 
     def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process, as `Client.trace` does."""

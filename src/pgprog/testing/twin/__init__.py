@@ -225,8 +225,8 @@ class Twin:
         after: int | None = None,
         max_events: int = 100,
         direction: Direction = "forward",
-    ) -> list[tuple[int, datetime, int, bytes, bytes | None]]:
-        """Return (event_id, at, task_id, payload, metadata) of events, in either direction."""
+    ) -> list[tuple[int, datetime, int, bytes, bytes | None, int]]:
+        """Return (event_id, at, task_id, payload, metadata, state_version), in either direction."""
         return reads.history(self.world, namespace, process_id, after, max_events, direction)
 
     def trace(self, namespace: str, process_id: str) -> list[TaskRecord]:

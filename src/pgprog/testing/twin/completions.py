@@ -99,6 +99,7 @@ def _finish(world: World, process: Process, task: Task, completion: Completion) 
                 task_id=task.task_id,
                 payload=event.payload,
                 metadata=event.metadata,
+                state_version=completion.state_version,
             )
         )
     if process.status is ProcessStatus.ERROR:
@@ -108,6 +109,7 @@ def _finish(world: World, process: Process, task: Task, completion: Completion) 
     process.changed_at = at
     if completion.state is not None:
         process.state = completion.state
+    if process.state is None or completion.state is not None:
         process.state_version = completion.state_version
     if completion.metadata is not None:
         process.metadata = None if completion.metadata == b"null" else completion.metadata

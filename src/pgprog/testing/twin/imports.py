@@ -115,6 +115,7 @@ def _event(raw: Mapping[str, Any], *, limit: int) -> KeptEvent:
         task_id=raw["task_id"],
         payload=encode(raw.get("payload"), field="payload", limit=limit),
         metadata=_json(raw.get("metadata"), limit=limit),
+        state_version=raw.get("state_version") or 1,
     )
 
 

@@ -51,15 +51,20 @@ def get(
         "version": process.version,
         "timers": {name: timer.due_at for name, timer in process.timers.items()},
         "history": [
-            {
-                "event_id": event.event_id,
-                "at": event.at,
-                "task_id": event.task_id,
-                "payload": decode(event.payload, numbers=numbers),
-                "metadata": decode(event.metadata, numbers=numbers),
-            }
+            _shown(event, numbers)
             for event in _ranged(process.events, max_events, after, direction)
         ],
+    }
+
+
+def _shown(event: KeptEvent, numbers: Numbers) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "at": event.at,
+        "task_id": event.task_id,
+        "payload": decode(event.payload, numbers=numbers),
+        "metadata": decode(event.metadata, numbers=numbers),
+        "state_version": event.state_version,
     }
 
 
@@ -70,13 +75,13 @@ def history(
     after: int | None,
     max_events: int,
     direction: Direction,
-) -> list[tuple[int, datetime, int, bytes, bytes | None]]:
-    """Return (event_id, at, task_id, payload, metadata) of events; see `Twin.history`."""
+) -> list[tuple[int, datetime, int, bytes, bytes | None, int]]:
+    """Return (event_id, at, task_id, payload, metadata, state_version); see `Twin.history`."""
     _check_max_events(max_events)
     events = world.process(namespace, process_id).events
     return [
-        (event.event_id, event.at, event.task_id, event.payload, event.metadata)
-        for event in _ranged(events, max_events, after, direction)
+        (e.event_id, e.at, e.task_id, e.payload, e.metadata, e.state_version)
+        for e in _ranged(events, max_events, after, direction)
     ]
 
 

@@ -115,6 +115,7 @@ class KeptEvent:
     task_id: int
     payload: bytes
     metadata: bytes | None
+    state_version: int = 1
 
 
 @dataclass(slots=True, kw_only=True)
