@@ -74,7 +74,7 @@ def worker(
     Exit codes:
       0        stopped, all steps ended or handed back
       1        it could not start, or failed; of a supervisor also: a worker had to be killed,
-               6 s after worker.stop_timeout
+               10 s after worker.stop_timeout
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
     logs.configure(format=log_format, level=log_level)

@@ -26,7 +26,7 @@ log = logs.get(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALLED = 128
 # Steps that clean up, and the way to the database; who is not done by then never will.
-_AT_ONCE_SECONDS = 4.0
+_AT_ONCE_SECONDS = 8.0
 
 
 async def serve(
@@ -39,7 +39,7 @@ async def serve(
     """Serve until told to stop; then let the steps end, hand back the rest, return the exit code.
 
     SIGTERM and SIGINT tell to stop, and with *link* a supervisor, or its death.  A second signal or
-    order cancels the steps and hands all back at once, if it can in four seconds; a third ends the
+    order cancels the steps and hands all back at once, if it can in eight seconds; a third ends the
     program as it stands.  The code is 0, or 128 and the number of the second signal.
 
     Raises:

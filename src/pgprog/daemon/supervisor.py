@@ -27,7 +27,7 @@ _STEADY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
 # What a worker may take beyond its stop_timeout: steps that clean up, the way to the database.
-_MARGIN_SECONDS = 6.0
+_MARGIN_SECONDS = 10.0
 _REPORT_SECONDS = 2.0
 _COULD_NOT_START = 1
 _SIGNALLED = 128
@@ -147,7 +147,8 @@ class Supervisor:
             return
         now = time.monotonic()
         lived = now - child.started_at
-        place.falls = 0 if lived >= _STEADY_SECONDS else place.falls + 1
+        is_steady = child.is_ready and lived >= _STEADY_SECONDS
+        place.falls = 0 if is_steady else place.falls + 1
         place.could_not_start = code == _COULD_NOT_START and not child.is_ready
         pause = pause_after(place.falls)
         place.starts_at = now + pause
@@ -179,8 +180,8 @@ class Supervisor:
         self._kills_at = time.monotonic() + seconds
         for child in self._children():
             child.order(order)
-            if order is Order.STOP_AT_ONCE and not child.is_ready:
-                child.kill()  # it runs nothing, and may not hear for long
+            if child.worker_id is None and not child.is_ready:
+                child.kill()  # it has claimed nothing yet, and may not hear for long
 
     def _enforce(self) -> None:
         """Kill what did not end in its time."""
