@@ -41,6 +41,7 @@ _VICTIMS = """
 _PATIENCE = 6.0
 _STALL_SECONDS = 4.0  # a lease of 2 s, and what a collector takes to see its end
 _LONGEST_STOP = 8.0
+_TRIES = 5
 
 
 class Kill(NamedTuple):
@@ -99,7 +100,18 @@ class Faults:
         """Deal one pack."""
         pack = [*self._pack]
         self._random.shuffle(pack)
-        for kind in pack:
+        await self._deal(pack, until=until)
+
+    async def deal_missed(self) -> None:
+        """Deal again what has never hit, some times, until all kinds have."""
+        for _ in range(_TRIES):
+            await self.settle()
+            hit = {kind.partition(":")[0] for kind in self.figures.faults}
+            await self._deal(sorted({*self._pack}.difference(hit)))
+        await self.settle()
+
+    async def _deal(self, kinds: Sequence[str], *, until: float = float("inf")) -> None:
+        for kind in kinds:
             pause = self._pause * self._random.uniform(0.3, 1.7)
             await asyncio.sleep(max(0.0, min(pause, until - time.monotonic())))
             if time.monotonic() >= until:

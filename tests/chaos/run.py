@@ -109,7 +109,7 @@ async def _load(faults: Faults, plan: Plan, *, dsn: str, began: float) -> None:
         return
     for _ in range(plan.packs):
         await faults.deal()
-    await faults.settle()
+    await faults.deal_missed()
     await asyncio.sleep(max(0.0, began + plan.seconds - time.monotonic()))
     lacks = f"select greatest(0, {plan.tasks} - count(*)) from pgprog_data.tasks"
     await _is_none(dsn, lacks, seconds=_DRAIN_SECONDS)
