@@ -156,8 +156,10 @@ class Machine(RuleBasedStateMachine):
             self.pair.twin.submit(request)
         self.pair.compare()
         self.pair.claim(worker, 2)
+        # Timers and calls that meet are what the order is about.
+        armed = {**_PLAIN, "timers": [("t", "after", 5, False)]}
         for step in self.pair.held():
-            finish(self.pair, worker, step)
+            self._complete([step], [armed], [False])
 
     @rule(asked=operations)
     def do(self, asked: tuple[str, dict[str, Any]]) -> None:
@@ -182,7 +184,7 @@ class Machine(RuleBasedStateMachine):
 
     # Requests
 
-    @operation(weight=2, place=strange_places, args=payloads, key=keys, offset=offsets)
+    @operation(place=strange_places, args=payloads, key=keys, offset=offsets)
     def init(self, place: Place, args: Any, key: Any, offset: Any) -> None:
         absent = [each for each in _PLACES if each not in self.pair.twin.world.processes]
         place = absent[0] if absent and key is None else place
@@ -282,9 +284,18 @@ class Machine(RuleBasedStateMachine):
             pair.counts["mended"] += 1
             assert (answers[0] is None) == (answers[1] is None)
 
-    @operation(source=places, goal=places, change=st.sampled_from(sorted(_CHANGES)), key=keys)
-    def put(self, source: Place, goal: Place, change: str, key: Any) -> None:
-        """Copy a process, by what get gives of it."""
+    @operation(
+        weight=2,
+        source=places,
+        goal=places,
+        change=st.sampled_from([*sorted(_CHANGES), "as it is", "as it is"]),
+        key=keys,
+        is_move=st.booleans(),
+    )
+    def put(
+        self, source: Place, goal: Place, change: str, key: str | None, *, is_move: bool
+    ) -> None:
+        """Copy a process by what get gives of it, in the place of the one that was there."""
         raw = self.pair.database.get(*source, 1000)
         if raw is None or (self.imports and change == "again"):
             if self.imports:
@@ -295,6 +306,9 @@ class Machine(RuleBasedStateMachine):
         for process in (ours, theirs):
             process.update(namespace=goal[0], process_id=goal[1])
             _CHANGES[change](process)
+        if is_move:
+            self.remove(goal, None)
+            self.pair.compare()
         self._put(ours, theirs, key)
         if key is not None:
             self.imports.append((ours, theirs, key))
@@ -376,11 +390,11 @@ class Machine(RuleBasedStateMachine):
         if (step := self.step(pick)) is not None:
             self._complete([step], [end], [chain])
 
-    @operation(weight=4, pick=picks)
-    def finish(self, pick: int) -> None:
+    @operation(weight=4, pick=picks, timers=st.one_of(st.just([]), timers))
+    def finish(self, pick: int, timers: list[Any]) -> None:
         """End a step in the plainest way, and go on with the next."""
         if (step := self.step(pick)) is not None:
-            self._complete([step], [_PLAIN], [True])
+            self._complete([step], [{**_PLAIN, "timers": timers}], [True])
 
     @operation(weight=2, several=st.lists(ends, min_size=2, max_size=3), chain=st.booleans())
     def complete_batch(self, several: Any, chain: bool) -> None:
