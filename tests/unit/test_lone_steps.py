@@ -49,9 +49,9 @@ async def test_a_step_that_no_child_can_run_has_the_worker_to_itself() -> None:
     holdings = Holdings()
     runner = Gated(holdings)
     begun: list[list[int]] = []
-    runner.take(holdings.add(make_claim(1)), since=0))
-    runner.take(holdings.add(make_claim(2)._replace(alone=True)), since=0))
-    runner.take(holdings.add(make_claim(3)), since=0))
+    runner.take(holdings.add(make_claim(1), since=0))
+    runner.take(holdings.add(make_claim(2)._replace(alone=True), since=0))
+    runner.take(holdings.add(make_claim(3), since=0))
     for claim_id in (1, 2, 3):
         for _ in range(5):
             await asyncio.sleep(0)
