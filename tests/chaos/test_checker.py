@@ -29,7 +29,7 @@ class Calm(NamedTuple):
 @pytest.fixture(scope="module")
 def calm(module_db: str) -> Iterator[Calm]:
     with workplace() as place:
-        plan = Plan(seconds=2, tasks=700, seed=7, rate=150, workers=1, clients=2, packs=0)
+        plan = Plan(seconds=2, tasks=700, seed=7, rate=150, workers=1, clients=2, pack=(), packs=0)
         asyncio.run(run(place, module_db, plan))
         yield Calm(module_db, place / "logs")
 
