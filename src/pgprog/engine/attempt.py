@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pgprog.codec import Codec, Misfit
+from pgprog.codec import Misfit
 from pgprog.engine.access import AsyncAccess, SyncAccess
 from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
-from pgprog.errors import PermanentError
-from pgprog.model import ProcessStatus, Step, TaskId, TaskType
+from pgprog.engine.steps import step_of
+from pgprog.model import Step, TaskType
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -106,7 +106,12 @@ class Attempt:
             what = f"{self._claimed.type} {self._claimed.name or ''}".rstrip()
             msg = f"namespace {self._claimed.namespace} has no handler for {what}"
             raise Misfit(msg)
-        step = self._step()
+        step = step_of(
+            self._claimed,
+            namespace=self.namespace,
+            access=self.access,
+            deadline=datetime.now(UTC) + self._timeout,
+        )
         current_process.set((self._claimed.namespace, self._claimed.process_id))
         self.access.begin(self._deadlines.loop)
         if isinstance(self.access, SyncAccess):
@@ -152,32 +157,6 @@ class Attempt:
 
     def _timed_out(self) -> StepTimeout:
         return StepTimeout.over(self._timeout)
-
-    def _step(self) -> Step[Any]:
-        claimed = self._claimed
-        plain: Codec[Any] = self.namespace.plain_codec
-        try:
-            state = self.namespace.load_state(claimed.state, claimed.state_version)
-        except Misfit as e:
-            msg = f"the state of process {claimed.process_id} cannot be read: {e}"
-            raise PermanentError(msg, code="Misfit") from e
-        return Step(
-            namespace=claimed.namespace,
-            process_id=claimed.process_id,
-            task_id=TaskId(claimed.task_id),
-            type=self._type,
-            name=claimed.name,
-            args=plain.decode(claimed.args),
-            context=plain.decode(claimed.context),
-            attempt=claimed.attempt,
-            state=state,
-            metadata=plain.decode(claimed.metadata),
-            status=ProcessStatus(claimed.status),
-            last_event_id=claimed.last_event_id,
-            version=claimed.version,
-            deadline=datetime.now(UTC) + self._timeout,
-            _access=self.access,
-        )
 
 
 def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes | None) -> object:
