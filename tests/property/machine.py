@@ -599,6 +599,8 @@ def drain(pair: Pair) -> None:
         pair.advance(max(due_at - pair.twin.now, timedelta()))
         pair.compare()
         pair.claim_all(worker)
+        if not pair.held():
+            pair.advance(timedelta(seconds=1))
         for step in pair.held():
             finish(pair, worker, step)
         pair.compare()
