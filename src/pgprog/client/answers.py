@@ -27,7 +27,8 @@ class Answers:
     """Waits for many tasks together: those who wait are polled for every 50 ms.
 
     What ends in this program is told at once, and a hint from another makes it look at once.
-    A task is first polled for when it has been waited for as long as that.
+    A task is first polled for when it has been waited for as long as that, or at once where it
+    may have ended before.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Answers:
         self._deadlines = deadlines
         self._waiting: dict[int, list[asyncio.Future[Ended]]] = {}
         self._since: dict[int, float] = {}
+        self._polled_at = 0.0
         self._hinted: set[int] = set()
         self._closed: StoreUnavailable | None = None
         self._anybody = asyncio.Event()
         self._look = asyncio.Event()
 
-    async def wait(self, task_id: int, *, seconds: float) -> Ended:
-        """Return the end of a task.
+    async def wait(self, task_id: int, *, seconds: float, is_new: bool = True) -> Ended:
+        """Return the end of a task, which may have come before where it is not *is_new*.
 
         Raises:
             TimeoutError: It did not come in time.
@@ -58,6 +60,9 @@ class Answers:
         self._waiting.setdefault(task_id, []).append(future)
         self._since.setdefault(task_id, time.monotonic())
         self._anybody.set()
+        if not is_new:
+            self._hinted.add(task_id)
+            self._look.set()
         try:
             return await within(future, seconds=seconds, deadlines=self._deadlines)
         finally:
@@ -108,7 +113,10 @@ class Answers:
 
     async def _poll(self) -> None:
         long_ago = time.monotonic() - _POLL_SECONDS
-        due = [task_id for task_id, since in self._since.items() if since <= long_ago]
+        due = []
+        if self._polled_at <= long_ago:  # hints come more often
+            self._polled_at = time.monotonic()
+            due = [task_id for task_id, since in self._since.items() if since <= long_ago]
         ids = [*self._hinted.intersection(self._waiting).union(due)]
         self._hinted.clear()
         for start in range(0, len(ids), _MOST):

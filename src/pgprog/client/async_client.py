@@ -100,8 +100,6 @@ class AsyncClient(AsyncOperations):
         """
         await self._closing.aclose()
 
-    # ---- Asking ----
-
     @overload
     async def init(
         self, handler: Handler[P, R, Any], process_id: str, /, *args: P.args, **kwargs: P.kwargs
@@ -245,11 +243,16 @@ class AsyncClient(AsyncOperations):
         return PLAIN.decode(response_of(await self.wait_ended(task_id, timeout=timeout)))
 
     async def wait_ended(self, task_id: int, *, timeout: Timeout = None) -> Ended:
-        """Return the end of a task as it is, for `wait` and for tasks."""
+        """Return the end of a task as it is, for `wait`."""
         for ended in await self._store.results([checked_task_id(task_id)]):
             return ended
         await self._store.result(task_id)  # it may not exist at all
-        return await self._end_of(task_id, seconds_of(timeout, default=_ANSWER_SECONDS))
+        return await self.end_of(task_id, timeout=timeout)
+
+    async def end_of(self, task_id: int, *, timeout: Timeout = None) -> Ended:
+        """Return the end of a task that exists, for tasks that wait."""
+        seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
+        return await self._await_end(task_id, seconds, is_new=False)
 
     @overload
     def bind(self, connection: BlockingConnection) -> Bound: ...
@@ -266,8 +269,6 @@ class AsyncClient(AsyncOperations):
         """
         return bound_to(connection, namespace_of=self.namespace_of)
 
-    # ---- Inside ----
-
     def namespace_of(self, name: str) -> Namespace[Any] | None:
         """Return a namespace whose handlers this program has; a mere client has none."""
         del name
@@ -280,7 +281,9 @@ class AsyncClient(AsyncOperations):
         seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
         submitted = await self._submit(asked.request, seconds=seconds)
         left = began_at + seconds - time.monotonic()
-        return asked.response.decode(response_of(await self._end_of(submitted.task_id, left)))
+        is_new = submitted.outcome != "known"
+        ended = await self._await_end(submitted.task_id, left, is_new=is_new)
+        return asked.response.decode(response_of(ended))
 
     async def queue(self, asked: Asked) -> AsyncTask:
         """Return the task of what `asked` made, for clients of another colour."""
@@ -293,9 +296,9 @@ class AsyncClient(AsyncOperations):
         raw = raw_request(request, namespace=self.namespace_of(request.namespace))
         return await self._submitter.submit(raw, seconds=seconds)
 
-    async def _end_of(self, task_id: int, seconds: float) -> Ended:
+    async def _await_end(self, task_id: int, seconds: float, *, is_new: bool) -> Ended:
         try:
-            return await self._answers.wait(task_id, seconds=seconds)
+            return await self._answers.wait(task_id, seconds=seconds, is_new=is_new)
         except TimeoutError as e:
             raise CallTimeout(task_id) from e
 

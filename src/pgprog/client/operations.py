@@ -90,8 +90,8 @@ class AsyncOperations(AsyncReads):
         """
         return await self._store.cancel(checked_task_id(task_id))
 
-    async def wait_ended(self, task_id: int, *, timeout: float | timedelta | None = None) -> Ended:
-        """Return the end of a task as it is, for tasks that wait."""
+    async def end_of(self, task_id: int, *, timeout: float | timedelta | None = None) -> Ended:
+        """Return the end of a task that exists, for tasks that wait."""
         raise NotImplementedError
 
 

@@ -32,13 +32,13 @@ def check_not_current(namespace: str, process_id: str) -> None:
 class Waiter(Protocol):
     """What waits for tasks: a client."""
 
-    async def wait_ended(
+    async def end_of(
         self,
         task_id: int,
         *,
         timeout: float | timedelta | None = None,
     ) -> Ended:
-        """Return the end of a task."""
+        """Return the end of a task that exists."""
         ...
 
 
@@ -67,6 +67,6 @@ class AsyncTask:
             PgprogError: What it ended with, as for `AsyncClient.call`.
         """
         check_not_current(*self._process)
-        ended = await self._waiter.wait_ended(self.task_id, timeout=timeout)
+        ended = await self._waiter.end_of(self.task_id, timeout=timeout)
         self.version = ended.version
         return _PLAIN.decode(response_of(ended))
