@@ -165,7 +165,7 @@ class Database:
     def claim(self, worker_id: int, max_tasks: int) -> Claims:
         rows = self._rows("select * from pgprog_engine.claim(%s, %s)", worker_id, max_tasks)
         wait_us = rows.pop()[-1]
-        return Claims([Claimed._make(row[:-1]) for row in rows], wait_us / 1_000_000)
+        return Claims([Claimed(*row[:-1]) for row in rows], wait_us / 1_000_000)
 
     def complete(
         self, worker_id: int, batch: Sequence[Completion], chains: Sequence[bool]
