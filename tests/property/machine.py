@@ -199,6 +199,13 @@ class Machine(RuleBasedStateMachine):
     def ask_for_later(self, place: Place, key: Any, type_: str, offset: Any) -> None:
         self.submit(RawRequest(type_, *place, idempotency_key=key), offset)
 
+    @operation(weight=2, pick=picks, type_=st.sampled_from(["call", "notify"]))
+    def ask_behind(self, pick: int, type_: str) -> None:
+        """Ask something of a process whose step runs: for the chain."""
+        if (step := self.step(pick)) is not None:
+            place = step.ours.namespace, step.ours.process_id
+            self.submit(RawRequest(type_, *place), None)
+
     @operation(weight=2, place=places, name=st.sampled_from([None, "x"]), priority=priorities)
     def notify(self, place: Place, name: Any, priority: int) -> None:
         self.submit(RawRequest("notify", *place, name=name, priority=priority), None)
@@ -208,7 +215,7 @@ class Machine(RuleBasedStateMachine):
         place = self.broken(place)
         self.submit(RawRequest("repair", *place, args, "x", key), None)
 
-    @operation(needs=lambda self: self.requests, pick=picks)
+    @operation(weight=2, needs=lambda self: self.requests, pick=picks)
     def ask_again(self, pick: int) -> None:
         """Repeat a request under its key, whatever became of it."""
         self._submit(_of(self.requests, pick))
@@ -332,11 +339,12 @@ class Machine(RuleBasedStateMachine):
         )
         pair.counts["removed"] += bool(is_removed)
 
-    @operation(pick=st.integers(-1, 60))
+    @operation(weight=2, pick=st.one_of(st.integers(-1, 5), st.integers(0, 60)))
     def cancel(self, pick: int) -> None:
-        """Cancel one of the newest tasks, whatever it is, or one that never was."""
+        """Cancel a task, open ones and the newest first, or one that never was."""
         pair = self.pair
-        newest = sorted(pair.twin.world.tasks, reverse=True)
+        tasks = pair.twin.world.tasks
+        newest = sorted(tasks, key=lambda i: (tasks[i].end is None, i), reverse=True)
         theirs = newest[pick % len(newest)] if newest and pick >= 0 else -1
         ours = pair.task_ids.get(theirs, -1)
         is_ended = pair.same(lambda: pair.database.cancel(ours), lambda: pair.twin.cancel(theirs))
@@ -390,10 +398,17 @@ class Machine(RuleBasedStateMachine):
         if (step := self.step(pick)) is not None:
             self._complete([step], [end], [chain])
 
-    @operation(weight=4, pick=picks, timers=st.one_of(st.just([]), timers))
-    def finish(self, pick: int, timers: list[Any]) -> None:
-        """End a step in the plainest way, and go on with the next."""
+    @operation(
+        weight=4,
+        pick=picks,
+        timers=st.one_of(st.just([]), timers),
+        is_paused=st.sampled_from([False, False, False, False, True]),
+    )
+    def finish(self, pick: int, timers: list[Any], *, is_paused: bool) -> None:
+        """End a step in the plainest way, and go on with the next, unless there is a pause."""
         if (step := self.step(pick)) is not None:
+            if is_paused:
+                self.pause_or_resume(step.ours.namespace, "broken")
             self._complete([step], [{**_PLAIN, "timers": timers}], [True])
 
     @operation(weight=2, several=st.lists(ends, min_size=2, max_size=3), chain=st.booleans())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUICK_SEED = 1
-QUICK_EXAMPLES = 15
+QUICK_EXAMPLES = 25
 ROUND_EXAMPLES = 50
 STEPS = 50
 # What a run that shows something must have seen.
