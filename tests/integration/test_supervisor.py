@@ -340,7 +340,7 @@ def test_freed_tasks_are_announced_though_another_death_cannot_be_reported_yet(
         for worker_id in ids:
             reports.add(worker_id)
         [_] = listener.notifies(timeout=60, stop_after=1)
-        said = [each for each in caplog.records if each.msg == "report_failed"]
+        said = [each for each in caplog.records if each.getMessage() == "report_failed"]
         failed = {each.__dict__["fields"]["worker_id"] for each in said}
 
     assert ids[2] not in failed
