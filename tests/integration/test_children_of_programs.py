@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,8 @@ from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    import psycopg
 
 pytestmark = pytest.mark.slow  # programs are started
 
@@ -135,6 +137,24 @@ async def test_the_child_processes_of_a_worker_that_is_killed_die_with_it(
 
     assert len({idle, busy, second}) == 2
     await until(lambda: all(is_gone(pid) for pid in (idle, busy, second)))
+
+
+async def test_a_child_process_ends_when_its_worker_stands_still_for_a_lease(
+    daemons: Daemons, client: AsyncClient, sql: psycopg.Connection[Any]
+) -> None:
+    worker = daemons.start()
+    await client.init("apart", "a", timeout=60)
+    await client.submit("call", "apart", "a", name="sleep_on")
+    assert worker.stdout is not None
+    first = int(await asyncio.to_thread(worker.stdout.readline))
+    worker.send_signal(signal.SIGSTOP)
+    await until(lambda: is_gone(first))
+    worker.send_signal(signal.SIGCONT)
+    second = int(await asyncio.to_thread(worker.stdout.readline))
+
+    assert second != first
+    rows = sql.execute("select attempt, crashes from pgprog_data.queue").fetchall()
+    assert rows == [(1, 0)]
 
 
 async def test_a_poison_pill_takes_one_worker_down_and_from_then_on_no_bystander(

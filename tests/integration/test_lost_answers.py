@@ -238,14 +238,14 @@ async def test_a_claim_that_arrives_after_the_lease_begins_no_step(
             claims = await super().claim(worker_id, max_tasks)
             if claims.tasks and not late:
                 late.append(True)
-                serving._lease._ends_at = 0.0
+                serving._lease._safe_until = 0.0
                 while is_noticed and serving._lease.is_held:
                     await asyncio.sleep(0)
             return claims
 
     @shop.init
     async def begin(step: Step[Any]) -> Intent[Any, int]:
-        began.append(serving._lease.is_held and serving._lease._ends_at > 0)
+        began.append(serving._lease.is_held and serving._lease._safe_until > 0)
         return Intent(response=step.attempt)
 
     monkeypatch.setattr(worker, "EngineStore", LateStore)

@@ -21,6 +21,7 @@ from pgprog.daemon import supervisor
 from pgprog.daemon.child import Child
 from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor, pause_after
+from pgprog.store import wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -315,3 +316,32 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
 
     assert code == 1
     assert reports.dead == [7]
+
+
+def test_freed_tasks_are_announced_though_another_death_cannot_be_reported_yet(
+    db: str,
+    client: Client,
+    sql: psycopg.Connection[Any],
+    session: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begin = "select pgprog_engine.register_worker('w', array['hanging'], array['{}'::jsonb], '1 h')"
+    ids = [sql.execute(begin).fetchone()[0] for _ in range(3)]  # type: ignore[index]
+    client.submit("init", "hanging", "a")
+    sql.execute("select pgprog_engine.claim(%s, 1)", (ids[1],))
+    listener, stranger = session(), session()
+    listener.execute(f"listen {wakeups.DUE}")
+    with stranger.transaction():
+        held = [ids[0], ids[2]]
+        stranger.execute(
+            "select from pgprog_data.workers where worker_id = any (%s) for key share", (held,)
+        )
+        reports = Reports(db, namespaces=["hanging"])
+        for worker_id in ids:
+            reports.add(worker_id)
+        [_] = listener.notifies(timeout=60, stop_after=1)
+        said = [each for each in caplog.records if each.getMessage() == "report_failed"]
+        failed = {each.__dict__["fields"]["worker_id"] for each in said}
+
+    assert ids[2] not in failed
+    assert reports.wait(60)

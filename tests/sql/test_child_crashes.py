@@ -107,6 +107,21 @@ def test_what_was_lost_with_a_worker_before_anybody_knew_that_it_began_runs_alon
     assert [task.alone for task in worker.claim()] == [True]
 
 
+def test_a_chain_does_not_go_on_with_what_was_lost_before_anybody_knew_that_it_began(
+    app: Any, worker: Any, make_worker: Any, process: str
+) -> None:
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), timers={"poison": 0})
+    zombie = make_worker()
+    assert [task.name for task in zombie.claim()] == ["poison"]
+    worker.collect(zombie)
+    app.execute(CALL, (process,))
+    [call] = worker.claim()
+
+    assert [row.outcome for row in worker.complete(call, chain=True)] == ["done"]
+    assert [(task.name, task.alone) for task in worker.claim()] == [("poison", True)]
+
+
 def test_the_next_attempt_of_what_only_failed_runs_with_others(
     app: Any, worker: Any, process: str
 ) -> None:

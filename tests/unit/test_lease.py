@@ -32,6 +32,15 @@ class Renewals:
         pass
 
 
+class Owner:
+    """A worker that notes how long its steps may run."""
+
+    until = 0.0
+
+    def safe_until(self, until: float) -> None:
+        self.until = until
+
+
 @pytest.fixture
 def holdings() -> Holdings:
     return Holdings()
@@ -40,7 +49,7 @@ def holdings() -> Holdings:
 @pytest.fixture
 async def lease(holdings: Holdings) -> Lease:
     """A lease of incarnation 2, not begun yet."""
-    fakes: Any = {"store": None, "renewals": Renewals(), "owner": None}
+    fakes: Any = {"store": None, "renewals": Renewals(), "owner": Owner()}
     lease = Lease(
         **fakes,
         name="w",

@@ -177,3 +177,35 @@ async def test_a_retry_given_up_while_its_thread_went_on_commits_nothing(
         await runner.wait_idle()
 
     assert (endings.ended, endings.given_back) == ([], [])
+
+
+async def test_the_scanner_hears_of_room_behind_a_lone_step_whose_thread_goes_on(
+    holdings: Holdings,
+) -> None:
+    freed = asyncio.Event()
+
+    async def run() -> object:
+        attempt.straggler = asyncio.get_running_loop().create_future()
+        raise TransientError("too late")
+
+    attempt: Any = FakeAttempt(run)
+    nothing_apart: Any = type("Apart", (), {"takes": lambda *_: False})()
+    endings: Any = Endings()
+    lease: Any = Lease()
+    runner = Runner(
+        attempt,
+        concurrency=2,
+        holdings=holdings,
+        lease=lease,
+        endings=endings,
+        on_free=freed.set,
+        apart=nothing_apart,
+    )
+    runner.take(holdings.add(make_claim(1)._replace(alone=True), since=0))
+    assert runner.room == 0
+
+    async with asyncio.timeout(5):
+        await freed.wait()
+    assert runner.room == 1
+    attempt.straggler.set_result(None)
+    await runner.wait_idle()

@@ -344,7 +344,7 @@ begin
     end if;
 
     -- 8. A statement of its own: the next task of the same process, or else its due timer.  What crashed
-    -- before runs alone, a repair is not for a running process, and a task that has come due but does
+    -- or was lost before runs alone, a repair is not for a running process, and a task that has come due but does
     -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, whatever the clock
     -- says by now: where neither is found nothing is blocked, and nobody to be let go.
     if v_live then
@@ -375,12 +375,16 @@ begin
         d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
         v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
           and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
-          and coalesce(c.crashes, t.crashes, 0) = 0 and f.task_id is null and n.paused_at is null
+          and coalesce(c.crashes, t.crashes, 0) = 0
+          and (coalesce(c.attempt, t.attempt, 0) = 0 or not exists (
+            select 1 from pgprog_data.attempts as a
+            where a.task_id = coalesce(c.task_id, t.task_id) and a.outcome = 'lost'))
+          and f.task_id is null and n.paused_at is null
           and v_namespaces[d.pos] = any (v_open)
           and (c.task_id is not null or coalesce(t.due_at <= v_at, true)) as go
       from unnest(v_done) as d(pos)
       left join lateral (
-        select q.task_id, q.status, q.type, q.crashes, q.namespace from pgprog_data.queue as q
+        select q.task_id, q.status, q.type, q.attempt, q.crashes, q.namespace from pgprog_data.queue as q
         where q.incarnation = complete.incarnations[d.pos] and q.status in ('w', 'b', 'h')
         order by q.task_id limit 1
       ) as c on true
@@ -389,7 +393,7 @@ begin
         where f.incarnation = complete.incarnations[d.pos] and f.status = 'f' and f.due_at <= v_at limit 1
       ) as f on true
       left join lateral (
-        select t.name, t.type, t.crashes, t.namespace, t.due_at from pgprog_data.timers as t
+        select t.task_id, t.name, t.type, t.attempt, t.crashes, t.namespace, t.due_at from pgprog_data.timers as t
         where t.incarnation = complete.incarnations[d.pos] and (t.status = 'b' or t.status = 'w' and t.due_at <= v_at)
         order by t.due_at limit 1
       ) as t on true

@@ -65,7 +65,6 @@ class Reports:
         """Tell of each in a transaction of its own: one that must wait holds up no other."""
         try:
             with open_deaths(self._dsn, name="pgprog supervisor") as deaths:
-                freed = 0
                 for worker_id in worker_ids:
                     try:
                         tasks = deaths.end_worker(worker_id)
@@ -73,10 +72,9 @@ class Reports:
                         log.warning("report_failed", worker_id=worker_id, detail=str(e))
                         continue
                     log.info("worker_reported", worker_id=worker_id, tasks=tasks)
-                    freed += tasks
+                    if tasks:  # at once: the next one may wait for a lock
+                        deaths.announce_due(self._namespaces)
                     self._forget(worker_id)
-                if freed:
-                    deaths.announce_due(self._namespaces)
         except (PgprogError, RolledBack) as e:
             log.warning("reports_without_database", detail=str(e))
             self._give_up(worker_ids)

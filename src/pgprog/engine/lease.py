@@ -42,6 +42,10 @@ class Owner(Protocol):
         """Learn which incarnation claims from here on; it has claimed nothing yet."""
         ...
 
+    def safe_until(self, until: float) -> None:
+        """Learn how long steps may run without another renewal, monotonic."""
+        ...
+
 
 class Lease:
     """One worker's proof that it may hold claims; *worker_id* is its present incarnation.
@@ -72,7 +76,7 @@ class Lease:
         self._seconds = config.lease.total_seconds()
         self._holdings = holdings
         self._owner = owner
-        self._ends_at = 0.0
+        self._safe_until = 0.0
         self._held = asyncio.Event()
         self._is_ended = False
         self._has_stopped = False
@@ -122,8 +126,7 @@ class Lease:
 
     def check(self) -> None:
         """Give the steps up if the lease is about to end: the tick may come later, after a stop."""
-        safe_until = self._ends_at - self._seconds * (1 - _SAFE_SHARE)
-        if time.monotonic() > safe_until and self.is_held:
+        if time.monotonic() > self._safe_until and self.is_held:
             log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
             self._lapse()
 
@@ -167,7 +170,7 @@ class Lease:
         """Take what the database says is held, by a renewal sent at *asked_at*, monotonic."""
         if worker_id != self.worker_id or self._has_stopped:
             return
-        self._ends_at = asked_at + self._seconds
+        self._extend(asked_at)
         for since, reported in self._reports:
             if since <= asked_at and not reported.done():
                 reported.set_result(None)
@@ -196,7 +199,7 @@ class Lease:
         asked_at = time.monotonic()
         self.worker_id = await self._store.register_worker(self._name, self._serves, self._duration)
         self._owner.registered(self.worker_id)
-        self._ends_at = asked_at + self._seconds
+        self._extend(asked_at)
         self._is_ended = False
         self._held.set()
 
@@ -210,6 +213,10 @@ class Lease:
                 self.failed(e)
                 raise
         log.info("incarnation_began", worker_id=self.worker_id)
+
+    def _extend(self, asked_at: float) -> None:
+        self._safe_until = asked_at + self._seconds * _SAFE_SHARE
+        self._owner.safe_until(self._safe_until)
 
     def _lapse(self) -> None:
         self._held.clear()

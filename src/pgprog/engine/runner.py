@@ -176,6 +176,7 @@ class Runner:
                 self._stragglers += 1
                 straggler.add_done_callback(lambda _: self._straggled(attempt))
                 self._fill()
+                self._on_free()  # a lone step may have ended: its thread holds up nobody else
         if held.is_dropped:
             await self._undo(attempt)
         elif completion is None:

@@ -153,6 +153,10 @@ class Worker:
         if self._on_registered is not None:
             self._on_registered(worker_id)
 
+    def safe_until(self, until: float) -> None:
+        """Pass on how long steps may run without another renewal."""
+        self._children.run_until(until)
+
     def due_in(self, seconds: float) -> None:
         """Look for due tasks then."""
         self._scanner.due_in(seconds)

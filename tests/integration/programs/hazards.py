@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import re
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -181,6 +182,13 @@ def search_on(step: Step[Account]) -> None:
     """Search for ever, without letting another thread run."""
     print(os.getpid(), flush=True)
     re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@apart.call
+def sleep_on(step: Step[Account]) -> None:
+    """Sleep for a long time, at the first claim and the next."""
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
 
 
 @hasty.init

@@ -17,6 +17,7 @@ from pgprog import logs
 from pgprog.config import NamespaceSettings
 from pgprog.engine.attempt import Attempts
 from pgprog.engine.children import wire
+from pgprog.engine.children.alive import Alive, Watch
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.runner import Runner
 from pgprog.errors import ConfigError
@@ -34,8 +35,8 @@ _NAME = "pgprog child"
 _PR_SET_PDEATHSIG = 1
 
 
-def main(descriptor: int) -> NoReturn:
-    """Serve the worker at the other end of a socket until it is gone."""
+def main(descriptor: int, alive: int) -> NoReturn:
+    """Serve the worker at the other end of a socket until it is gone, or *alive* no more."""
     _follow_parent()
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable()  # what kills a child is to be seen
@@ -47,7 +48,8 @@ def main(descriptor: int) -> NoReturn:
             logs.configure(format=hello.log_format, level=hello.log_level)
             loaded, faults = _load(hello)
             connection.sendall(wire.pack(wire.Loaded(faults)))
-            asyncio.run(_serve(connection, hello=hello, loaded=loaded))
+            watch = Watch(Alive.of(alive), connection)
+            asyncio.run(_serve(connection, hello=hello, loaded=loaded, watch=watch))
     _flush()
     os._exit(0)  # threads of handlers must not keep it alive
 
@@ -80,10 +82,14 @@ def _load(hello: wire.Hello) -> tuple[dict[str, Namespace[Any]], dict[str, str]]
 
 
 async def _serve(
-    connection: socket.socket, *, hello: wire.Hello, loaded: dict[str, Namespace[Any]]
+    connection: socket.socket,
+    *,
+    hello: wire.Hello,
+    loaded: dict[str, Namespace[Any]],
+    watch: Watch,
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
-    child = _Child(hello, loaded, writer)
+    child = _Child(hello, loaded, writer, watch)
     while True:
         child.hear(wire.to_child.decode(await wire.receive(reader)))
 
@@ -92,8 +98,13 @@ class _Child:
     """The step that runs, and what becomes of its end: the worker is told, and says what to do."""
 
     def __init__(
-        self, hello: wire.Hello, loaded: dict[str, Namespace[Any]], writer: asyncio.StreamWriter
+        self,
+        hello: wire.Hello,
+        loaded: dict[str, Namespace[Any]],
+        writer: asyncio.StreamWriter,
+        watch: Watch,
     ) -> None:
+        self._watch = watch
         self._loaded = loaded
         self._served: dict[str, Namespace[Any]] = {}
         self._writer = writer
@@ -125,6 +136,7 @@ class _Child:
             self._served[name] = self._loaded[name].with_settings(settings)
         logs.set_level(message.log_level)
         self._say(wire.Begun())
+        self._watch.begin()
         self._runner.take(self._holdings.add(message.claimed, since=self._holdings.drops))
 
     def check(self) -> None:
@@ -154,6 +166,7 @@ class _Child:
 
     def _end(self, held: Held, ended: wire.Ended) -> None:
         self._holdings.remove(held)
+        self._watch.over()  # what is left to do the database guards
         _flush()  # it may be killed at any time from here
         self._say(ended)
 

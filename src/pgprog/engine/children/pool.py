@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
 from pgprog.engine.children import wire
+from pgprog.engine.children.alive import Alive
 from pgprog.engine.children.process import ChildProcess, ChildUnavailable
 from pgprog.errors import ConfigError
 from pgprog.namespace.origins import find_origin
@@ -40,6 +41,7 @@ class Children:
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._dsn = dsn
         self._lease = lease
+        self._alive = Alive.make()
         self._places = asyncio.Semaphore(most)
         self._origins: dict[str, Origin] | None = None
         self._faults: dict[str, str] = {}
@@ -88,14 +90,19 @@ class Children:
             finally:
                 self._keep(child)
 
+    def run_until(self, until: float) -> None:
+        """Have them end by themselves if they still run a step then, monotonic."""
+        self._alive.until = until
+
     async def close(self) -> None:
         """Kill them all, and return when they are gone."""
         await asyncio.gather(*(child.end() for child in [*self._all]))
+        self._alive.close()
 
     async def _start(self) -> ChildProcess:
         log_format, log_level = logs.configured()
         hello = wire.Hello(self._dsn, self._lease, self._found(), log_format, log_level)
-        child = await ChildProcess.start(hello)
+        child = await ChildProcess.start(hello, alive=self._alive.descriptor)
         self._all.add(child)
         child.death.add_done_callback(lambda _: self._forget(child))
         for name, fault in child.faults.items():

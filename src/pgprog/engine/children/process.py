@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from pgprog.engine.children.main import main; main(int(sys.argv[1]))"
+    "from pgprog.engine.children.main import main; main(int(sys.argv[1]), int(sys.argv[3]))"
 )
 _START_SECONDS = 60.0
 # What a dead child said last is still in the socket: it comes at once or never.
@@ -64,19 +64,22 @@ class ChildProcess:
         threading.Thread(target=_wait, args=waiting, name="pgprog child watch", daemon=True).start()
 
     @classmethod
-    async def start(cls, hello: wire.Hello) -> ChildProcess:
+    async def start(cls, hello: wire.Hello, *, alive: int) -> ChildProcess:
         """Start one, and return it when it has imported the handlers, or some of them.
+
+        *alive* is the descriptor of the `Alive` that it watches.
 
         Raises:
             ChildUnavailable: It cannot be started, or ended before it was ready.
         """
+        program = [get_executable(), "-c", _PROGRAM]
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 # In this thread: the kernel kills the child when the thread that made it ends.
                 process = subprocess.Popen(  # noqa: ASYNC220 - it returns as soon as it has begun
-                    [get_executable(), "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)],
-                    pass_fds=[theirs.fileno()],
+                    [*program, str(theirs.fileno()), json.dumps(sys.path), str(alive)],
+                    pass_fds=[theirs.fileno(), alive],
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )

@@ -106,7 +106,7 @@ def is_held(task: Task, *, now: datetime) -> bool:
 def chained(world: World, process: Process) -> list[Task]:
     """Return what a completion may go on with, without a claim; several are timers of one moment.
 
-    Left to the claim: what crashed before, which runs alone; repairs; timers that remove; and all
+    Left to the claim: what was lost before, which runs alone; repairs; timers that remove; and all
     of a process in which something came due that no claim has seen.
     """
     now = world.now
@@ -118,7 +118,7 @@ def chained(world: World, process: Process) -> list[Task]:
         return []
     if queued and (queued[0].place is Place.HELD or queued[0].type is TaskType.REPAIR):
         return []
-    return [t for t in (queued[:1] or timers) if t.crashes == 0]
+    return [t for t in (queued[:1] or timers) if not _was_lost(t)]
 
 
 def join_the_waiting(process: Process, *, now: datetime) -> None:
@@ -126,6 +126,10 @@ def join_the_waiting(process: Process, *, now: datetime) -> None:
     for task in process.queue.values():
         if task.place in (Place.LATER, Place.HELD) and task.due_at <= now:
             task.place = Place.WAITING
+
+
+def _was_lost(task: Task) -> bool:
+    return any(attempt.outcome == "lost" for attempt in task.attempts)
 
 
 def _queued(process: Process) -> list[Task]:
