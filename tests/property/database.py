@@ -11,7 +11,7 @@ from pgprog.codec import encode
 from pgprog.errors import for_sqlstate
 from pgprog.store import completions
 from pgprog.store.engine_store import packed, submitted
-from pgprog.store.packing import bigints, jsonbs, register, texts
+from pgprog.store.packing import bigints, integers, jsonbs, register, texts
 from pgprog.store.rows import Claimed, Claims, Submitted
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from pgprog.config import NamespaceSettings
     from pgprog.store.rows import Completed, Completion, RawRequest
+
+# What the processes of the proof are written at, and its workers read.
+STATE_VERSION = 2
 
 _CLOCKS = """
 create or replace function pgprog_engine._now() returns timestamptz language sql stable
@@ -137,11 +140,12 @@ class Database:
         settings = jsonbs([b"{}"] * len(namespaces))
         return int(
             self._value(
-                "select pgprog_engine.register_worker(%s, %s, %s, %s)",
+                "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
                 name,
                 texts(namespaces),
                 settings,
                 lease,
+                integers([STATE_VERSION] * len(namespaces)),
             )
         )
 

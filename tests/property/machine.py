@@ -13,6 +13,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from tests.property.database import STATE_VERSION
 from tests.property.pair import BASE, EndPair, Pair
 
 from pgprog.config import NamespaceSettings
@@ -480,7 +481,7 @@ class Machine(RuleBasedStateMachine):
             claimed=claimed,
             outcome=outcome,
             state=end["state"] if is_good else None,
-            state_version=2,
+            state_version=STATE_VERSION,
             metadata=end["metadata"] if is_good else None,
             response=response,
             error=error,

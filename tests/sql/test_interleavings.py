@@ -29,6 +29,9 @@ GROUPS = {"request": ["call", "notify"], "complete": COMPLETIONS}
 ELSEWHERE = {
     "submit_many": "as start, without a worker",
     "register_worker": "makes a worker that nobody knows yet",
+    "end_worker": "as deregister_worker, crashed: both are _end_incarnation; test_end_worker.py",
+    "report_crash": "as hand_back, crashed: both are _let_go; test_child_crashes.py",
+    "newest_events": "reads; volatile for a snapshot of its own",
 }
 # What a session waits for: a lock of starts, a row of a table, or a new process_id.
 WAITS_FOR = """

@@ -109,6 +109,7 @@ def start_task(world: World, worker_id: int, process: Process, task: Task) -> Cl
         metadata=process.metadata,
         last_event_id=len(process.events),
         version=process.version,
+        alone=task.was_lost,
     )
 
 

@@ -118,7 +118,7 @@ def chained(world: World, process: Process) -> list[Task]:
         return []
     if queued and (queued[0].place is Place.HELD or queued[0].type is TaskType.REPAIR):
         return []
-    return [t for t in (queued[:1] or timers) if not _was_lost(t)]
+    return [t for t in (queued[:1] or timers) if not t.was_lost]
 
 
 def join_the_waiting(process: Process, *, now: datetime) -> None:
@@ -126,10 +126,6 @@ def join_the_waiting(process: Process, *, now: datetime) -> None:
     for task in process.queue.values():
         if task.place in (Place.LATER, Place.HELD) and task.due_at <= now:
             task.place = Place.WAITING
-
-
-def _was_lost(task: Task) -> bool:
-    return any(attempt.outcome == "lost" for attempt in task.attempts)
 
 
 def _queued(process: Process) -> list[Task]:

@@ -99,6 +99,11 @@ class Task:
         return self.type in TIMER_TYPES
 
     @property
+    def was_lost(self) -> bool:
+        """Whether a worker was lost with it: from then on it runs alone."""
+        return any(attempt.outcome == "lost" for attempt in self.attempts)
+
+    @property
     def rank(self) -> datetime:
         """What a claim goes by: a step of priority is worth ten seconds, a retry nothing."""
         if self.is_timer or self._planned_at is None:
