@@ -11,7 +11,7 @@ from pgprog.codec import encode
 from pgprog.errors import for_sqlstate
 from pgprog.store import completions
 from pgprog.store.engine_store import packed, submitted
-from pgprog.store.packing import bigints, jsonbs, register, texts
+from pgprog.store.packing import bigints, integers, jsonbs, register, texts
 from pgprog.store.rows import Claimed, Claims, Submitted
 
 if TYPE_CHECKING:
@@ -133,17 +133,13 @@ class Database:
     def resume(self, namespace: str) -> bool:
         return bool(self._value("select pgprog.resume(%s)", namespace))
 
-    def register_worker(self, name: str, namespaces: Sequence[str], lease: timedelta) -> int:
+    def register_worker(
+        self, name: str, namespaces: Sequence[str], lease: timedelta, reads: int
+    ) -> int:
         settings = jsonbs([b"{}"] * len(namespaces))
-        return int(
-            self._value(
-                "select pgprog_engine.register_worker(%s, %s, %s, %s)",
-                name,
-                texts(namespaces),
-                settings,
-                lease,
-            )
-        )
+        versions = integers([reads] * len(namespaces))
+        statement = "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)"
+        return int(self._value(statement, name, texts(namespaces), settings, lease, versions))
 
     def renew_worker(
         self, worker_id: int, lease: timedelta, begun: Iterable[int]
