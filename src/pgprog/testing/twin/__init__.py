@@ -132,7 +132,7 @@ class Twin:
 
     def submit_many(self, many: Sequence[RawRequest]) -> list[Submitted]:
         """Queue requests, each with its own outcome, in order; the task of a refused one is 0."""
-        return requests.start(self.world, many, 0, (), lambda _: _never())
+        return requests.start(self.world, many, 0, lambda _: False, lambda _: _never())
 
     def start(self, worker_id: int, max_starts: int, many: Sequence[RawRequest]) -> list[Submitted]:
         """Do the same, and start at most *max_starts* whose process stands free.
@@ -146,7 +146,7 @@ class Twin:
             process = self.world.processes[task.namespace, task.process_id]
             return claims.start_task(self.world, worker_id, process, task)
 
-        return requests.start(self.world, many, max_starts, worker.namespaces, begin)
+        return requests.start(self.world, many, max_starts, worker.may_run, begin)
 
     # Other operations
 
@@ -257,10 +257,18 @@ class Twin:
     # Workers
 
     def register_worker(
-        self, name: str, namespaces: Sequence[str], lease: timedelta = _FOR_EVER
+        self,
+        name: str,
+        namespaces: Sequence[str],
+        lease: timedelta = _FOR_EVER,
+        state_versions: Mapping[str, int] | None = None,
     ) -> int:
-        """Begin an incarnation of a worker that serves these namespaces; return its id."""
-        return claims.register_worker(self.world, name, namespaces, lease)
+        """Begin an incarnation of a worker that serves these namespaces; return its id.
+
+        It starts no task of a process whose state is newer than *state_versions* say, by default 1;
+        with None it reads all.
+        """
+        return claims.register_worker(self.world, name, namespaces, lease, state_versions)
 
     def renew_worker(
         self, worker_id: int, lease: timedelta = _FOR_EVER, begun: Iterable[int] = ()
@@ -304,7 +312,8 @@ class Twin:
         task = self.world.tasks[task_id]
         process = self.world.living(task.incarnation)
         settings = self.world.spaces[task.namespace].settings
-        possible = [] if process is None else turns(process, settings, now=self.now)
+        is_read = process is not None and worker.may_run(process)
+        possible = turns(process, settings, now=self.now) if process and is_read else []
         for turn in possible:
             if turn.task is task and claims.may_start(self.world, task.namespace):
                 return next(iter(claims.take(self.world, worker, turn)), None)
