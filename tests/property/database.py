@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pgprog.config import NamespaceSettings
     from pgprog.store.rows import Completed, Completion, RawRequest
 
-# What the processes of the proof are written at, and its workers read.
-STATE_VERSION = 2
 
 _CLOCKS = """
 create or replace function pgprog_engine._now() returns timestamptz language sql stable
@@ -136,18 +134,13 @@ class Database:
     def resume(self, namespace: str) -> bool:
         return bool(self._value("select pgprog.resume(%s)", namespace))
 
-    def register_worker(self, name: str, namespaces: Sequence[str], lease: timedelta) -> int:
+    def register_worker(
+        self, name: str, namespaces: Sequence[str], lease: timedelta, reads: int
+    ) -> int:
         settings = jsonbs([b"{}"] * len(namespaces))
-        return int(
-            self._value(
-                "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
-                name,
-                texts(namespaces),
-                settings,
-                lease,
-                integers([STATE_VERSION] * len(namespaces)),
-            )
-        )
+        versions = integers([reads] * len(namespaces))
+        statement = "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)"
+        return int(self._value(statement, name, texts(namespaces), settings, lease, versions))
 
     def renew_worker(
         self, worker_id: int, lease: timedelta, begun: Iterable[int]

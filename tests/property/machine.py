@@ -13,7 +13,6 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
-from tests.property.database import STATE_VERSION
 from tests.property.pair import BASE, EndPair, Pair
 
 from pgprog.config import NamespaceSettings
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from tests.property.database import Database
     from tests.property.pair import StepPair, WorkerPair
 
-    from pgprog.store.rows import Claimed
 
 Place: TypeAlias = tuple[str, str]
 T = TypeVar("T", bound="Callable[..., None]")
@@ -369,9 +367,10 @@ class Machine(RuleBasedStateMachine):
         needs=lambda self: len(self.pair.workers) < _WORKERS,
         served=st.sampled_from(["ab", "ab", "a", "b"]),
         lease=st.sampled_from([30, 3600]),
+        reads=st.sampled_from([2, 2, 1]),
     )
-    def hire(self, served: str, lease: int) -> None:
-        self.pair.hire(list(served), timedelta(seconds=lease))
+    def hire(self, served: str, lease: int, reads: int) -> None:
+        self.pair.hire(list(served), timedelta(seconds=lease), reads)
 
     @operation(
         weight=2,
@@ -453,7 +452,7 @@ class Machine(RuleBasedStateMachine):
         pair = self.pair
         ours, theirs = [], []
         for step, end in zip(steps, how, strict=True):
-            ours.append(self._completion(step.ours, end))
+            ours.append(self._completion(step, end))
             theirs.append(ours[-1]._replace(claimed=step.theirs))
         worker = steps[0].worker
         became = pair.database.complete(worker.ours, ours, chains)
@@ -470,7 +469,7 @@ class Machine(RuleBasedStateMachine):
                 pair.counts["chained"] += 1
         return [each.outcome for each in became]
 
-    def _completion(self, claimed: Claimed, end: Any) -> Completion:
+    def _completion(self, step: StepPair, end: Any) -> Completion:
         outcome = end["outcome"]
         is_good = outcome is Outcome.FINISHED
         response = b'{"r":1}' if is_good else None
@@ -478,10 +477,10 @@ class Machine(RuleBasedStateMachine):
         if outcome is Outcome.REJECTED:
             error = b'{"rejected":[1]}'
         return Completion(
-            claimed=claimed,
+            claimed=step.ours,
             outcome=outcome,
             state=end["state"] if is_good else None,
-            state_version=STATE_VERSION,
+            state_version=step.worker.reads,
             metadata=end["metadata"] if is_good else None,
             response=response,
             error=error,

@@ -40,6 +40,7 @@ class WorkerPair:
     ours: int
     theirs: int
     namespaces: tuple[str, ...]
+    reads: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +104,14 @@ class Pair:
 
     # Workers and their steps
 
-    def hire(self, namespaces: Sequence[str], lease: timedelta) -> WorkerPair:
+    def hire(self, namespaces: Sequence[str], lease: timedelta, reads: int = 2) -> WorkerPair:
         name = f"w{len(self.names[0])}"
-        ours = self.database.register_worker(name, namespaces, lease)
-        theirs = self.twin.register_worker(name, namespaces, lease)
+        ours = self.database.register_worker(name, namespaces, lease, reads)
+        theirs = self.twin.register_worker(
+            name, namespaces, lease, dict.fromkeys(namespaces, reads)
+        )
         self.names[0][ours] = self.names[1][theirs] = name
-        worker = WorkerPair(name, ours, theirs, tuple(namespaces))
+        worker = WorkerPair(name, ours, theirs, tuple(namespaces), reads)
         self.workers.append(worker)
         return worker
 
@@ -170,7 +173,7 @@ class Pair:
         served = {
             (p["namespace"], p["process_id"]): p["explained"]["runnable"]
             for p in self.seen["processes"]
-            if p["namespace"] in worker.namespaces
+            if p["namespace"] in worker.namespaces and p["state_version"] <= worker.reads
         }
         rooms = {name: self._room(name) for name in worker.namespaces}
         before = {name: p.incarnation for name, p in self.twin.world.processes.items()}

@@ -89,6 +89,8 @@ def _following(
     name, attempt, created_at, due_at, args, context, changed_at = rest
     finished = ended.outcome is Outcome.FINISHED
     kept = not finished or ended.state is None
+    # A process without a state has the version of its last step.
+    is_dated = finished and (ended.state is not None or before.state is None)
     metadata = before.metadata
     if finished and ended.metadata is not None:
         metadata = None if ended.metadata == b"null" else ended.metadata
@@ -106,7 +108,7 @@ def _following(
         args,
         context,
         ProcessStatus.RUNNING if finished and ended.then is Then.GO_ON else before.status,
-        before.state_version if kept else ended.state_version,
+        ended.state_version if is_dated else before.state_version,
         before.state if kept else ended.state,
         metadata,
         before.last_event_id + (len(ended.events) if finished else 0),

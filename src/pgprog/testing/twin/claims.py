@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from pgprog.errors import LeaseLost
+from pgprog.errors import InvalidArgument, LeaseLost
 from pgprog.model import ProcessStatus
 from pgprog.store.rows import Claimed, Claims
 from pgprog.testing.twin.ends import break_crashed, cancel_tasks, fire_removal
@@ -14,7 +14,7 @@ from pgprog.testing.twin.order import Turn, Way, join_the_waiting, turns
 from pgprog.testing.twin.world import Attempt, Place, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from pgprog.testing.twin.world import Process, Task, World
@@ -57,7 +57,10 @@ def join_all(world: World, worker: Worker) -> None:
 def runnable(world: World, worker: Worker) -> list[Turn]:
     """Return all that a claim may do now, in the order in which it would."""
     by_space = [
-        sorted(_turns_in(world, namespace), key=lambda turn: (turn.task.rank, turn.task.task_id))
+        sorted(
+            _turns_in(world, namespace, worker.may_run),
+            key=lambda turn: (turn.task.rank, turn.task.task_id),
+        )
         for namespace in worker.namespaces
         if may_start(world, namespace)
     ]
@@ -78,6 +81,17 @@ def take(world: World, worker: Worker, turn: Turn) -> list[Claimed]:
         case Way.REFUSE:
             cancel_tasks(world, process, [turn.task], cause="process not in error")
     return []
+
+
+def take_one(world: World, worker_id: int, task: Task) -> Claimed | None:
+    """Do what a claim does with one task; see `Twin.take`."""
+    worker = live_worker(world, worker_id)
+    join_all(world, worker)
+    mine = [turn for turn in runnable(world, worker) if turn.task is task]
+    if not mine:
+        msg = f"it is not the turn of task {task.task_id}"
+        raise InvalidArgument(msg)
+    return next(iter(take(world, worker, mine[0])), None)
 
 
 def start_task(world: World, worker_id: int, process: Process, task: Task) -> Claimed:
@@ -113,7 +127,13 @@ def start_task(world: World, worker_id: int, process: Process, task: Task) -> Cl
     )
 
 
-def register_worker(world: World, name: str, namespaces: Sequence[str], lease: timedelta) -> int:
+def register_worker(
+    world: World,
+    name: str,
+    namespaces: Sequence[str],
+    lease: timedelta,
+    reads: Mapping[str, int] | None,
+) -> int:
     """Begin an incarnation of a worker; return its id."""
     worker_id = world.new_number()
     world.workers[worker_id] = Worker(
@@ -121,6 +141,7 @@ def register_worker(world: World, name: str, namespaces: Sequence[str], lease: t
         name=name,
         namespaces=tuple(namespaces),
         lease_until=world.now + lease,
+        reads=reads,
     )
     return worker_id
 
@@ -216,9 +237,12 @@ def _give_place(process: Process, task: Task) -> None:
     process.put_back(task)
 
 
-def _turns_in(world: World, namespace: str) -> list[Turn]:
+def _turns_in(
+    world: World, namespace: str, may_run: Callable[[Process], bool] = lambda _: True
+) -> list[Turn]:
     settings = world.spaces[namespace].settings
-    return [t for p in world.in_space(namespace) for t in turns(p, settings, now=world.now)[:1]]
+    processes = filter(may_run, world.in_space(namespace))
+    return [turn for p in processes for turn in turns(p, settings, now=world.now)[:1]]
 
 
 def may_start(world: World, namespace: str) -> bool:

@@ -65,7 +65,7 @@ def _why_not_now(world: World, turn: Turn) -> Explanation:
     if space.paused_at is not None:
         told = f"namespace {space.name} is paused: {space.pause_reason or 'no reason given'}"
         return _told("paused", told, task=task)
-    if not world.has_worker(task.namespace):
+    if not world.has_worker(world.processes[task.namespace, task.process_id]):
         return _told("no worker", f"no live worker serves namespace {space.name}", task=task)
     if limit is not None and count >= limit:
         return _told("limit", f"{count} tasks run, the concurrency is {limit}", task=task)

@@ -23,7 +23,7 @@ from pgprog.testing.twin.order import earliest_timers
 from pgprog.testing.twin.world import Key, Place, Process, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from pgprog.model import Limits
     from pgprog.store.rows import Claimed, RawRequest
@@ -77,7 +77,7 @@ def start(
     world: World,
     requests: Sequence[RawRequest],
     max_starts: int,
-    served: Collection[str],
+    may_run: Callable[[Process], bool],
     begin: Callable[[Task], Claimed],
 ) -> list[Submitted]:
     """Take requests, each with its own outcome; *begin* starts those whose process stands free."""
@@ -93,7 +93,7 @@ def start(
         made.append(Submitted("known" if task_id in known else "queued", None, task_id, None))
         if task_id not in known:
             fresh.append((len(made) - 1, world.tasks[task_id]))
-    free = [(pos, task) for pos, task in fresh if _stands_free(world, task, served)]
+    free = [(pos, task) for pos, task in fresh if _stands_free(world, task, may_run)]
     free.sort(key=lambda each: each[1].incarnation)
     for pos, task in free[:max_starts]:
         made[pos] = Submitted("started", None, task.task_id, begin(task))
@@ -238,7 +238,7 @@ def _new_process(world: World, request: RawRequest, task_id: int) -> Process:
     return process
 
 
-def _stands_free(world: World, task: Task, served: Collection[str]) -> bool:
+def _stands_free(world: World, task: Task, may_run: Callable[[Process], bool]) -> bool:
     """Return whether a new task may be started where it arrives."""
     process = world.processes[task.namespace, task.process_id]
     space = world.spaces[task.namespace]
@@ -250,7 +250,7 @@ def _stands_free(world: World, task: Task, served: Collection[str]) -> bool:
     ]
     before = [t for t in process.queue.values() if t.due_at <= world.now or t.place is Place.HELD]
     return (
-        task.namespace in served
+        may_run(process)
         and task.due_at <= world.now
         and process.running is None
         and min(t.task_id for t in before) == task.task_id

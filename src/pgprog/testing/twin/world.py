@@ -11,7 +11,7 @@ from pgprog.errors import NamespaceNotFound, ProcessNotFound
 from pgprog.model import ProcessStatus, TaskStatus, TaskType
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Mapping
     from datetime import datetime
 
     from pgprog.config import NamespaceSettings
@@ -196,13 +196,20 @@ class Space:
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """An incarnation of a worker."""
+    """An incarnation of a worker; *reads* is the newest version of states by namespace, or all."""
 
     worker_id: int
     name: str
     namespaces: tuple[str, ...]
     lease_until: datetime
+    reads: Mapping[str, int] | None = None
     renewals: int = 0
+
+    def may_run(self, process: Process) -> bool:
+        """Return whether it serves the namespace and reads the state of a process."""
+        name = process.namespace
+        newest = process.state_version if self.reads is None else self.reads.get(name, 1)
+        return name in self.namespaces and process.state_version <= newest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -268,11 +275,9 @@ class World:
         """Count what runs in a namespace."""
         return sum(p.running is not None for p in self.in_space(namespace))
 
-    def has_worker(self, namespace: str) -> bool:
-        """Return whether a live worker serves a namespace."""
-        return any(
-            namespace in w.namespaces and w.lease_until > self.now for w in self.workers.values()
-        )
+    def has_worker(self, process: Process) -> bool:
+        """Return whether a live worker may run the tasks of a process."""
+        return any(w.may_run(process) and w.lease_until > self.now for w in self.workers.values())
 
     def new_task(self, process: Process, task_id: int | None = None, **given: Any) -> Task:  # noqa: ANN401 - fields of Task
         """Remember a task that is asked of a process at this moment, and give it its place."""
