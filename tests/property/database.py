@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgprog.config import NamespaceSettings
     from pgprog.store.rows import Completed, Completion, RawRequest
 
+
 _CLOCKS = """
 create or replace function pgprog_engine._now() returns timestamptz language sql stable
   return current_setting('twin.now')::timestamptz;

@@ -31,7 +31,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pgprog.errors import InvalidArgument
 from pgprog.model import TaskType
 from pgprog.store.rows import Ended, RawRequest
 from pgprog.testing.twin import (
@@ -45,7 +44,7 @@ from pgprog.testing.twin import (
     requests,
     upkeep,
 )
-from pgprog.testing.twin.order import Way, turns
+from pgprog.testing.twin.order import Way
 from pgprog.testing.twin.world import Place, Space, World
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class Twin:
 
     def submit_many(self, many: Sequence[RawRequest]) -> list[Submitted]:
         """Queue requests, each with its own outcome, in order; the task of a refused one is 0."""
-        return requests.start(self.world, many, 0, lambda _: False, lambda _: _never())
+        return requests.start(self.world, many, 0, lambda _: False, _never)
 
     def start(self, worker_id: int, max_starts: int, many: Sequence[RawRequest]) -> list[Submitted]:
         """Do the same, and start at most *max_starts* whose process stands free.
@@ -265,8 +264,7 @@ class Twin:
     ) -> int:
         """Begin an incarnation of a worker that serves these namespaces; return its id.
 
-        It starts no task of a process whose state is newer than *state_versions* say, by default 1;
-        with None it reads all.
+        *state_versions* are the newest that it reads, 1 where nothing is said; None reads all.
         """
         return claims.register_worker(self.world, name, namespaces, lease, state_versions)
 
@@ -307,18 +305,7 @@ class Twin:
             InvalidArgument: It is not its turn.
             LeaseLost: Nothing was done.
         """
-        worker = claims.live_worker(self.world, worker_id)
-        claims.join_all(self.world, worker)
-        task = self.world.tasks[task_id]
-        process = self.world.living(task.incarnation)
-        settings = self.world.spaces[task.namespace].settings
-        is_read = process is not None and worker.may_run(process)
-        possible = turns(process, settings, now=self.now) if process and is_read else []
-        for turn in possible:
-            if turn.task is task and claims.may_start(self.world, task.namespace):
-                return next(iter(claims.take(self.world, worker, turn)), None)
-        msg = f"it is not the turn of task {task_id}"
-        raise InvalidArgument(msg)
+        return claims.take_one(self.world, worker_id, self.world.tasks[task_id])
 
     def complete(
         self,
@@ -348,6 +335,6 @@ class Twin:
         upkeep.maintain(self.world, task_retention=task_retention, key_ttl=key_ttl)
 
 
-def _never() -> Any:  # noqa: ANN401 - nothing is returned
-    msg = "nothing is started without a worker"
+def _never(task: object) -> Claimed:
+    msg = f"nothing is started without a worker: {task}"
     raise AssertionError(msg)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from pgprog.errors import LeaseLost
+from pgprog.errors import InvalidArgument, LeaseLost
 from pgprog.model import ProcessStatus
 from pgprog.store.rows import Claimed, Claims
 from pgprog.testing.twin.ends import break_crashed, cancel_tasks, fire_removal
@@ -81,6 +81,17 @@ def take(world: World, worker: Worker, turn: Turn) -> list[Claimed]:
         case Way.REFUSE:
             cancel_tasks(world, process, [turn.task], cause="process not in error")
     return []
+
+
+def take_one(world: World, worker_id: int, task: Task) -> Claimed | None:
+    """Do what a claim does with one task; see `Twin.take`."""
+    worker = live_worker(world, worker_id)
+    join_all(world, worker)
+    mine = [turn for turn in runnable(world, worker) if turn.task is task]
+    if not mine:
+        msg = f"it is not the turn of task {task.task_id}"
+        raise InvalidArgument(msg)
+    return next(iter(take(world, worker, mine[0])), None)
 
 
 def start_task(world: World, worker_id: int, process: Process, task: Task) -> Claimed:
