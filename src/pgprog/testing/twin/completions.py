@@ -208,10 +208,7 @@ def _chain(world: World, worker_id: int, ended: Claimed) -> Claimed | None:
     if process is None or process.status not in _IN_LIFE or not is_alive:
         return None
     following = chained(world, process)
-    if not following:
-        return None
-    # Alone runs what a claim gives; what is known to have crashed was left to it.
-    return start_task(world, worker_id, process, following[0])._replace(alone=False)
+    return start_task(world, worker_id, process, following[0]) if following else None
 
 
 def _has_room(space: Space, freed: Counter[str], *, world: World) -> bool:
