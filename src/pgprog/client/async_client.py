@@ -244,9 +244,7 @@ class AsyncClient(AsyncOperations):
 
     async def wait_ended(self, task_id: int, *, timeout: Timeout = None) -> Ended:
         """Return the end of a task as it is, for `wait`."""
-        for ended in await self._store.results([checked_task_id(task_id)]):
-            return ended
-        await self._store.result(task_id)  # it may not exist at all
+        await self._store.result(checked_task_id(task_id))  # it may not exist at all
         return await self.end_of(task_id, timeout=timeout)
 
     async def end_of(self, task_id: int, *, timeout: Timeout = None) -> Ended:
