@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgprog import AsyncClient
+from pgprog import AsyncClient, AsyncTask, Request
 from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
@@ -163,8 +163,15 @@ async def test_a_poison_pill_takes_one_worker_down_and_from_then_on_no_bystander
     victim = daemons.start()
     for name in ("poison", "pill", "bystander"):
         await client.init("together", name, timeout=60)
-    poison = await client.submit("call", "together", "poison", name="crash")
-    pill = await client.submit("call", "together", "pill", name="crash_once")
+    # In one statement, so that one claim takes both, and the death of the worker loses both.
+    poison, pill = await client.submit_many(
+        [
+            Request("call", "together", "poison", name="crash"),
+            Request("call", "together", "pill", name="crash_once"),
+        ]
+    )
+    assert isinstance(poison, AsyncTask)
+    assert isinstance(pill, AsyncTask)
     await until(lambda: victim.poll() is not None)
     worker = daemons.start()
     beside = [

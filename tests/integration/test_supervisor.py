@@ -242,6 +242,7 @@ def test_a_second_signal_hands_the_steps_back_without_waiting_for_them(
     program: Program, client: Client, sql: psycopg.Connection[Any], processes: int
 ) -> None:
     running = program.start(processes=processes, concurrency=2, stop="1d")
+    program.log.wait(processes, event="worker_started")  # one that is not may be killed
     hung = hang(client, "h0", "h1")
     program.began.wait(2)
     running.send_signal(signal.SIGTERM)
