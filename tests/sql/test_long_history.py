@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.sql.blocks import blocks_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,12 +37,6 @@ cross join lateral pgprog_engine.complete(
   array[]::text[], array[]::timestamptz[], array[]::bigint[], array[]::boolean[]) as c
 """
 _READ = "select pgprog.get('orders', %s, max_events => 100, direction => 'backward')"
-
-
-def blocks_of(connection: Any, statement: Any, values: Any) -> int:
-    explain = "explain (analyze, buffers, timing off, format json) " + statement
-    [[[found]]] = connection.execute(explain, values).fetchall()
-    return int(found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"])
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.sql.blocks import blocks_of as blocks_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,10 +85,7 @@ def blocks_of(connection: Any, statement: str, values: Any = ()) -> int:
     """Run a statement once for its plans; return the blocks that it reads the second time."""
     with connection.transaction(force_rollback=True):
         connection.execute(statement, values)
-    explain = f"explain (analyze, buffers, timing off, format json) {statement}"
-    [[[found]]] = connection.execute(explain, values).fetchall()
-    plan = found["Plan"]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return blocks_once(connection, statement, values)
 
 
 def scanned(connection: Any) -> list[str]:
