@@ -21,6 +21,7 @@ from bench import (
     cross_calls,
     drain,
     hot_process,
+    long_history,
     neighbours,
     pgbench,
     plain,
@@ -47,6 +48,7 @@ QUESTIONS: tuple[Question, ...] = (
     *recovery.QUESTIONS,
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,
+    *long_history.QUESTIONS,
 )
 _RESULTS = Path(__file__).parent / "results"
 

@@ -25,6 +25,7 @@ class Sizes:
     scale: int
     crowd: int = 1_000_000
     hot_calls: int = 100_000
+    long_history: int = 1_000_000
     victims: int = 20
     batches: int = 10
     lease_seconds: float = 10.0
@@ -39,6 +40,7 @@ TINY = Sizes(
     scale=1,
     crowd=100,
     hot_calls=50,
+    long_history=200,
     victims=2,
     batches=1,
     lease_seconds=1.0,
