@@ -171,7 +171,8 @@ create index queue_future on pgprog_data.queue (incarnation, due_at) where statu
 -- I1: at most one running task of a process; also finds it.
 create unique index queue_running on pgprog_data.queue (incarnation) where status = 'r';
 
--- status: w waits for its time, b due but its process is busy, s suspended with its process.
+-- status: w waits for its time, b due but its process is busy, p due before the task was made that waits for its
+-- retry there, and patient: overdue past timer_patience it goes before that one; s suspended with its process.
 -- needs_version: as in queue; only timers that are due have one.
 create table pgprog_data.timers (
   incarnation bigint not null,
@@ -180,7 +181,7 @@ create table pgprog_data.timers (
   namespace text collate "C" not null,
   process_id text collate "C" not null,
   type text not null check (type in ('timeout', 'remove')),
-  status "char" not null default 'w' check (status in ('w', 'b', 's')),
+  status "char" not null default 'w' check (status in ('w', 'b', 'p', 's')),
   attempt integer not null default 0,
   crashes integer not null default 0,
   due_at timestamptz not null,
@@ -196,7 +197,7 @@ create table pgprog_data.timers (
 create index timers_due on pgprog_data.timers (namespace, due_at) where status = 'w' and needs_version is null;
 create index timers_newer on pgprog_data.timers (namespace, needs_version, due_at)
 where status = 'w' and needs_version is not null;
-create index timers_blocked on pgprog_data.timers (incarnation) where status = 'b';
+create index timers_patient on pgprog_data.timers (namespace, due_at) where status = 'p';
 
 -- Ended tasks with their answers; insert-only, one partition a week.
 create table pgprog_data.tasks (

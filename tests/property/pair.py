@@ -149,22 +149,20 @@ class Pair:
         self._follow_ends(worker)
         first, last = self._ranks()
         for claimed in ours.tasks:
+            self._count_if_it_passes_a_retry(self._theirs(claimed.task_id))
             theirs = self.twin.take(worker.theirs, self._theirs(claimed.task_id))
             assert theirs is not None
             self.hold(worker, claimed, theirs)
         left = self._runnable(worker)
         if len(ours.tasks) < limit and ours.wait_seconds > 0:
             limits = {n: s.settings.concurrency for n, s in self.twin.world.spaces.items()}
-            forgotten = [
-                turn
-                for turn in left
-                if limits[turn.task.namespace] is None and not self._is_passed_by(turn)
-            ]
+            forgotten = [turn for turn in left if limits[turn.task.namespace] is None]
             assert not forgotten, f"a claim left what was due: {forgotten}"
+        if not left:
+            wait_seconds = self.twin.claim(worker.theirs, 0).wait_seconds
+            assert ours.wait_seconds <= wait_seconds, f"it sleeps on: {ours}, {wait_seconds}"
         for claimed in ours.tasks:
             for turn in left:
-                if self._is_passed_by(turn):
-                    continue
                 if turn.task.namespace == claimed.namespace and turn.way is Way.START:
                     lowest = first[self._theirs(claimed.incarnation)]
                     assert last[turn.task.incarnation] >= lowest, f"{turn} has the better rank"
@@ -185,7 +183,7 @@ class Pair:
             if ours is None:
                 return
             taken += ours.tasks
-            if ours.wait_seconds > 0 and all(map(self._is_passed_by, self._runnable(worker))):
+            if ours.wait_seconds > 0 and not self._runnable(worker):
                 break
         started = {(c.namespace, c.process_id) for c in taken}
         gone = {name for name in before if name not in self.twin.world.processes}
@@ -194,12 +192,6 @@ class Pair:
                 place for place, is_runnable in served.items() if is_runnable and place[0] == name
             }
             took = {place for place in started | gone if place[0] == name}
-            passed_by = {
-                (turn.task.namespace, turn.task.process_id)
-                for turn in self._runnable(worker)
-                if self._is_passed_by(turn)
-            }
-            told -= passed_by - took
             assert took <= told, f"taken: {took}, runnable by explain: {told}"
             assert len(took - gone) == min(room, len(told - gone)), f"{took} of {told}"
             self.counts["explained as runnable, and taken"] += len(took)
@@ -215,19 +207,12 @@ class Pair:
                 assert self.twin.take(worker.theirs, ours[task_id].task.task_id) is None
                 self.counts[f"ended by a claim: {ours[task_id].way}"] += 1
 
-    def _is_passed_by(self, turn: Turn) -> bool:
-        """Return whether it is a timer that the claim does not see, a defect that is known.
-
-        Once blocked, a timer overdue past patience is found again only when the task that waits
-        for its retry is due, though that came after the timer was due and explain says ready.
-        """
-        process = self.twin.world.living(turn.task.incarnation)
-        if process is None or not turn.task.is_timer:
-            return False
-        first = first_task(process, now=self.twin.now)
-        is_passed_by = first is not None and is_held(first, now=self.twin.now)
-        self.counts["timers that a retry may hold up"] += is_passed_by
-        return is_passed_by
+    def _count_if_it_passes_a_retry(self, task_id: int) -> None:
+        world = self.twin.world
+        task = world.tasks[task_id]
+        first = first_task(world.processes[task.namespace, task.process_id], now=world.now)
+        is_passed = task.is_timer and first is not None and is_held(first, now=world.now)
+        self.counts["timers before a task in retry"] += is_passed
 
     def _runnable(self, worker: WorkerPair) -> list[Turn]:
         return runnable(self.twin.world, self.twin.world.workers[worker.theirs])

@@ -48,6 +48,14 @@ insert into pgprog_data.workers (
 select 3, name, namespaces, array_fill(2, array[cardinality(namespaces)]), lease_until, started_at
 from pgprog_data.workers where worker_id = 1
 """
+# 20 000 due timers of one namespace behind tasks that run, or as if those were in retry.
+BEHIND = """
+insert into pgprog_data.timers (
+  incarnation, name, task_id, namespace, process_id, type, status, due_at, created_at)
+select p, 'b' || i, 4000000 + p * 10 + i, 'n0', 'p' || p, 'timeout', %s::"char",
+  now() - %s::interval, now()
+from generate_series(1, 2000) as p, generate_series(0, 9) as i
+"""
 SCANNED = """
 select relname from pg_stat_xact_user_tables
 where schemaname = 'pgprog_data' and seq_scan > 0
@@ -65,8 +73,9 @@ def crowd(module_db: str) -> str:
 @pytest.fixture
 def vacuumed(crowd: str) -> None:
     """Clear away 100 000 dead rows at the head of a namespace: what a test rolled back."""
+    tables = "pgprog_data.queue, pgprog_data.timers, pgprog_data.processes"
     with psycopg.connect(crowd, autocommit=True) as connection:
-        connection.execute("vacuum (index_cleanup on) pgprog_data.queue, pgprog_data.processes")
+        connection.execute(f"vacuum (index_cleanup on) {tables}".encode())
 
 
 @pytest.fixture(params=["no statistics", "fresh statistics"])
@@ -132,6 +141,22 @@ def test_100_000_tasks_set_aside_cost_neither_old_nor_new_workers_much(planned: 
     assert scanned(planned) == []
     assert max(blocks[1, 200], blocks[3, 200]) < 12_500
     assert max(blocks[1, 1], blocks[3, 1]) < 1_800
+
+
+@pytest.mark.usefixtures("vacuumed")
+def test_20_000_timers_behind_other_tasks_cost_a_claim_of_one_little(planned: Any) -> None:
+    blocks = {}
+    for status, due_since in (("b", "70 s"), ("p", "50 s"), ("p", "70 s")):
+        with planned.transaction(force_rollback=True):
+            planned.execute(BEHIND, (status, due_since))
+            blocks[status, due_since] = blocks_of(
+                planned, "select * from pgprog_engine.claim(1, 1)"
+            )
+
+    assert scanned(planned) == []
+    assert blocks["b", "70 s"] < 1_300
+    assert blocks["p", "50 s"] < 1_600
+    assert blocks["p", "70 s"] < 40_000  # of a thousand whose patience has ended
 
 
 def test_a_completion_of_200_reads_a_bounded_number_of_blocks(planned: Any) -> None:

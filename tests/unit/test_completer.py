@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,6 +38,7 @@ class World:
         self.told: dict[int, Outcome] = {}
         self.renewals = 0
         self.gone_on: list[int] = []
+        self.due_in_seconds: list[float] = []
         self.next_: Claimed | None = None
         self.open = asyncio.Event()
         self.open.set()
@@ -76,7 +78,7 @@ class World:
         self.told[claimed.claim_id] = completion.outcome
 
     def due_in(self, seconds: float) -> None:
-        pass
+        self.due_in_seconds.append(seconds)
 
     def renew_now(self) -> None:
         self.renewals += 1
@@ -220,6 +222,16 @@ async def test_a_chain_of_fifty_steps_asks_for_no_next(chained: int, chains: boo
         await world.settle()
 
     assert world.chains == [chains]
+
+
+async def test_a_step_that_goes_into_retry_makes_the_worker_look_what_may_go_instead() -> None:
+    async with running() as world:
+        held = world.holdings.add(make_claim(1), since=0)
+        retry = Completion(held.claimed, Outcome.RETRY, retry_after=timedelta(hours=1))
+        world.completer.add(held, retry)
+        await world.settle()
+
+    assert world.due_in_seconds == [0.0]
 
 
 async def test_a_completion_in_flight_is_a_trip() -> None:

@@ -55,7 +55,7 @@ begin
   select t.name, t.type, t.task_id, t.due_at, t.crashes, t.attempt
   into v_timer
   from pgprog_data.timers as t
-  where t.incarnation = v_incarnation and t.status in ('w', 'b')
+  where t.incarnation = v_incarnation and t.status <> 's'
   order by t.due_at, t.task_id
   limit 1;
   select q.task_id, q.type, q.due_at

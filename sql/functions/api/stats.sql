@@ -43,7 +43,7 @@ begin
     left join (
       select
         t.namespace,
-        count(*) filter (where t.status in ('w', 'b')) as pending,
+        count(*) filter (where t.status <> 's') as pending,
         count(*) filter (where t.status = 's') as suspended,
         min(t.due_at) filter (where t.status = 'w' and t.due_at <= v_now) as oldest
       from pgprog_data.timers as t

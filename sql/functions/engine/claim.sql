@@ -25,7 +25,7 @@
  *
  * Locks: worker (key share), limits of namespaces (exclusive, never waiting), starts of the candidates' namespaces (shared, never waiting), process rows
  * (no key update, skip locked), queue and timer rows.
- * Indexes: queue_ready, timers_due, queue_newer, timers_newer, queue_head, queue_running, queue_later.
+ * Indexes: queue_ready, timers_due, queue_newer, timers_newer, timers_patient, queue_head, queue_running, queue_later.
  * Raises UP002: the lease of the worker is lost.
  */
 create or replace function pgprog_engine.claim(
@@ -108,6 +108,21 @@ begin
       order by l.due_at limit 1000
       for update skip locked
     ) as d);
+  -- So do timers whose patience with a task in retry has ended; there are hardly ever any.
+  if exists (select 1 from pgprog_data.timers as t where t.status = 'p') then
+    update pgprog_data.timers as t
+    set status = 'w'
+    where t.task_id in (
+      select d.task_id
+      from unnest(v_served) as s(namespace)
+      join pgprog_data.namespaces as n on n.namespace = s.namespace
+      cross join lateral (
+        select p.task_id from pgprog_data.timers as p
+        where p.namespace = s.namespace and p.status = 'p' and p.due_at <= v_now - n.timer_patience
+        order by p.due_at limit 1000
+        for update skip locked
+      ) as d);
+  end if;
 
   select a.namespaces, a.versions into v_aside_in, v_aside
   from pgprog_engine._aside(v_reads_in, v_reads) as a;
@@ -275,21 +290,25 @@ begin
         order by q.task_id limit 1
       ) as i on true
       left join lateral (
-        select t.name, t.type, t.task_id, t.due_at, t.crashes from pgprog_data.timers as t
-        where t.incarnation = x.incarnation and t.due_at <= v_now and t.status in ('w', 'b')
+        select
+          t.name, t.type, t.task_id, t.due_at, t.crashes,
+          bool_or(t.status = 'p' and t.due_at <= v_now - n.timer_patience) over () as is_left
+        from pgprog_data.timers as t
+        where t.incarnation = x.incarnation and t.due_at <= v_now and t.status <> 's'
         order by t.due_at limit 1
       ) as t on true
       left join lateral (
         select r.task_id from pgprog_data.queue as r
         where r.incarnation = x.incarnation and r.status = 'r' limit 1
       ) as r on true
-      -- Due, but locked or too many to join the waiting ones in step 2: the next claim finds it waiting.
+      -- Due, but locked or too many to join the waiting ones in step 2, as timers may be: the next claim finds it waiting.
       left join lateral (
         select f.task_id from pgprog_data.queue as f
         where f.incarnation = x.incarnation and f.status = 'f' and f.due_at <= v_now limit 1
       ) as f on true
       where r.task_id is null
         and f.task_id is null
+        and t.is_left is not true
         and n.paused_at is null
         and x.incarnation <> all (v_newer)
         and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
@@ -361,16 +380,25 @@ begin
           or (q.type <> 'init' and exists (
             select 1 from pgprog_data.processes as p where p.incarnation = q.incarnation and p.status = 'init')));
       update pgprog_data.timers as t
-      set status = 'b'
-      where t.incarnation = any (v_locked)
-        and t.incarnation <> all (v_newer)
+      set status = case when b.running is null and b.status = 'h' and t.due_at < b.created_at then 'p' else 'b' end
+      from (
+        select x.incarnation, h.status, h.created_at, r.task_id as running
+        from unnest(v_locked) as x(incarnation)
+        left join lateral (
+          select q.status, q.created_at from pgprog_data.queue as q
+          where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
+          order by q.task_id limit 1
+        ) as h on true
+        left join lateral (
+          select q.task_id from pgprog_data.queue as q
+          where q.incarnation = x.incarnation and q.status = 'r' limit 1
+        ) as r on true
+        where x.incarnation <> all (v_newer)
+          and (h.status is not null or r.task_id is not null)
+      ) as b
+      where t.incarnation = b.incarnation
         and t.status = 'w'
-        and t.due_at <= v_now
-        and (
-          exists (select 1 from pgprog_data.queue as r where r.incarnation = t.incarnation and r.status = 'r')
-          or exists (
-            select 1 from pgprog_data.queue as h
-            where h.incarnation = t.incarnation and h.status in ('w', 'b', 'h')));
+        and t.due_at <= v_now;
     end if;
 
     -- A repair that ended here has let the next task of its process go.
@@ -401,6 +429,10 @@ begin
       union all
       (select t.due_at from pgprog_data.timers as t
        where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null
+       order by t.due_at limit 1)
+      union all
+      (select t.due_at + n.timer_patience from pgprog_data.timers as t
+       where t.namespace = s.namespace and t.status = 'p'
        order by t.due_at limit 1)
     ) as d
     where s.namespace <> all (v_full);

@@ -182,6 +182,8 @@ begin
         from held as h
       )
       select coalesce(array_agg(h.pos), '{}') into v_held from held as h;
+      -- Of those that a claim blocked behind it some may go now, and timers once they are overdue.
+      perform pgprog_engine._let_next_go(array(select complete.incarnations[h.pos] from unnest(v_held) as h(pos)));
       -- A timer in retry goes back to the timers and holds nobody up.
       with freed as (
         delete from pgprog_data.queue as q
@@ -394,7 +396,7 @@ begin
       ) as f on true
       left join lateral (
         select t.task_id, t.name, t.type, t.attempt, t.crashes, t.namespace, t.due_at from pgprog_data.timers as t
-        where t.incarnation = complete.incarnations[d.pos] and (t.status = 'b' or t.status = 'w' and t.due_at <= v_at)
+        where t.incarnation = complete.incarnations[d.pos] and (t.status in ('b', 'p') or t.status = 'w' and t.due_at <= v_at)
         order by t.due_at limit 1
       ) as t on true
       left join pgprog_data.namespaces as n on n.namespace = coalesce(c.namespace, t.namespace)

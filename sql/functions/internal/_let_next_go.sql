@@ -1,8 +1,8 @@
 /*
  * Let the next task of processes go whose running or held task was taken away without a successor.
  *
- * Turns the blocked head into waiting, or, where no task waits, the blocked timers back to their
- * times.  The caller holds the process rows and calls this in a statement later than the locks.
+ * Turns the blocked head into waiting, and the blocked timers back to their times.  Behind a task that waits
+ * for its retry they become patient instead, those that were due before it was made.  The caller holds the process rows and calls this in a statement later than the locks.
  */
 create or replace function pgprog_engine._let_next_go(incarnations bigint[])
 returns void
@@ -16,10 +16,10 @@ as $$
 #variable_conflict use_column
 begin
   with heads as (
-    select x.incarnation, h.task_id, h.status
+    select x.incarnation, h.task_id, h.status, h.created_at
     from unnest(_let_next_go.incarnations) as x(incarnation)
     left join lateral (
-      select q.task_id, q.status from pgprog_data.queue as q
+      select q.task_id, q.status, q.created_at from pgprog_data.queue as q
       where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
       order by q.task_id limit 1
     ) as h on true
@@ -38,11 +38,11 @@ begin
       and q.status = 'b'
   )
   update pgprog_data.timers as t
-  set status = 'w'
+  set status = case when heads.status = 'h' then 'p' else 'w' end
   from heads
-  where heads.status is distinct from 'h'
-    and t.incarnation = heads.incarnation
-    and t.status = 'b';
+  where t.incarnation = heads.incarnation
+    and t.status in ('b', 'p')
+    and (heads.status is distinct from 'h' or (t.status = 'b' and t.due_at < heads.created_at));
 end
 $$;
 

@@ -208,8 +208,8 @@ begin
       ) as f on true
       left join lateral (
         select t.task_id from pgprog_data.timers as t
-        where t.incarnation = v_incarnations[l.pos] and t.status in ('w', 'b')
-          and t.due_at < v_now - n.timer_patience limit 1
+        where t.incarnation = v_incarnations[l.pos] and t.status <> 's'
+          and t.due_at <= v_now - n.timer_patience limit 1
       ) as t on true
       left join lateral (
         select q.task_id from pgprog_data.queue as q

@@ -14,7 +14,7 @@ language sql stable
 as $$
   select case
     when timer_due_at is not null and status = 'running' and (
-      task_id is null or (timer_due_at < at - timer_patience and timer_due_at < task_created_at))
+      task_id is null or (timer_due_at <= at - timer_patience and timer_due_at < task_created_at))
     then case when timer_type = 'remove' then 'remove' when timer_crashes >= max_crashes then 'break timer' else 'start timer' end
     when task_id is null then null
     when task_status = 'h' then null

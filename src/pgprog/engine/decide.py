@@ -145,13 +145,11 @@ def due_in(completion: Completion) -> float | None:
 
     Times that were given as instants are counted by our own clock: the result is a hint.
     """
-    if completion.retry_after is None and not completion.timers:
-        return None
+    if completion.retry_after is not None:
+        return 0.0  # of what waits behind it some may go now, and the claim tells of the rest
     delays = [timer.after for timer in completion.timers if timer.after is not None]
     instants = [timer.at for timer in completion.timers if timer.at is not None]
     delays += [at - datetime.now(UTC) for at in instants]
-    if completion.retry_after is not None:
-        delays.append(completion.retry_after)
     return min(delays).total_seconds() if delays else None
 
 

@@ -7,14 +7,13 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from pgprog.errors import InvalidArgument, LeaseLost
-from pgprog.model import ProcessStatus
 from pgprog.store.rows import Claimed, Claims
 from pgprog.testing.twin.ends import break_crashed, cancel_tasks, fire_removal
-from pgprog.testing.twin.order import Turn, Way, join_the_waiting, turns
+from pgprog.testing.twin.order import Turn, Way, join_the_waiting, patience_ends, turns
 from pgprog.testing.twin.world import Attempt, Place, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from pgprog.testing.twin.world import Process, Task, World
@@ -42,9 +41,10 @@ def claim(world: World, worker_id: int, max_tasks: int) -> Claims:
     while len(claimed) < max_tasks and (possible := runnable(world, worker)):
         claimed += take(world, worker, possible[0])
     now = [world.now] if runnable(world, worker) else []
-    later = (t for n in worker.namespaces if may_start(world, n) for t in _moments(world, n))
+    open_spaces = [name for name in worker.namespaces if may_start(world, name)]
+    later = (t for name in open_spaces for t in _moments(world, name, worker.may_run))
     wait = min([*now, *later], default=world.now + _LONGEST_WAIT) - world.now
-    return Claims(claimed, min(max(wait, timedelta()), _LONGEST_WAIT).total_seconds())
+    return Claims(claimed, min(wait, _LONGEST_WAIT).total_seconds())
 
 
 def join_all(world: World, worker: Worker) -> None:
@@ -199,8 +199,7 @@ def next_due(world: World) -> datetime | None:
     open_spaces = [name for name, space in world.spaces.items() if space.paused_at is None]
     if any(_turns_in(world, namespace) for namespace in open_spaces):
         return world.now
-    moments = (t for n in open_spaces for t in _moments(world, n) if t > world.now)
-    return min(moments, default=None)
+    return min((t for n in open_spaces for t in _moments(world, n)), default=None)
 
 
 def _let_go_crashed(world: World, held: Sequence[tuple[Process, Task]]) -> int:
@@ -253,16 +252,20 @@ def may_start(world: World, namespace: str) -> bool:
     return space.paused_at is None and has_room
 
 
-def _moments(world: World, namespace: str) -> list[datetime]:
-    """Return when what waits for a time comes due."""
-    return [
-        task.due_at
-        for process in world.in_space(namespace)
-        if process.status is not ProcessStatus.FINISHED
-        for task in process.open_tasks()
-        if task.place in (Place.LATER, Place.HELD)
-        or (task.is_timer and task.place is Place.WAITING)
-    ]
+def _moments(
+    world: World, namespace: str, may_run: Callable[[Process], bool] = lambda _: True
+) -> Iterator[datetime]:
+    """Yield when what waits for a time comes due, or the patience of a timer ends."""
+    settings = world.spaces[namespace].settings
+    for process in filter(may_run, world.in_space(namespace)):
+        planned = (t.due_at for t in process.open_tasks() if _waits_for_a_time(t))
+        end = patience_ends(process, settings, now=world.now)
+        yield from (t for t in (*planned, end) if t is not None and t > world.now)
+
+
+def _waits_for_a_time(task: Task) -> bool:
+    is_timer = task.is_timer and task.place is Place.WAITING
+    return is_timer or task.place in (Place.LATER, Place.HELD)
 
 
 def _lease_lost(worker_id: int | None) -> LeaseLost:

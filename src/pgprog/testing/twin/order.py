@@ -57,7 +57,7 @@ def turns_with(
     timers = earliest_timers(process, now=now)
     if timers and process.status is ProcessStatus.RUNNING:
         due_at = timers[0].due_at
-        if task is None or (due_at < now - settings.timer_patience and due_at < task.created_at):
+        if task is None or (due_at <= now - settings.timer_patience and due_at < task.created_at):
             return [Turn(timer, _way(timer, process, settings)) for timer in timers]
     if task is None or is_held(task, now=now):
         return []
@@ -96,6 +96,18 @@ def earliest_timers(process: Process, *, now: datetime) -> list[Task]:
     due = [t for t in process.timers.values() if t.place is Place.WAITING and t.due_at <= now]
     earliest = min((t.due_at for t in due), default=None)
     return sorted((t for t in due if t.due_at == earliest), key=lambda t: t.task_id)
+
+
+def patience_ends(
+    process: Process, settings: NamespaceSettings, *, now: datetime
+) -> datetime | None:
+    """Return when a due timer goes before the task in retry that it waits behind."""
+    task = first_task(process, now=now)
+    timers = earliest_timers(process, now=now)
+    if process.running is not None or task is None or not timers or not is_held(task, now=now):
+        return None
+    due_at = timers[0].due_at
+    return due_at + settings.timer_patience if due_at < task.created_at else None
 
 
 def is_held(task: Task, *, now: datetime) -> bool:

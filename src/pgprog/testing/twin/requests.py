@@ -246,7 +246,7 @@ def _stands_free(world: World, task: Task, may_run: Callable[[Process], bool]) -
     overdue = [
         timer
         for timer in earliest_timers(process, now=world.now)
-        if timer.due_at < world.now - space.settings.timer_patience
+        if timer.due_at <= world.now - space.settings.timer_patience
     ]
     before = [t for t in process.queue.values() if t.due_at <= world.now or t.place is Place.HELD]
     return (
