@@ -49,10 +49,12 @@ grant execute on function
   pgprog_engine.collect_zombies, pgprog_engine.maintain, pgprog_engine.measure_queues
 to pgprog_worker;
 grant select on pgprog.namespaces to pgprog_worker;
+-- A worker creates what is missing, and takes its configuration over when it is told to (SIGHUP).
+grant execute on function pgprog.set_settings to pgprog_worker;
 
 -- Viewers: no payloads; what counts and explains has none.
 grant usage on schema pgprog to pgprog_viewer;
-grant select on pgprog.namespaces, pgprog.processes, pgprog.tasks, pgprog.timers, pgprog.workers to pgprog_viewer;
+grant select on pgprog.namespaces, pgprog.settings_history, pgprog.processes, pgprog.tasks, pgprog.timers, pgprog.workers to pgprog_viewer;
 grant execute on function pgprog.stats, pgprog.explain, pgprog.health, pgprog.schema_version to pgprog_viewer;
 -- A function in a view is executed with the rights of who reads it.
 grant execute on function pgprog_engine._status_of to pgprog_viewer;

@@ -19,7 +19,7 @@ create sequence pgprog_data.worker_ids cache 1;
 create table pgprog_data.namespaces (
   namespace text collate "C" primary key check (octet_length(namespace) between 1 and 256),
   settings jsonb not null default '{}',
-  settings_version bigint not null default 1,
+  settings_version bigint not null default 0,
   concurrency integer check (concurrency > 0),
   timer_patience interval not null default '60 s',
   max_crashes integer not null default 3 check (max_crashes > 0),
@@ -48,12 +48,14 @@ create table pgprog_data.measurements (
   took interval not null
 ) with (fillfactor = 50);
 
+-- Every version of the settings; changed_by is the login that made it.
 create table pgprog_data.namespace_settings (
   namespace text collate "C" not null,
   settings_version bigint not null,
   settings jsonb not null,
   changed_at timestamptz not null,
-  changed_by text not null default current_user,
+  changed_by text not null default session_user,
+  reason text,
   primary key (namespace, settings_version)
 );
 

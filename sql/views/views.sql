@@ -5,6 +5,11 @@ select n.namespace, n.settings, n.settings_version, n.paused_at, n.pause_reason,
 from pgprog_data.namespaces as n;
 comment on view pgprog.namespaces is 'Kinds of process with the settings that all workers obey';
 
+create or replace view pgprog.settings_history as
+select s.namespace, s.settings_version, s.settings, s.changed_at, s.changed_by, s.reason
+from pgprog_data.namespace_settings as s;
+comment on view pgprog.settings_history is 'Every version that the settings of a namespace have had, and who made it';
+
 create or replace view pgprog.processes as
 select
   p.namespace, p.process_id, p.incarnation, p.status, p.previous_status, p.status_changed_at, p.detail, p.corrupted_by,

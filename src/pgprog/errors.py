@@ -16,6 +16,7 @@ Two roots, so that catching one never swallows the other::
     ├── TaskNotFound           UP011
     ├── SchemaMismatch         UP012
     ├── StaleRead              UP013
+    ├── SettingsMoved          UP014
     ├── Rejected               a handler said no; nothing changed
     ├── StepFailed             a task ended in error
     ├── TaskCancelled          a task was cancelled before it ran
@@ -140,6 +141,12 @@ class StaleRead(PgprogError):
     sqlstate = "UP013"
 
 
+class SettingsMoved(PgprogError):
+    """The settings of the namespace are at another version than the change was made from."""
+
+    sqlstate = "UP014"
+
+
 class Rejected(PgprogError):
     """The handler rejected the task: it is finished, and the process is untouched.
 
@@ -262,6 +269,7 @@ _BY_SQLSTATE: dict[str | None, type[PgprogError]] = {
         TaskNotFound,
         SchemaMismatch,
         StaleRead,
+        SettingsMoved,
     )
 }
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from pgprog import Client
-from pgprog.config import Config
+from pgprog.config import Config, WorkerConfig
 from pgprog.daemon import supervisor
 from pgprog.daemon.child import Child
 from pgprog.daemon.reports import Reports
@@ -312,8 +313,9 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
                 os.kill(os.getpid(), signal.SIGTERM)
             return may_say_more
 
-    start = partial(Ready, command, Config())
-    code = Supervisor(1, start=start, reports=reports, stop_seconds=0.0).run()
+    config = Config(worker=WorkerConfig(stop_timeout=timedelta(0)))
+    start = partial(Ready, command)
+    code = Supervisor(start=start, config=config, read=Config, reports=reports).run()
 
     assert code == 1
     assert reports.dead == [7]

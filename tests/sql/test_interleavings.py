@@ -31,6 +31,9 @@ ELSEWHERE = {
     "register_worker": "makes a worker that nobody knows yet",
     "end_worker": "as deregister_worker, crashed: both are _end_incarnation; test_end_worker.py",
     "report_crash": "as hand_back, crashed: both are _let_go; test_child_crashes.py",
+    "set_settings": "locks the row of a namespace, which only pause, resume and critical do; "
+    "test_settings.py",
+    "rollback_settings": "as set_settings",
     "newest_events": "reads; volatile for a snapshot of its own",
 }
 # What a session waits for: a lock of starts, a row of a table, or a new process_id.

@@ -38,6 +38,7 @@ CODES = {
     "UP011": errors.TaskNotFound,
     "UP012": errors.SchemaMismatch,
     "UP013": errors.StaleRead,
+    "UP014": errors.SettingsMoved,
 }
 
 
@@ -52,7 +53,7 @@ def test_a_lost_connection_means_that_the_outcome_is_unknown(code: str | None) -
     assert for_sqlstate(code) is StoreUnavailable
 
 
-@pytest.mark.parametrize("code", ["57014", "40001", "23505", "UP014", "UP", "00000", ""])
+@pytest.mark.parametrize("code", ["57014", "40001", "23505", "UP099", "UP", "00000", ""])
 def test_what_is_not_expected_has_no_error(code: str | None) -> None:
     assert for_sqlstate(code) is None
 

@@ -42,6 +42,13 @@ class Free:
         return
 
 
+class Settings:
+    """Settings that stay as they are."""
+
+    async def follow(self, version: int) -> None:
+        return
+
+
 class NoLease(Free):
     """A lease that is not held yet."""
 
@@ -69,7 +76,7 @@ async def scanner(store: SlowStore, holdings: Holdings) -> AsyncIterator[Scanner
     """A scanner whose first claim is in flight."""
     free: Any = Free()
     fake: Any = store
-    parts = {"lease": free, "runner": free, "holdings": holdings}
+    parts = {"lease": free, "runner": free, "holdings": holdings, "settings": Settings()}
     scanner = Scanner(fake, **parts, poll_every=timedelta(hours=1))
     scanning = asyncio.create_task(scanner.run())
     await store.asked.wait()
@@ -108,7 +115,7 @@ async def test_a_claim_in_flight_is_a_trip(
 
 async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Holdings) -> None:
     lease, free, fake = NoLease(), Free(), store
-    parts: Any = {"lease": lease, "runner": free, "holdings": holdings}
+    parts: Any = {"lease": lease, "runner": free, "holdings": holdings, "settings": Settings()}
     scanner = Scanner(fake, **parts, poll_every=timedelta(hours=1))  # type: ignore[arg-type] # a fake
     scanning = asyncio.create_task(scanner.run())
     await asyncio.wait_for(lease.asked.wait(), 5)

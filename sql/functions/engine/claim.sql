@@ -4,7 +4,8 @@
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
  * left; 20 ms: a namespace is being paused, or work in
  * one with a limit is due; a day: nothing is due or planned in the served namespaces
- * before that).
+ * before that).  Its version is the sum of the settings_version of the served namespaces: while it stays, their
+ * settings do.
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
  * is smaller than their number, those whose first task waits longest.  Process rows are the locks; a
@@ -415,6 +416,9 @@ begin
 
   -- 10. When to ask again.
   task_id := null;
+  select coalesce(sum(n.settings_version), 0) into version
+  from pgprog_data.namespaces as n
+  where n.namespace = any (v_reads_in);
   if v_more then
     wait_us := 0;
   else

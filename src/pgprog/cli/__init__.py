@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
+    "config": "pgprog.cli.config:config",
     "db": "pgprog.cli.db:db",
     "demo": "pgprog.cli.demo:demo",
     "dev": "pgprog.cli.dev:dev",
@@ -98,6 +99,9 @@ def main() -> None:
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
+      pgprog config show    every value of it, and where it comes from
+      pgprog namespace set orders step_timeout=1m      running workers obey
+      pgprog namespace rollback orders
 
     JSON is given inline, as @file, or as - for standard input.  The database is that of --dsn, of
     $PGPROG_DSN, of the configuration file ($PGPROG_CONFIG, ./pgprog.yaml), or the private one.

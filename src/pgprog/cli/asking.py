@@ -13,8 +13,8 @@ from pgprog.client import AsyncClient
 from pgprog.config import PoolConfig, load
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
-from pgprog.store.client_store import ClientStore
 from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.operator_store import OperatorStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -74,7 +74,7 @@ def ask(dsn: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     return _run(run(), database=database)
 
 
-def read(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
+def read(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
     """Return what *work* reads: payloads as raw JSON, and what only operators list.
 
     Raises:
@@ -83,7 +83,7 @@ def read(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
     return _by_store(dsn, work)
 
 
-def change(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
+def change(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
     """Return what *work* tells of a change that only operators make.
 
     Raises:
@@ -94,7 +94,7 @@ def change(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
 
 def listed(
     dsn: str | None,
-    work: Callable[[ClientStore], Awaitable[list[dict[str, Any]]]],
+    work: Callable[[OperatorStore], Awaitable[list[dict[str, Any]]]],
     *,
     namespace: str | None,
 ) -> tuple[list[dict[str, Any]], datetime]:
@@ -104,7 +104,7 @@ def listed(
         NamespaceNotFound: There are no rows because there is no such *namespace*.
     """
 
-    async def run(store: ClientStore) -> tuple[list[dict[str, Any]], datetime]:
+    async def run(store: OperatorStore) -> tuple[list[dict[str, Any]], datetime]:
         rows = await work(store)
         if not rows and namespace is not None:
             await require_namespace(store, namespace)
@@ -113,7 +113,7 @@ def listed(
     return read(dsn, run)
 
 
-async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any]:
+async def require_namespace(store: OperatorStore, namespace: str) -> dict[str, Any]:
     """Return the row of a namespace in the view pgprog.namespaces.
 
     Raises:
@@ -125,11 +125,11 @@ async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any
     raise NamespaceNotFound(msg, hint="`pgprog namespace list` has those there are")
 
 
-def _by_store(dsn: str | None, work: Callable[[ClientStore], Awaitable[T]]) -> T:
+def _by_store(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
     database = find_database(dsn)
 
     async def run() -> T:
-        store = ClientStore(
+        store = OperatorStore(
             database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
         )
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -16,8 +18,13 @@ from pgprog.engine import Role
 
 _FORMATS = click.Choice(["console", "json"])
 # Option → what it overrides in the configuration.
-_KEYS = {"dsn": "dsn", "concurrency": "worker.concurrency", "processes": "worker.processes"}
-_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+_KEYS = {
+    "dsn": "dsn",
+    "concurrency": "worker.concurrency",
+    "processes": "worker.processes",
+    "log_level": "log_level",
+}
+_LEVELS = click.Choice(get_args(configuration.LogLevel))
 
 
 def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> frozenset[Role]:
@@ -48,7 +55,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="What to do, separated by commas.",
 )
 @click.option("--log-format", type=_FORMATS, default="console", show_default=True)
-@click.option("--log-level", type=_LEVELS, default="info", show_default=True)
+@click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
 def worker(
     *,
@@ -56,11 +63,13 @@ def worker(
     profile: str | None,
     roles: frozenset[Role],
     log_format: logs.Format,
-    log_level: str,
     fd: int | None,
     **given: str | int | None,
 ) -> None:
     """Serve the namespaces of the configuration until SIGTERM or Ctrl-C.
+
+    SIGHUP reads it again: settings of namespaces go into the database, as by `pgprog namespace
+    apply`, and the log level changes; a file with faults is refused, and nothing changes.
 
     Running steps may end within worker.stop_timeout, the rest is handed over at once.  A second
     signal does not wait for them; a third ends the program as it stands.
@@ -77,17 +86,17 @@ def worker(
                10 s after worker.stop_timeout
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
-    logs.configure(format=log_format, level=log_level)
+    overrides = {_KEYS[name]: value for name, value in given.items()}
+    read = partial(
+        configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
+    )
     link = None if fd is None else Link(fd)
-    if link is not None:
-        loaded = link.read_config()
-    else:
-        overrides = {_KEYS[name]: value for name, value in given.items()}
-        loaded = configuration.load(path, environ=os.environ, profile=profile, overrides=overrides)
+    loaded = read() if link is None else link.read_config()
+    logs.configure(format=log_format, level=loaded.log_level)
     if link is None and loaded.worker.processes > 1:
-        sys.exit(supervise(loaded, command=_command(roles, log_format, log_level)))
+        sys.exit(supervise(loaded, command=_command(roles, log_format), read=read))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
-    end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link)))
+    end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
 
 
 def end_at_once(code: int) -> None:
@@ -97,9 +106,9 @@ def end_at_once(code: int) -> None:
     os._exit(code)
 
 
-def _command(roles: frozenset[Role], log_format: str, log_level: str) -> list[str]:
+def _command(roles: frozenset[Role], log_format: str) -> list[str]:
     """Return the command of one worker under a supervisor, without the number of its line."""
     return [
         *(sys.executable, "-m", "pgprog", "worker", "--only", ",".join(sorted(roles))),
-        *("--log-format", log_format, "--log-level", log_level, "--link"),
+        *("--log-format", log_format, "--link"),
     ]

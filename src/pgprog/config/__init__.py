@@ -26,6 +26,8 @@ from pgprog.errors import ConfigError
 from pgprog.model import Limits, TaskType
 from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 _HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -199,12 +201,26 @@ class Config:
     namespaces: Mapping[str, NamespaceConfig] = field(default_factory=dict)
     task_retention: Annotated[timedelta, "1h to 36500d"] = timedelta(days=30)
     key_ttl: Annotated[timedelta, "1m to 36500d"] = timedelta(days=7)
+    log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
         if self.key_ttl > self.task_retention:
             ttl, retention = to_plain(self.key_ttl), to_plain(self.task_retention)
             msg = f"key_ttl, {ttl}, must be at most task_retention, {retention}"
             raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A configuration with where it came from: *plain* is what was given, and by whom, by path.
+
+    What is in *plain* and has no origin of its own stands in *file*.
+    """
+
+    config: Config
+    file: Path | None
+    plain: Mapping[str, object]
+    origins: Mapping[str, str]
 
 
 def load(
@@ -223,6 +239,22 @@ def load(
     Raises:
         ConfigError: There are faults; the message lists all of them with path, value and range.
     """
+    loaded = load_with_origins(path, environ=environ, profile=profile, overrides=overrides)
+    return loaded.config
+
+
+def load_with_origins(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    profile: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Loaded:
+    """Return the configuration as `load` does, and where each value of it came from.
+
+    Raises:
+        ConfigError: As `load`.
+    """
     file = find_file(path, environ=environ)
     base = dict({} if file is None else read_file(file))
     profiles = base.pop("profiles", None)
@@ -235,4 +267,9 @@ def load(
         if value is not None:
             layers = layers.under_value(dotted, value, origin="the command line")
     config = reader.read(Config, layers.plain, origins=layers.origins)
-    return reader.checked(config, where="the configuration" if file is None else str(file))
+    return Loaded(
+        config=reader.checked(config, where="the configuration" if file is None else str(file)),
+        file=file,
+        plain=layers.plain,
+        origins=layers.origins,
+    )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _FAULTY = object()
+_SECRET = ("dsn", "direct_dsn")  # a fault in them is told without them: they may hold a password
 
 T = TypeVar("T")
 D = TypeVar("D", bound="DataclassInstance")
@@ -162,7 +163,9 @@ class Reader:
         try:
             return scalar.parse(raw)
         except (TypeError, ValueError):
-            self.add_fault(path, f"{_shown(raw)} is not {scalar.words}")
+            is_secret = path in _SECRET and isinstance(raw, list | Mapping)
+            shown = f"a {type(raw).__name__}" if is_secret else _shown(raw)
+            self.add_fault(path, f"{shown} is not {scalar.words}")
             return _FAULTY
 
     def _read_mapping(

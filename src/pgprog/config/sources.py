@@ -81,8 +81,8 @@ def read_file(path: Path) -> Mapping[str, object]:
         msg = f"cannot read {path}: {e.strerror}"
         raise ConfigError(msg) from e
     except yaml.YAMLError as e:
-        msg = f"{path} is not YAML: {e}"
-        raise ConfigError(msg) from e
+        msg = f"{path} is not YAML: {_problem(e)}"
+        raise ConfigError(msg) from None  # its message has the line, which may hold a password
     if plain is None:
         return {}
     if not isinstance(plain, dict):
@@ -183,6 +183,13 @@ def _from_text(text: str, hint: object) -> object:
         except yaml.YAMLError:
             return text
     return text
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where, and nothing of what stands there."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "it cannot be read"
+    return problem if mark is None else f"{problem}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _paths(plain: Mapping[str, object], under: str = "") -> Iterator[str]:

@@ -8,13 +8,16 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from pgprog.daemon.link import packed
+from pgprog import logs
+from pgprog.daemon.link import packed, reload_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgprog.config import Config
     from pgprog.daemon.link import Order
+
+log = logs.get(__name__)
 
 _SEND_SECONDS = 10.0
 _MOST_BYTES = 4096
@@ -74,6 +77,16 @@ class Child:
             self.line.sendall(order.value)
         except OSError:
             self._process.terminate()
+
+    def reload(self, config: Config) -> None:
+        """Have the worker take over a configuration that was read again."""
+        self.line.settimeout(_SEND_SECONDS)
+        try:
+            self.line.sendall(reload_of(config))
+        except OSError as e:  # it hangs, or ends: then the next one has it
+            log.warning("reload_not_heard", pid=self.pid, detail=str(e))
+            self.kill()  # half of an order is none
+        self.line.settimeout(0)
 
     def kill(self) -> None:
         """End it as it stands."""

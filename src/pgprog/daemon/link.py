@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pgprog.config import Config
 
 _LENGTH = struct.Struct("!I")
-_MOST_BYTES = 4096
+_MOST_BYTES = 1 << 16
+_RELOAD = b"r"
 
 
 class Order(Enum):
@@ -28,6 +29,11 @@ class Order(Enum):
 
     STOP = b"s"
     STOP_AT_ONCE = b"a"
+
+
+def reload_of(config: Config) -> bytes:
+    """Return the order to take *config* over: the only one that is longer than a byte."""
+    return _RELOAD + packed(config)
 
 
 def packed(config: Config) -> bytes:
@@ -50,8 +56,7 @@ class Link:
             EOFError: The supervisor is gone.
         """
         [length] = _LENGTH.unpack(self._read(_LENGTH.size))
-        config: Config = pickle.loads(self._read(length))  # noqa: S301 - from the program that started us
-        return config
+        return _unpickled(self._read(length))
 
     def tell_ready(self) -> None:
         """Say that the worker has started."""
@@ -61,16 +66,26 @@ class Link:
         """Say which incarnation the worker is from here on; it has claimed nothing yet."""
         self._tell(str(worker_id))
 
-    def hear(self, obey: Callable[[Order], None]) -> None:
-        """Call *obey* in the running loop with each order, and to stop when nobody is left."""
+    def hear(self, obey: Callable[[Order], None], *, take: Callable[[Config], None]) -> None:
+        """Call *obey* in the running loop with each order, and to stop when nobody is left.
+
+        *take* gets a configuration that the supervisor has read again.
+        """
         self._socket.settimeout(0)
         loop = asyncio.get_running_loop()
+        unread = b""
 
         def read() -> None:
-            orders = self._socket.recv(_MOST_BYTES)
-            for each in orders:
-                obey(Order(bytes([each])))
-            if not orders:
+            nonlocal unread
+            said = self._socket.recv(_MOST_BYTES)
+            unread += said
+            while unread and (found := _first(unread)):
+                what, unread = found
+                if isinstance(what, Order):
+                    obey(what)
+                else:
+                    take(what)
+            if not said:
                 loop.remove_reader(self._socket)
                 obey(Order.STOP)
 
@@ -89,3 +104,21 @@ class Link:
                 raise EOFError(msg)
             read += part
         return read
+
+
+def _first(said: bytes) -> tuple[Order | Config, bytes] | None:
+    """Return the first thing said and the rest, None while it is not complete."""
+    if said[:1] != _RELOAD:
+        return Order(said[:1]), said[1:]
+    begin = len(_RELOAD) + _LENGTH.size
+    if len(said) < begin:
+        return None
+    [length] = _LENGTH.unpack(said[len(_RELOAD) : begin])
+    if len(said) < begin + length:
+        return None
+    return _unpickled(said[begin : begin + length]), said[begin + length :]
+
+
+def _unpickled(pickled: bytes) -> Config:
+    config: Config = pickle.loads(pickled)  # noqa: S301 - from the program that started us
+    return config

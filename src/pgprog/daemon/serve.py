@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
 from pgprog.daemon.link import Order
+from pgprog.daemon.reload import Reload
 from pgprog.engine import Role, Upkeep, Worker
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from pgprog.config import Config
     from pgprog.daemon.link import Link
@@ -35,12 +36,15 @@ async def serve(
     *,
     roles: Collection[Role] = frozenset(Role),
     link: Link | None = None,
+    read: Callable[[], Config] | None = None,
 ) -> int:
     """Serve until told to stop; then let the steps end, hand back the rest, return the exit code.
 
     SIGTERM and SIGINT tell to stop, and with *link* a supervisor, or its death.  A second signal or
     order cancels the steps and hands all back at once, if it can in eight seconds; a third ends the
     program as it stands.  The code is 0, or 128 and the number of the second signal.
+
+    At SIGHUP the configuration is read again by *read*, or comes from the supervisor.
 
     Raises:
         SchemaMismatch: The database needs `pgprog db migrate`.
@@ -49,20 +53,29 @@ async def serve(
     stop = _Stop()
     working = asyncio.ensure_future(_serve_until(stop.asked, config, namespaces, roles, link))
     stop.cancels(working)
+    reload = Reload(config, namespaces)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.hear, number)
     if link is not None:
-        link.hear(stop.obey)
+        loop.add_signal_handler(signal.SIGHUP, _leave_to_supervisor)
+        link.hear(stop.obey, take=reload.take)
+    elif read is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload.read, read)
     try:
         await asyncio.wait([working])
     finally:
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
+        reload.close()
         working.cancel()
     if not stop.code or not working.cancelled():
         working.result()
     return stop.code
+
+
+def _leave_to_supervisor() -> None:
+    """Do nothing: who reads the configuration again is the supervisor."""
 
 
 class _Stop:

@@ -10,21 +10,21 @@ from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pgprog.config import Config
 
 
-def supervise(config: Config, *, command: Sequence[str]) -> int:
+def supervise(config: Config, *, command: Sequence[str], read: Callable[[], Config]) -> int:
     """Keep `worker.processes` workers until told to stop; return the exit code.
 
-    *command* starts one, with the number of a `Link` behind it.  For the main thread, and a program
-    without an event loop: it takes the signals.
+    *command* starts one, with the number of a `Link` behind it; *read* reads *config* again.  For
+    the main thread, and a program without an event loop: it takes the signals.
     """
     supervisor = Supervisor(
-        config.worker.processes,
-        start=partial(Child, command, config),
+        start=partial(Child, command),
+        config=config,
+        read=read,
         reports=Reports(config.dsn, namespaces=[*config.namespaces]),
-        stop_seconds=config.worker.stop_timeout.total_seconds(),
     )
     return supervisor.run()

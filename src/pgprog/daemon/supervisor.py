@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.daemon.link import Order
+from pgprog.daemon.reload import needs_start, read_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pgprog.config import Config
     from pgprog.daemon.child import Child
     from pgprog.daemon.reports import Reports
 
@@ -51,7 +53,9 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps *count* workers running until it is told to stop; *start* starts one.
+    """Keeps the workers of *config* running until it is told to stop; *start* starts one.
+
+    At SIGHUP *read* reads the configuration again, for the workers to take over.
 
     A worker whose program has ended, however, is given to *reports* and started again; when the
     last ones did not live for ten seconds after half a second, then twice as long, up to eight.
@@ -59,16 +63,18 @@ class Supervisor:
 
     def __init__(
         self,
-        count: int,
         *,
-        start: Callable[[], Child],
+        start: Callable[[Config], Child],
+        config: Config,
+        read: Callable[[], Config],
         reports: Reports,
-        stop_seconds: float,
     ) -> None:
         self._start = start
+        self._first = self._config = config
+        self._read = read
         self._reports = reports
-        self._stop_seconds = stop_seconds
-        self._places = [_Place() for _ in range(count)]
+        self._stop_seconds = config.worker.stop_timeout.total_seconds()
+        self._places = [_Place() for _ in range(config.worker.processes)]
         self._selector = selectors.DefaultSelector()
         self._is_stopping = False
         self._was_ready = False
@@ -102,7 +108,7 @@ class Supervisor:
             if self._is_stopping or place.child or place.starts_at > time.monotonic():
                 continue
             try:
-                place.child = self._start()
+                place.child = self._start(self._config)
             except OSError as e:  # no memory, no process, no file is free
                 place.falls += 1
                 pause = pause_after(place.falls)
@@ -119,12 +125,29 @@ class Supervisor:
         for key, _ in self._selector.select(patience):
             if key.data is None:
                 for number in heard.recv(64):
-                    if number != signal.SIGCHLD:
-                        self._stop(signal.Signals(number))
+                    self._obey(signal.Signals(number))
                 continue
             if not key.data.hear():
                 self._selector.unregister(key.fileobj)
             self._was_ready |= key.data.is_ready
+
+    def _obey(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self._reload()
+        elif number != signal.SIGCHLD:
+            self._stop(number)
+
+    def _reload(self) -> None:
+        """Read the configuration again, for the workers that run and those that come after."""
+        config = read_again(self._read)
+        if config is None or self._is_stopping:
+            return
+        logs.set_level(config.log_level)
+        if left := needs_start(self._first, config):
+            log.warning("reload_needs_start", settings=left)
+        self._config = config
+        for child in self._children():
+            child.reload(config)
 
     def _bury(self) -> None:
         """Report the workers that have ended, and plan who comes in their places."""
@@ -202,7 +225,7 @@ def _how(code: int) -> str:
 def _signals() -> Iterator[socket.socket]:
     """Give a socket from which the numbers of the signals that come in the block can be read."""
     heard, said = socket.socketpair()
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
     with heard, said:
         said.settimeout(0)
         before = signal.set_wakeup_fd(said.fileno())

@@ -119,9 +119,9 @@ class Runner:
         else:
             self._waiting.append(held)
 
-    def narrow(self, concurrency: int) -> None:
+    def limit(self, concurrency: int) -> None:
         """Run at most so many at once from here on."""
-        self._concurrency = min(self._concurrency, concurrency)
+        self._concurrency = concurrency
 
     async def wait_idle(self) -> None:
         """Return when no handler runs and none waits, stragglers in threads apart."""

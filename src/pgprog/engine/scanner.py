@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pgprog.engine.holdings import Holdings
     from pgprog.engine.lease import Lease
     from pgprog.engine.runner import Runner
+    from pgprog.engine.settings import Settings
     from pgprog.store.engine_store import EngineStore
 
 log = logs.get(__name__)
@@ -43,6 +44,7 @@ class Scanner:
         lease: Lease,
         holdings: Holdings,
         runner: Runner,
+        settings: Settings,
         poll_every: timedelta,
     ) -> None:
         self.has_backlog = False
@@ -50,6 +52,7 @@ class Scanner:
         self._store = store
         self._holdings = holdings
         self._runner = runner
+        self._settings = settings
         self._poll_seconds = poll_every.total_seconds()
         self._awake = asyncio.Event()
         self._freed = asyncio.Event()
@@ -114,6 +117,7 @@ class Scanner:
         with self._holdings.trip():
             since = self._holdings.drops
             claims = await self._store.claim(self._lease.worker_id, room)
+            await self._settings.follow(claims.settings_version)
             for claimed in claims.tasks:
                 self._runner.take(self._holdings.add(claimed, since=since))
         self.has_backlog = claims.wait_seconds == 0

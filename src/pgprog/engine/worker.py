@@ -16,14 +16,8 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import (
-    check_names,
-    check_schema,
-    isolated_of,
-    preloads,
-    serves,
-    under_settings,
-)
+from pgprog.engine.served import check_names, check_schema, serves
+from pgprog.engine.settings import Settings
 from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
 from pgprog.namespace.origins import importing
@@ -165,6 +159,15 @@ class Worker:
         """Let the scanner see whether there is room."""
         self._scanner.freed()
 
+    def settings_changed(self) -> None:
+        """Claim by the settings that are obeyed from here on."""
+        self._store.preload(self._settings.preloads())
+        config = self._config.worker
+        most = config.concurrency
+        if self._settings.all_are_isolated():
+            most = min(most, config.children)  # no more is claimed than can run
+        self._runner.limit(most)
+
     def go_on(self, held: Held) -> None:
         """Run the next step of a chain."""
         self._runner.take(held)
@@ -203,20 +206,14 @@ class Worker:
             holdings=self._holdings,
             owner=self,
         )
-        names = [namespace.name for namespace in self._namespaces]
-        served: dict[str, Namespace[Any]] = {}
-        self._build(served)
+        self._build({})
         self._closing.push_async_callback(self._hand_back)
-        # Before the lease begins, for it may take a second.
-        isolated = isolated_of(self._namespaces, await self._store.settings(names))
-        await self._children.check(isolated)
+        await self._settings.check_children()  # before the lease begins, for it may take a second
         await self._lease.begin()
-        served.update(under_settings(self._namespaces, await self._store.settings(names)))
-        self._store.preload(preloads(served.values()))
-        if len(isolated) == len(served):
-            self._runner.narrow(self._config.worker.children)  # no more is claimed than can run
+        await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
+        names = [namespace.name for namespace in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
@@ -233,6 +230,19 @@ class Worker:
             lease=self._lease,
             endings=self._completer,
             owner=self,
+        )
+
+    def _scanning(self, served: dict[str, Namespace[Any]]) -> Scanner:
+        self._settings = Settings(
+            self._namespaces, served, store=self._store, children=self._children, owner=self
+        )
+        return Scanner(
+            self._store,
+            lease=self._lease,
+            holdings=self._holdings,
+            runner=self._runner,
+            settings=self._settings,
+            poll_every=self._config.worker.poll_every,
         )
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
@@ -259,13 +269,7 @@ class Worker:
             on_free=self.freed,
             apart=self._apart(served),
         )
-        self._scanner = Scanner(
-            store,
-            lease=self._lease,
-            holdings=holdings,
-            runner=self._runner,
-            poll_every=config.worker.poll_every,
-        )
+        self._scanner = self._scanning(served)
         self._upkeep = Upkeep(
             store,
             config=config,

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pgprog.store import completions
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
-from pgprog.store.rows import Claimed, Claims, Completed, Completion, RawRequest, Served, Submitted
+from pgprog.store.rows import (
+    Claimed,
+    Claims,
+    Completed,
+    Completion,
+    RawRequest,
+    Served,
+    Stored,
+    Submitted,
+)
 from pgprog.store.window import Window
 
 if TYPE_CHECKING:
@@ -43,6 +52,7 @@ select
 from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 """
 
+_VERSION: Final = Claimed._fields.index("version")
 _STARTED = "started"
 _FIRST_ATTEMPT = 1
 
@@ -100,17 +110,18 @@ class EngineStore:
         """
         if not self._preload:
             rows = await self._claims.fetch(_CLAIM, (worker_id, max_tasks))
-            wait_us = rows.pop()[-1]
-            return Claims([Claimed(*row[:-1]) for row in rows], wait_us / 1_000_000)
+            last = rows.pop()
+            tasks = [Claimed(*row[:-1]) for row in rows]
+            return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
         names, most = texts([*self._preload]), integers([*self._preload.values()])
         rows = await self._claims.fetch(_CLAIM_WITH_EVENTS, (most, names, worker_id, max_tasks))
-        wait_us = rows.pop()[-1]
+        _, *last = rows.pop()
         claimed = [(Claimed(*row[:-1]), raw) for raw, *row in rows]
         tasks = [
             task if raw is None else _windowed(task, raw, most=self._preload[task.namespace])
             for task, raw in claimed
         ]
-        return Claims(tasks, wait_us / 1_000_000)
+        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
 
     async def complete(
         self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
@@ -203,14 +214,14 @@ class EngineStore:
             (namespace, process_id, after, max_events, direction),
         )
 
-    async def settings(self, namespaces: Sequence[str]) -> dict[str, bytes]:
-        """Return the settings that the database has for these namespaces, as raw JSON."""
-        return dict(
-            await self._upkeep.fetch(
-                "select namespace, settings from pgprog.namespaces where namespace = any (%s)",
-                (texts(namespaces),),
-            )
+    async def settings(self, namespaces: Sequence[str]) -> dict[str, Stored]:
+        """Return the settings that the database has for those of these namespaces that it knows."""
+        rows = await self._upkeep.fetch(
+            "select namespace, settings, settings_version from pgprog.namespaces"
+            " where namespace = any (%s)",
+            (texts(namespaces),),
         )
+        return {namespace: Stored(settings, version) for namespace, settings, version in rows}
 
     async def schema_version(self) -> int:
         """Return the number of the last migration that was applied."""

@@ -28,6 +28,8 @@ _TIMEOUTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
+_HIDDEN = "***"
 
 
 def conninfo(dsn: str, *, name: str) -> str:
@@ -44,6 +46,15 @@ def conninfo(dsn: str, *, name: str) -> str:
         raise ConfigError(msg, hint=hint) from None  # its message has the whole DSN
     defaults = {**_TIMEOUTS, "application_name": name}
     return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given})
+
+
+def without_password(dsn: str) -> str:
+    """Return *dsn* as people may see it."""
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return "(it cannot be read)"
+    return make_conninfo("", **{k: _HIDDEN if k in _SECRETS else v for k, v in given.items()})
 
 
 @asynccontextmanager

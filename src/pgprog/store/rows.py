@@ -178,7 +178,18 @@ class NamespaceStats(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """Claimed tasks, and how many seconds later to ask again; 0 means that more are due."""
+    """Claimed tasks, and how many seconds later to ask again; 0 means that more are due.
+
+    *settings_version* is the sum of those of all served namespaces.
+    """
 
     tasks: list[Claimed]
     wait_seconds: float
+    settings_version: int = 0
+
+
+class Stored(NamedTuple):
+    """The settings that the database has for a namespace, raw JSON, with their version."""
+
+    settings: bytes
+    version: int
