@@ -4,7 +4,9 @@ An LSN is a number here: compare and subtract it.  A row is a tuple of values in
 `Relation.columns`, which holds the columns that the reader asked for and no others.
 
 Structs of msgspec rather than dataclasses: making a frozen one costs a tenth, and each row takes
-some.  What they hold cannot refer back to them: the garbage collector need not know them.
+some.  Where it matters ask for their kind by `type(change) is Insert`: `isinstance` and `match`
+take half a microsecond for each class that it is not, since they have a metaclass.  What they hold
+cannot refer back to them, so the garbage collector need not know them.
 """
 
 from __future__ import annotations
@@ -60,16 +62,19 @@ class Begin(Struct, frozen=True, gc=False):
     """The start of a transaction that is already committed; *xid* has 32 bits, without epoch."""
 
     commit_lsn: int
-    committed_at: datetime
     xid: int
 
 
 class Commit(Struct, frozen=True, gc=False):
-    """The end of a transaction; whoever has applied it has applied everything up to *end_lsn*."""
+    """The end of a transaction; whoever has applied it has applied everything up to *end_lsn*.
+
+    *committed_us* is when, by the server's clock, in microseconds since the year 2000 began: an
+    instant of every transaction would cost more than the rest of this message.
+    """
 
     commit_lsn: int
     end_lsn: int
-    committed_at: datetime
+    committed_us: int
 
 
 class Insert(Struct, frozen=True, gc=False):
@@ -177,12 +182,12 @@ class Transaction(Struct, frozen=True, gc=False):
     """All published changes of one transaction, in their order; at least one.
 
     They are durable on the primary, but with synchronous replication a new snapshot need not see
-    them yet.  *size* is how many bytes they took on the wire.
+    them yet.  *size* is how many bytes they took on the wire; *committed_us* as for `Commit`.
     """
 
     xid: int
     end_lsn: int
-    committed_at: datetime
+    committed_us: int
     changes: tuple[Change, ...]
     size: int
 
