@@ -167,7 +167,7 @@ class Connected(Struct, frozen=True, gc=False):
 
     Every transaction that is not going to be streamed was finished or running in *snapshot*
     (`xmin:xmax:xip`, the text of a pg_snapshot): its xid is below xmax.  *fingerprint* is that of
-    the publications in the same snapshot, as `pgprog_engine.replication_state` tells it.
+    the publications in the same snapshot, as `pgprog.replication_state` tells it.
     """
 
     slot: str
