@@ -26,6 +26,9 @@ begin
     if to_regrole('pgprog_payload_viewer') is null then
       create role pgprog_payload_viewer nologin;
     end if;
+    if to_regrole('pgprog_replicator') is null then
+      create role pgprog_replicator nologin;
+    end if;
   exception when unique_violation or duplicate_object then
     raise exception 'the roles of pgprog are being made elsewhere' using errcode = '55P03', hint = 'run this again';
   end;
@@ -36,7 +39,7 @@ $$;
 grant usage on schema pgprog to pgprog_app;
 grant execute on function
   pgprog.init, pgprog.call, pgprog.notify, pgprog.submit_many, pgprog.result, pgprog.results, pgprog.get,
-  pgprog.history, pgprog.schema_version
+  pgprog.history, pgprog.schema_version, pgprog.replication_state
 to pgprog_app;
 
 -- Workers: what applications may, and the engine's functions; none of the internal ones.
@@ -67,3 +70,9 @@ grant execute on function pgprog.get, pgprog.history, pgprog.trace, pgprog.resul
 grant pgprog_payload_viewer to pgprog_operator;
 grant execute on all functions in schema pgprog to pgprog_operator;
 grant select on all tables in schema pgprog to pgprog_operator;
+
+-- Readers of the replication stream.  Their login role needs REPLICATION itself, which no role passes on:
+-- create role shop_reader login replication in role pgprog_replicator.  Treat it as privileged: it is sent
+-- every row of every publication of the database, whatever it may select.
+grant usage on schema pgprog to pgprog_replicator;
+grant execute on function pgprog.replication_state to pgprog_replicator;

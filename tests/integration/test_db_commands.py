@@ -50,7 +50,7 @@ def test_a_database_is_migrated_and_checked_by_commands(home: Path) -> None:
     assert before.exit_code == 1
     assert "pgprog db migrate" in before.stderr
     assert planned == applied
-    assert _db("check") == {"current": True, "missing": []}
+    assert _db("check") == {"current": True, "missing": [], "missing_publications": []}
 
 
 def test_the_schema_is_printed_as_one_script() -> None:

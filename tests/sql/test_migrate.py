@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pgprog.errors import SchemaMismatch
-from pgprog.store.migrate import latest_version, migrate, pending, script
+from pgprog.store.migrate import (
+    latest_version,
+    migrate,
+    missing_publications,
+    pending,
+    publication,
+    script,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PUBLISHED = (
+    "select t.pubname, t.tablename, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate"
+    " from pg_publication_tables as t join pg_publication as p on p.pubname = t.pubname"
+    " where t.pubname like 'pgprog%' order by 1, 2"
+)
+THIN = (
+    "select tablename, attnames::text[], rowfilter is not null from pg_publication_tables"
+    " where pubname in ('pgprog_answers', 'pgprog_wakeups') and tablename <> 'timers' order by 1"
+)
 
 
 def test_a_second_migration_finds_nothing_to_do(fresh_db: str) -> None:
@@ -79,3 +100,77 @@ def test_every_function_has_a_comment(fresh_db: str) -> None:
         ).fetchall()
 
     assert bare == []
+
+
+@pytest.fixture
+def limited(admin: Any) -> Iterator[str]:
+    """A database whose role may make anything in it, where one publication is a DBA's."""
+    admin.execute("create role limited login")
+    admin.execute("create database limited")
+    admin.execute("grant create on database limited to limited")
+    dsn = make_conninfo(admin.info.dsn, dbname="limited")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create publication pgprog_events")
+    yield dsn
+    admin.execute("drop database limited with (force)")
+    admin.execute("drop role limited")
+
+
+def test_what_readers_follow_is_published(fresh_db: str) -> None:
+    with psycopg.connect(fresh_db) as connection:
+        published = connection.execute(PUBLISHED).fetchall()
+
+    assert published == [
+        ("pgprog_answers", "tasks", True, False, False, False),
+        ("pgprog_events", "events", True, False, False, True),
+        ("pgprog_processes", "processes", True, True, True, True),
+        ("pgprog_processes", "timers", True, True, True, True),
+        ("pgprog_wakeups", "queue", True, False, False, False),
+        ("pgprog_wakeups", "timers", True, False, False, False),
+    ]
+
+
+def test_wake_ups_are_published_without_payloads(fresh_db: str) -> None:
+    with psycopg.connect(fresh_db) as connection:
+        if connection.info.server_version < 150000:
+            pytest.skip("PostgreSQL 14 publishes whole rows")
+        thin = connection.execute(THIN).fetchall()
+
+    assert thin == [
+        ("queue", ["task_id", "namespace", "status", "due_at"], True),
+        ("tasks", ["task_id", "namespace"], False),
+    ]
+
+
+def test_a_publication_that_was_dropped_is_made_again(fresh_db: str) -> None:
+    with psycopg.connect(fresh_db) as connection:
+        connection.execute("drop publication pgprog_events")
+    missing = missing_publications(fresh_db), pending(fresh_db)
+
+    assert missing == (["pgprog_events"], ["publication.sql"])
+    assert migrate(fresh_db) == ["publication.sql"]
+    assert (missing_publications(fresh_db), pending(fresh_db)) == ([], [])
+
+
+def test_a_role_that_may_not_publish_migrates_the_rest_and_a_dba_does_it_later(
+    limited: str,
+) -> None:
+    dsn = make_conninfo(limited, user="limited")
+    applied = migrate(dsn)
+    missing = missing_publications(dsn)
+    with psycopg.connect(limited, autocommit=True) as dba:
+        dba.execute(publication().text)
+
+    assert "publication.sql" not in applied
+    assert missing == ["pgprog_answers", "pgprog_processes", "pgprog_wakeups"]
+    assert migrate(dsn) == pending(dsn) == missing_publications(dsn) == []
+
+
+def test_the_publications_may_be_made_again_and_again(fresh_db: str) -> None:
+    with psycopg.connect(fresh_db, autocommit=True) as connection:
+        before = connection.execute(PUBLISHED).fetchall()
+        connection.execute("alter publication pgprog_events add table pgprog_data.keys")
+        connection.execute("alter publication pgprog_processes set (publish = 'insert')")
+        connection.execute(publication().text)
+
+        assert connection.execute(PUBLISHED).fetchall() == before

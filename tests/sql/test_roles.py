@@ -113,3 +113,15 @@ def test_functions_with_the_rights_of_their_owner_pin_their_search_path(guarded:
     )
 
     assert wrong.fetchall() == []
+
+
+def test_a_replicator_reads_the_state_of_the_database_and_no_table(guarded: Any) -> None:
+    state = "select * from pgprog.replication_state('{pgprog_events}')"
+    assert may(guarded, "pgprog_replicator", state)
+    for statement in (
+        "select pgprog.get('o', 'p')",
+        "select * from pgprog.processes",
+        "select * from pgprog_data.processes",
+        REGISTER,
+    ):
+        assert not may(guarded, "pgprog_replicator", statement)

@@ -57,16 +57,20 @@ def status(*, as_json: bool) -> None:
 def migrate(*, dsn: str | None, dry_run: bool, as_json: bool) -> None:
     """Bring a database to the schema of this version, in one transaction.
 
-    Two at once are safe.  A migration that was edited after it ran is refused.
+    Two at once are safe.  A migration that was edited after it ran is refused.  Publications, which
+    readers of the replication stream need, are made where the role may make them.
     """
     target = find_database(dsn).direct_dsn
     names = schema.pending(target) if dry_run else schema.migrate(target)
+    unpublished = schema.missing_publications(target)
     if as_json:
-        print_json({"dry_run": dry_run, "files": names})
+        print_json({"dry_run": dry_run, "files": names, "missing_publications": unpublished})
         return
     for name in names:
         click.echo(name)
     click.echo(f"{len(names)} files {'to apply' if dry_run else 'applied'}")
+    if unpublished and not dry_run:
+        click.echo(_unpublished(unpublished), err=True)
 
 
 @db.command(name="sql")
@@ -79,15 +83,30 @@ def print_sql() -> None:
 @dsn_option
 @json_option
 def check(*, dsn: str | None, as_json: bool) -> None:
-    """Say whether the schema of a database is that of this version; exit code 1 if not."""
-    names = schema.pending(find_database(dsn).direct_dsn)
+    """Say whether the schema of a database is that of this version; exit code 1 if not.
+
+    It is without publications, too, which only readers of the replication stream need.
+    """
+    target = find_database(dsn).direct_dsn
+    names = [name for name in schema.pending(target) if name != schema.PUBLICATION]
+    unpublished = schema.missing_publications(target)
     if as_json:
-        print_json({"current": not names, "missing": names})
+        found = {"current": not names, "missing": names, "missing_publications": unpublished}
+        print_json(found)
     elif not names:
         click.echo("the schema is current")
+    if unpublished:
+        click.echo(_unpublished(unpublished), err=True)
     if names:
         msg = f"{len(names)} files are missing or changed, the first is {names[0]}"
         raise SchemaMismatch(msg, hint="run `pgprog db migrate`")
+
+
+def _unpublished(names: list[str]) -> str:
+    return (
+        f"publications missing: {', '.join(names)}.  Only readers of the replication stream need"
+        " them: run sql/publication.sql as the owner of the tables, with CREATE on the database"
+    )
 
 
 def _print_status(found: ServerStatus, *, as_json: bool) -> None:

@@ -1,16 +1,20 @@
 """Bring a database to the schema of this version of pgprog.
 
 Numbered migrations run once, forward only; one that was edited after it ran is refused.  Functions
-and views are applied again in the same transaction when their text has changed.
+and views are applied again in the same transaction when their text has changed; so are the
+publications, where the role may make them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Final, LiteralString
+
+from psycopg.errors import InsufficientPrivilege
 
 from pgprog.errors import Overloaded, SchemaMismatch
 from pgprog.store.faults import LockTimeout
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _NAME = "pgprog migrate"
+PUBLICATION: Final = "publication.sql"
+_PUBLICATIONS = ("pgprog_processes", "pgprog_events", "pgprog_wakeups", "pgprog_answers")
 _TRIES = 30
 _PAUSE_SECONDS = 0.5
 
@@ -81,6 +87,11 @@ def functions() -> list[SchemaFile]:
     ]
 
 
+def publication() -> SchemaFile:
+    """Return what makes the publications, which nothing but readers of replication needs."""
+    return SchemaFile(name=PUBLICATION, text=(sql_directory() / PUBLICATION).read_bytes())
+
+
 def latest_version() -> int:
     """Return the number of the last migration that this version of pgprog brings."""
     return max(int(Path(file.name).name[:4]) for file in migrations())
@@ -89,6 +100,7 @@ def latest_version() -> int:
 def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
     """Apply what is missing or changed and return the names of the applied files.
 
+    Publications are left out where the role may not make them: see `missing_publications`.
     All in one transaction under an advisory lock: two at once are safe, the second finds nothing to
     do.  A lock that is not had within *lock_timeout* rolls everything back and is tried again, at
     most 30 times.
@@ -112,7 +124,7 @@ def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
 
 
 def pending(dsn: str) -> list[str]:
-    """Return the names of the files that `migrate` would apply; changes nothing.
+    """Return the names of the files that `migrate` would apply if it may; changes nothing.
 
     Raises:
         SchemaMismatch: As for `migrate`.
@@ -120,14 +132,22 @@ def pending(dsn: str) -> list[str]:
     with connect_blocking(dsn, name=_NAME) as connection:
         row = connection.execute("select to_regclass('pgprog_data.schema_migrations')").fetchone()
         if row is None or row[0] is None:
-            return [file.name for file in [*migrations(), *functions()]]
-        return [file.name for file in _missing(connection)]
+            return [file.name for file in [*migrations(), *functions(), publication()]]
+        due = [publication()] if _is_publication_due(connection) else []
+        return [file.name for file in [*_missing(connection), *due]]
+
+
+def missing_publications(dsn: str) -> list[str]:
+    """Return the names of the publications that there are not: a DBA must run `publication.sql`."""
+    with connect_blocking(dsn, name=_NAME) as connection:
+        return _missing_publications(connection)
 
 
 def script() -> str:
     """Return the whole schema as one SQL script, for a DBA to read and run."""
     parts = ["begin;", "set local check_function_bodies = off;", _BOOKS.decode()]
-    for kind, files in (("migrations", migrations()), ("functions", functions())):
+    repeated = [*functions(), publication()]
+    for kind, files in (("migrations", migrations()), ("functions", repeated)):
         for file in files:
             entry = f"pgprog_data.schema_{kind} (name, sha256)"
             digest = f"\\x{file.sha256.hex()}"
@@ -145,20 +165,44 @@ def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
         connection.execute("set local client_min_messages = warning")
         connection.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
         connection.execute(_BOOKS)
-        missing = _missing(connection)
-        for file in missing:
-            connection.execute(file.text)
-            connection.execute(
-                "insert into pgprog_data.schema_migrations (name, sha256) values (%s, %s)"
-                if file.name.startswith("migrations/")
-                else "insert into pgprog_data.schema_functions (name, sha256) values (%s, %s)"
-                " on conflict (name) do update"
-                " set sha256 = excluded.sha256, applied_at = clock_timestamp()",
-                (file.name, file.sha256),
-            )
-        if missing:
+        applied = _missing(connection)
+        for file in applied:
+            _run(connection, file)
+        if applied:
             connection.execute(_CLOSE)
-        return [file.name for file in missing]
+        if _is_publication_due(connection):
+            with suppress(InsufficientPrivilege), connection.transaction():
+                _run(connection, publication())
+                applied.append(publication())
+        return [file.name for file in applied]
+
+
+def _run(connection: psycopg.Connection, file: SchemaFile) -> None:
+    connection.execute(file.text)
+    connection.execute(
+        "insert into pgprog_data.schema_migrations (name, sha256) values (%s, %s)"
+        if file.name.startswith("migrations/")
+        else "insert into pgprog_data.schema_functions (name, sha256) values (%s, %s)"
+        " on conflict (name) do update"
+        " set sha256 = excluded.sha256, applied_at = clock_timestamp()",
+        (file.name, file.sha256),
+    )
+
+
+def _is_publication_due(connection: psycopg.Connection) -> bool:
+    """Tell whether one is missing, or changed since it was made here: a DBA's are the DBA's."""
+    known = _digests(connection, "select name, sha256 from pgprog_data.schema_functions")
+    is_changed = known.get(PUBLICATION, publication().sha256) != publication().sha256
+    return is_changed or bool(_missing_publications(connection))
+
+
+def _missing_publications(connection: psycopg.Connection) -> list[str]:
+    query = (
+        "select n.name from unnest(%s::text[]) as n(name)"
+        " where not exists (select from pg_publication as p where p.pubname = n.name)"
+        " order by n.name"
+    )
+    return [name for (name,) in connection.execute(query, (list(_PUBLICATIONS),))]
 
 
 def _missing(connection: psycopg.Connection) -> list[SchemaFile]:

@@ -1,0 +1,84 @@
+"""Put the messages of a stream together: each transaction at once, when it has been read whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgprog.errors import ReplicationLost
+from pgprog.replication import messages as m
+
+if TYPE_CHECKING:
+    from pgprog.replication.pgoutput import Decoder
+
+
+class Assembler:
+    """Makes transactions of what *decoder* reads.
+
+    Of a transaction over *max_bytes* nothing is kept but that it was there.
+    """
+
+    def __init__(self, decoder: Decoder, *, max_bytes: int) -> None:
+        self._decode = decoder.decode
+        self._max_bytes = max_bytes
+        self._shapes: dict[tuple[str, str], m.Relation] = {}
+        self._begin: m.Begin | None = None
+        self._changes: list[m.Change] = []
+        self._size = 0
+
+    def take(self, data: bytes, start: int = 0) -> m.Transaction | m.Oversized | m.Progress | None:
+        """Take one message of pgoutput, and return what it completes.
+
+        Raises:
+            ReplicationLost: It cannot be decoded, or does not follow what came before.
+        """
+        message = self._decode(data, start)
+        self._size += len(data) - start
+        # The commonest first, and by `is`: see `messages`.
+        if type(message) is m.Update or type(message) is m.Insert:
+            self._add(message)
+        elif type(message) is m.Begin:
+            self._start(message)
+        elif type(message) is m.Commit:
+            return self._finish(message)
+        elif type(message) is m.Delete or type(message) is m.Truncate:
+            self._add(message)
+        elif type(message) is m.Relation:
+            self._describe(message)
+        return None  # names of types, origins and messages tell nothing of tables
+
+    def progress(self, lsn: int) -> m.Progress | None:
+        """Return that everything up to *lsn* was told, unless a transaction is under way."""
+        return None if self._begin else m.Progress(lsn)
+
+    def _start(self, begin: m.Begin) -> None:
+        if self._begin:
+            msg = f"transaction {begin.xid} begins within {self._begin.xid}"
+            raise ReplicationLost(msg)
+        self._begin, self._size = begin, 0
+
+    def _add(self, change: m.Change) -> None:
+        if not self._begin:
+            msg = f"the stream has a change outside of a transaction: {type(change).__name__}"
+            raise ReplicationLost(msg)
+        self._changes.append(change)
+        if self._size > self._max_bytes:
+            self._changes.clear()
+
+    def _describe(self, relation: m.Relation) -> None:
+        """Tell a new shape of a table; the first is none, nothing was told of the table before."""
+        key = relation.schema, relation.name
+        if self._shapes.get(key, relation) != relation:
+            self._add(m.Reshaped(relation))
+        self._shapes[key] = relation
+
+    def _finish(self, commit: m.Commit) -> m.Transaction | m.Oversized | m.Progress:
+        if not self._begin:
+            msg = "the stream has the end of a transaction that it did not begin"
+            raise ReplicationLost(msg)
+        xid, self._begin = self._begin.xid, None
+        changes, self._changes = tuple(self._changes), []
+        if self._size > self._max_bytes:
+            return m.Oversized(xid, commit.end_lsn, self._size)
+        if not changes:
+            return m.Progress(commit.end_lsn)
+        return m.Transaction(xid, commit.end_lsn, commit.committed_us, changes, self._size)
