@@ -204,8 +204,10 @@ def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
     text = "x: &x {lease: 20s}\nworker: {<<: *x, lease: 30s}\n"
 
     assert faults(read, text) == [
-        "x: unknown; known: dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl,"
-        " log_level"
+        (
+            "x: unknown; known: dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl,"
+            " log_level"
+        )
     ]
 
 
