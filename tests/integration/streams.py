@@ -27,12 +27,12 @@ class Reading:
     """One feed, read on demand."""
 
     def __init__(self, events: AsyncIterator[m.FeedEvent]) -> None:
-        self._events = events
+        self.events = events
         self.passed: list[m.FeedEvent] = []
 
     async def next(self, kind: type[Event]) -> Event:
         """Return the next event of *kind*; those before it are in `passed`."""
-        async for event in self._events:
+        async for event in self.events:
             if isinstance(event, kind):
                 return event
             self.passed.append(event)
