@@ -115,7 +115,7 @@ class Stream:
             return self._assembler.take(data, _DATA_HEAD)
         if data[0] == _KEEPALIVE:
             sent_lsn, _sent_at, wants_answer = _KEEPALIVE_BODY(data, 1)
-            if wants_answer:
+            if wants_answer:  # one that shuts down asks until we have dealt with everything
                 self._report()
             return self._assembler.progress(sent_lsn)
         msg = f"the stream holds an unknown message: {data[:1]!r}"
