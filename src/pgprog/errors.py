@@ -25,6 +25,7 @@ Two roots, so that catching one never swallows the other::
     ├── Overloaded             no connection in time; nothing was done
     ├── StoreUnavailable       the outcome is unknown; repeat with a key
     └── ReplicationLost        the replication stream ended
+        └── ReplicationRefused  nobody can follow this server until something is changed
 
     StepError                  what handlers raise
     ├── Reject
@@ -206,6 +207,17 @@ class StoreUnavailable(PgprogError):
 
 class ReplicationLost(PgprogError):
     """The replication stream ended; it is opened again by itself."""
+
+
+class ReplicationRefused(ReplicationLost):
+    """There is no replication stream until a person changes what *hint* says; *reason* names it.
+
+    It is tried again by itself all the same.  Reads go to PostgreSQL meanwhile.
+    """
+
+    def __init__(self, reason: str, message: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class StepError(Exception):

@@ -16,8 +16,11 @@ from pgprog.replication.rows import compile_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
-    from pgprog.replication.rows import ReadRow
+    from pgprog.replication.rows import ReadLast, ReadRow
+
+    _Make: TypeAlias = Callable[[m.Relation, m.Row], m.Insert | m.Update]
 
 _BEGIN = Struct("!QqI").unpack_from
 _COMMIT = Struct("!BQQq").unpack_from
@@ -43,11 +46,13 @@ class Decoder:
         self._columns = columns or {}
         # By the four bytes of the table's oid: no number need be made of them for each row.
         self._tables: dict[bytes, tuple[m.Relation, ReadRow]] = {}
+        # What most messages are, new rows with no old one before them, by their first six bytes.
+        self._new_rows: dict[bytes, tuple[_Make, m.Relation, ReadLast]] = {}
         self._decoders: dict[int, Callable[[bytes, int], m.Message]] = {
             ord("B"): _begin,
             ord("C"): _commit,
             ord("R"): self._relation,
-            ord("I"): self._insert,
+            ord("I"): _unknown,
             ord("U"): self._update,
             ord("D"): self._delete,
             ord("T"): self._truncate,
@@ -64,6 +69,9 @@ class Decoder:
                 not described; nothing of the stream can be trusted from there on.
         """
         try:
+            if (known := self._new_rows.get(data[start : start + 6])) is not None:
+                make, relation, read_last = known
+                return make(relation, read_last(data, start + 6))
             return self._decoders[data[start]](data, start + 1)
         except (IndexError, KeyError, StructError, ValueError) as e:
             raise self._refusal(data[start:], e) from e
@@ -76,22 +84,12 @@ class Decoder:
             msg = f"a message {kind} of {len(data)} bytes cannot be decoded: {why}"
         return ReplicationLost(msg)
 
-    def _insert(self, data: bytes, at: int) -> m.Insert:
-        relation, read_row = self._tables[data[at : at + 4]]
-        new, end = read_row(data, at + 5)
-        if data[at + 4] != _N or end != len(data):
-            raise ValueError(_LAYOUT)
-        return m.Insert(relation, new)
-
     def _update(self, data: bytes, at: int) -> m.Update:
+        """Read an update with its old row, or the old key."""
         relation, read_row = self._tables[data[at : at + 4]]
-        old, at = None, at + 4
-        if data[at] != _N:
-            if data[at] not in _OLD:
-                raise ValueError(_LAYOUT)
-            old, at = read_row(data, at + 1)
-        new, end = read_row(data, at + 1)
-        if data[at] != _N or end != len(data):
+        old, middle = read_row(data, at + 5)
+        new, end = read_row(data, middle + 1)
+        if data[at + 4] not in _OLD or data[middle] != _N or end != len(data):
             raise ValueError(_LAYOUT)
         return m.Update(relation, old, new)
 
@@ -127,8 +125,10 @@ class Decoder:
         wanted = self._wanted(f"{schema}.{name}", [column.name for column in columns])
         shape = tuple(columns[place] for place in wanted)
         relation = m.Relation(int.from_bytes(oid), schema, name, shape)
-        type_oids = tuple(column.type_oid for column in columns)
-        self._tables[oid] = relation, compile_row(type_oids, wanted)
+        read_row, read_last = compile_row(tuple(column.type_oid for column in columns), wanted)
+        self._tables[oid] = relation, read_row
+        self._new_rows[b"I" + oid + b"N"] = m.Insert, relation, read_last
+        self._new_rows[b"U" + oid + b"N"] = _updated, relation, read_last
         return relation
 
     def _wanted(self, table: str, present: list[str]) -> tuple[int, ...]:
@@ -138,6 +138,15 @@ class Decoder:
         except ValueError as e:
             msg = f"the stream lacks a column of {table}: {e}"
             raise ReplicationLost(msg, hint="run `pgprog db migrate`") from e
+
+
+def _updated(relation: m.Relation, new: m.Row) -> m.Update:
+    return m.Update(relation, None, new)
+
+
+def _unknown(_data: bytes, _at: int) -> m.Message:
+    msg = "a row of a table that was not described"
+    raise ValueError(msg)
 
 
 def _begin(data: bytes, at: int) -> m.Begin:

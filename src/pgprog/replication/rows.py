@@ -7,6 +7,7 @@ itself: the columns are known once the table has been described, so their code i
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,17 +18,18 @@ from pgprog.replication.messages import UNCHANGED
 if TYPE_CHECKING:
     from pgprog.replication.messages import Row
 
-# Takes a message and the position of a row in it; gives the row and the position behind it.
+# Takes a message and the position of a row in it.  One gives the row and the position behind it, the
+# other the row alone, which must end with the message.
 ReadRow: TypeAlias = Callable[[bytes, int], tuple["Row", int]]
+ReadLast: TypeAlias = Callable[[bytes, int], "Row"]
 
+_AT_THE_END = [" if p != len(d):", "  raise ValueError('the message ends elsewhere than its row')"]
 _TEXT, _BINARY, _NULL, _UNCHANGED = b"tbnu"
 
 
-@lru_cache(
-    maxsize=64
-)  # tables are described again after each ANALYZE; compiling takes a millisecond
-def compile_row(type_oids: tuple[int, ...], wanted: tuple[int, ...]) -> ReadRow:
-    """Return the reader of rows with columns of these types: of those at *wanted*, in that order.
+@lru_cache(maxsize=64)  # tables are described again after each ANALYZE; this takes a millisecond
+def compile_row(type_oids: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[ReadRow, ReadLast]:
+    """Return the readers of rows with columns of these types: of those at *wanted*, in that order.
 
     The row is a TupleData of the protocol: a count, then for each column a letter and, but for NULL
     and for values left unchanged, a length and so many bytes.  The code is made of numbers only;
@@ -38,11 +40,12 @@ def compile_row(type_oids: tuple[int, ...], wanted: tuple[int, ...]) -> ReadRow:
         "int4": Struct("!i").unpack_from,
         "int8": Struct("!q").unpack_from,
         "uint8": Struct("!Q").unpack_from,
+        "stamp": datetime.fromtimestamp,
+        "UTC": UTC,
         "moment": values.moment,
         "UNCHANGED": UNCHANGED,
     }
     lines = [
-        "def read_row(d, p):",
         f" if d[p:p+2] != {len(type_oids).to_bytes(2, 'big')!r}:",
         "  raise ValueError('a row has another number of columns than its table')",
         " p += 2",
@@ -51,10 +54,17 @@ def compile_row(type_oids: tuple[int, ...], wanted: tuple[int, ...]) -> ReadRow:
         loaders = values.loaders(oid)
         known[f"b{column}"], known[f"t{column}"] = loaders.binary, loaders.text
         lines += _read(column, oid) if column in wanted else _skip(oid)
-    lines.append(f" return ({''.join(f'v{column},' for column in wanted)}), p")
-    made: dict[str, ReadRow] = {}
-    exec("\n".join(lines), known, made)  # noqa: S102 - numbers are all that varies in it
-    return made["read_row"]
+    lines.append(f" row = ({''.join(f'v{column},' for column in wanted)})")
+    rows: dict[str, ReadRow] = {}
+    lasts: dict[str, ReadLast] = {}
+    # Numbers are all that varies in the code.
+    exec(_function(*lines, " return row, p"), known, rows)  # noqa: S102
+    exec(_function(*lines, *_AT_THE_END, " return row"), known, lasts)  # noqa: S102
+    return rows["read"], lasts["read"]
+
+
+def _function(*lines: str) -> str:
+    return "\n".join(["def read(d, p):", *lines])
 
 
 def _read(column: int, oid: int) -> list[str]:

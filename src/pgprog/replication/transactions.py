@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 class Assembler:
     """Makes transactions of what *decoder* reads.
 
-    Of a transaction over *max_bytes* nothing is kept but that it was there.
+    Of a transaction over *max_bytes* nothing is kept but that it was there.  *told* is the position
+    up to which everything was returned.
     """
 
     def __init__(self, decoder: Decoder, *, max_bytes: int) -> None:
+        self.told = 0
         self._decode = decoder.decode
         self._max_bytes = max_bytes
         self._shapes: dict[tuple[str, str], m.Relation] = {}
@@ -47,8 +49,11 @@ class Assembler:
         return None  # names of types, origins and messages tell nothing of tables
 
     def progress(self, lsn: int) -> m.Progress | None:
-        """Return that everything up to *lsn* was told, unless a transaction is under way."""
-        return None if self._begin else m.Progress(lsn)
+        """Return that everything up to *lsn* was told, unless that is no news or not so yet."""
+        if self._begin or lsn <= self.told:
+            return None
+        self.told = lsn
+        return m.Progress(lsn)
 
     def _start(self, begin: m.Begin) -> None:
         if self._begin:
@@ -76,6 +81,7 @@ class Assembler:
             msg = "the stream has the end of a transaction that it did not begin"
             raise ReplicationLost(msg)
         xid, self._begin = self._begin.xid, None
+        self.told = commit.end_lsn
         changes, self._changes = tuple(self._changes), []
         if self._size > self._max_bytes:
             return m.Oversized(xid, commit.end_lsn, self._size)

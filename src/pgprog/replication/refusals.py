@@ -1,0 +1,127 @@
+"""Why a server cannot be followed, and what would change that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pgprog.errors import ReplicationLost, ReplicationRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+
+class Reason(StrEnum):
+    """What is in the way."""
+
+    WAL_LEVEL = "wal_level"
+    STANDBY = "standby"
+    PRIVILEGE = "privilege"
+    SENDERS = "senders"
+    SLOTS = "slots"
+    PUBLICATION = "publication"
+    SCHEMA = "schema"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What decides whether the server can be followed; *senders* are those at work.
+
+    *unpublished* are tables of which the publications tell nothing.
+    """
+
+    wal_level: str
+    in_recovery: bool
+    user: str
+    may_replicate: bool
+    senders: int
+    max_senders: int
+    missing: Sequence[str]
+    unpublished: Sequence[str]
+
+
+# Ordinary SQL, for either kind of connection.  The catalogues are readable by everybody.
+FACTS = """
+select current_setting('wal_level'), pg_is_in_recovery(), current_user,
+  (select r.rolreplication or r.rolsuper from pg_roles as r where r.rolname = current_user),
+  (select count(*) from pg_stat_replication), current_setting('max_wal_senders')::integer,
+  array(
+    select n.name from unnest(%(publications)s::text[]) as n(name)
+    where not exists (select from pg_publication as p where p.pubname = n.name)),
+  array(
+    select n.name from unnest(%(tables)s::text[]) as n(name)
+    where not exists (
+      select from pg_publication_tables as t
+      where t.pubname = any (%(publications)s::text[])
+        and t.schemaname || '.' || t.tablename = n.name))
+"""
+
+
+async def find_facts(
+    connection: psycopg.AsyncConnection, *, publications: Sequence[str], tables: Sequence[str]
+) -> Facts:
+    """Ask the server."""
+    asked = {"publications": list(publications), "tables": list(tables)}
+    row = await (await connection.execute(FACTS, asked)).fetchone()
+    assert row is not None  # noqa: S101 - a select without from has one row
+    names = Facts.__slots__
+    return Facts(**dict(zip(names, row, strict=True)))
+
+
+def in_the_way(facts: Facts) -> ReplicationRefused | None:
+    """Return why a server that took our connection cannot be followed, None if nothing is known."""
+    if facts.wal_level != "logical":
+        msg = f"wal_level is {facts.wal_level}, and logical replication needs logical"
+        hint = "set wal_level = logical and restart PostgreSQL"
+        return ReplicationRefused(Reason.WAL_LEVEL, msg, hint=hint)
+    if facts.in_recovery:
+        return ReplicationRefused(
+            Reason.STANDBY, "the server is a standby", hint="let direct_dsn name the primary"
+        )
+    if facts.missing:
+        msg = f"there is no publication {', '.join(facts.missing)}"
+        hint = "run `pgprog db migrate`, or sql/publication.sql as the owner of the tables"
+        return ReplicationRefused(Reason.PUBLICATION, msg, hint=hint)
+    if facts.unpublished:
+        msg = f"no publication that is followed has {', '.join(facts.unpublished)}"
+        hint = "run sql/publication.sql as the owner of the publications"
+        return ReplicationRefused(Reason.PUBLICATION, msg, hint=hint)
+    return None
+
+
+def at_the_door(facts: Facts) -> ReplicationRefused | None:
+    """Return why the server did not take our connection for replication."""
+    if not facts.may_replicate:
+        msg = f"role {facts.user} may not replicate"
+        hint = f"alter role {facts.user} replication; membership in a role does not pass it on"
+        return ReplicationRefused(Reason.PRIVILEGE, msg, hint=hint)
+    if facts.senders >= facts.max_senders:
+        msg = f"all {facts.max_senders} max_wal_senders are taken"
+        hint = "raise max_wal_senders and restart PostgreSQL, or run fewer readers"
+        return ReplicationRefused(Reason.SENDERS, msg, hint=hint)
+    return None
+
+
+def after(error: psycopg.Error, *, user: str) -> ReplicationLost:
+    """Return what the server's refusal of a command means, by SQLSTATE."""
+    said = error.diag.message_primary or str(error)
+    match error.sqlstate:
+        case "53400":
+            hint = "raise max_replication_slots and restart PostgreSQL, or drop slots that are idle"
+            return ReplicationRefused(Reason.SLOTS, said, hint=hint)
+        case "42501":
+            hint = f"alter role {user} replication; grant pgprog_replicator to {user}"
+            return ReplicationRefused(Reason.PRIVILEGE, said, hint=hint)
+        case "42704":
+            hint = "run `pgprog db migrate`, or sql/publication.sql as the owner of the tables"
+            return ReplicationRefused(Reason.PUBLICATION, said, hint=hint)
+        case "3F000" | "42883":
+            return ReplicationRefused(Reason.SCHEMA, said, hint="run `pgprog db migrate`")
+        case "55P03":
+            hint = "a transaction that writes has been open for long; a slot waits for its end"
+            return ReplicationLost(said, hint=hint)
+        case _:
+            return ReplicationLost(said, hint=error.diag.message_hint)

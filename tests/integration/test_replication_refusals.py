@@ -1,0 +1,223 @@
+"""Servers that cannot be followed: what is wrong is named, and tried again."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.integration.streams import TABLE, ask, reading, write
+
+from pgprog.embedded import EmbeddedPostgres
+from pgprog.errors import ConfigError, ReplicationLost, ReplicationRefused
+from pgprog.replication import messages as m
+from pgprog.replication import opening
+from pgprog.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.streams import Reading
+
+PLAIN = "insert into notes (id) values (0)"
+
+
+@pytest.fixture
+def noted(fresh_db: str) -> str:
+    write(fresh_db, TABLE)
+    return fresh_db
+
+
+async def refused(feed: Reading) -> ReplicationRefused:
+    """Return why the next attempt fails."""
+    error = (await feed.next(m.Lost)).error
+    assert isinstance(error, ReplicationRefused), error
+    assert error.hint
+    return error
+
+
+async def refused_by(feed: Reading, reason: str) -> ReplicationRefused:
+    """Wait until an attempt fails for this reason; the server may not have seen the fix before."""
+    while (error := await refused(feed)).reason != reason:
+        pass
+    return error
+
+
+@pytest.fixture
+def follower(admin: Any, noted: str) -> Iterator[str]:
+    """A role that may nothing but log in."""
+    admin.execute("create role follower login")
+    yield make_conninfo(noted, user="follower")
+    admin.execute("drop owned by follower")
+    write(noted, "drop owned by follower")
+    admin.execute("drop role follower")
+
+
+async def test_a_role_needs_replication_and_the_state_and_no_table(
+    admin: Any, noted: str, follower: str
+) -> None:
+    async with reading(follower) as feed:
+        first = await refused(feed)
+        admin.execute("alter role follower replication")
+        second = await refused_by(feed, "privilege")
+        while "replication_state" not in str(second) and "schema" not in str(second):
+            second = await refused(feed)
+        write(noted, "grant usage on schema pgprog to follower")
+        write(noted, "grant execute on function pgprog.replication_state to follower")
+        await feed.next(m.Connected)
+        write(noted, PLAIN)
+        rows = await feed.rows()
+
+    assert first.reason == second.reason == "privilege"
+    assert "alter role follower replication" in str(first.hint)
+    assert "grant pgprog_replicator to follower" in str(second.hint)
+    assert rows == [(0, None, None, None)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(follower, "select * from notes")
+
+
+async def test_13_a_publication_that_is_missing_is_named_and_waited_for(fresh_db: str) -> None:
+    async with reading(fresh_db, publications=["pgprog_events", "notes"]) as feed:
+        error = await refused(feed)
+        write(fresh_db, TABLE)
+        await feed.next(m.Connected)
+
+    assert error.reason == "publication"
+    assert str(error) == "there is no publication notes"
+    assert "db migrate" in str(error.hint)
+
+
+async def test_13_a_wanted_table_that_is_not_published_is_named(noted: str) -> None:
+    wanted = {"public.notes": ["id"], "pgprog_data.events": ["event_id"]}
+    async with reading(noted, columns=wanted) as feed:
+        error = await refused(feed)
+
+    assert error.reason == "publication"
+    assert "pgprog_data.events" in str(error)
+    assert "public.notes" not in str(error)
+
+
+async def test_13_a_publication_that_is_dropped_ends_the_stream_or_changes_the_fingerprint(
+    noted: str,
+) -> None:
+    state = "select fingerprint, missing from pgprog.replication_state('{notes}')"
+    async with reading(noted) as feed:
+        connected = await feed.next(m.Connected)
+        write(noted, "drop publication notes", PLAIN)
+        ((fingerprint, missing),) = ask(noted, state)
+        if ask(noted, "select current_setting('server_version_num')::integer < 180000") == [
+            (True,)
+        ]:
+            await feed.next(m.Lost)
+            assert (await refused(feed)).reason == "publication"
+
+    assert fingerprint != connected.fingerprint
+    assert missing == ["notes"]
+
+
+async def test_a_database_without_our_schema_is_refused_with_the_fix(admin: Any) -> None:
+    admin.execute("create database bare")
+    dsn = make_conninfo(admin.info.dsn, dbname="bare")
+    write(dsn, TABLE)
+    async with reading(dsn) as feed:
+        error = await refused(feed)
+    admin.execute("drop database bare with (force)")
+
+    assert (error.reason, error.hint) == ("schema", "run `pgprog db migrate`")
+
+
+async def test_a_slot_that_waits_for_a_transaction_is_tried_again(
+    noted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_SETTINGS", "set lock_timeout = '50ms'")
+    with psycopg.connect(noted) as writer:
+        writer.execute(PLAIN.encode())
+        async with reading(noted) as feed:
+            lost = await feed.next(m.Lost)
+            writer.commit()
+            await feed.next(m.Connected)
+
+    assert "a slot waits for its end" in str(lost.error.hint)
+
+
+async def test_a_server_that_is_not_there_is_said_once_and_tried_again(
+    noted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with reading(make_conninfo(noted, host="/nowhere")) as feed:
+        errors = [(await feed.next(m.Lost)).error for _ in range(3)]
+
+    assert [type(error) for error in errors] == [ReplicationLost] * 3
+    assert [record.message for record in caplog.records] == ["replication_lost"]
+
+
+async def test_a_dsn_that_cannot_be_read_is_no_matter_of_replication() -> None:
+    async with reading("nonsense") as feed:
+        with pytest.raises(ConfigError):
+            await feed.next(m.Lost)
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[str]:
+    """A server with one sender and two slots, which knows prepared transactions."""
+    room = {"max_wal_senders": "1", "max_replication_slots": "2", "max_prepared_transactions": "2"}
+    with EmbeddedPostgres(durable=False, settings=room) as server:
+        migrate(server.dsn)
+        write(server.dsn, TABLE)
+        yield server.dsn
+
+
+@pytest.mark.slow  # starts a server of its own
+async def test_a_server_without_a_free_slot_is_named_and_waited_for(narrow: str) -> None:
+    write(narrow, *(f"select pg_create_physical_replication_slot('{n}', true)" for n in "ab"))
+    async with reading(narrow) as feed:
+        error = await refused(feed)
+        write(narrow, *(f"select pg_drop_replication_slot('{n}')" for n in "ab"))
+        await feed.next(m.Connected)
+
+    assert error.reason == "slots"
+    assert "max_replication_slots" in str(error.hint)
+
+
+@pytest.mark.slow  # starts a server of its own
+async def test_a_server_without_a_free_sender_is_named_and_waited_for(narrow: str) -> None:
+    async with reading(narrow) as waiting:
+        async with reading(narrow) as first:
+            while not await _is_connected(first):
+                pass
+            error = await refused(waiting)
+        await waiting.next(m.Connected)
+
+    assert error.reason == "senders"
+    assert "max_wal_senders" in str(error.hint)
+
+
+async def _is_connected(feed: Reading) -> bool:
+    """Tell whether the next event is a connection; the sender of an earlier test may be ending."""
+    return isinstance(await anext(feed.events), m.Connected)
+
+
+@pytest.mark.slow  # starts a server of its own
+async def test_18_a_prepared_transaction_is_told_when_it_is_committed(narrow: str) -> None:
+    async with reading(narrow) as feed:
+        await feed.next(m.Connected)
+        write(narrow, "begin; insert into notes (id) values (1); prepare transaction 'one'")
+        write(narrow, "begin; insert into notes (id) values (2); prepare transaction 'two'")
+        write(narrow, "insert into notes (id) values (3)")
+        write(narrow, "rollback prepared 'one'", "commit prepared 'two'")
+        told = [await feed.rows(), await feed.rows()]
+
+    assert [[row[0] for row in rows] for rows in told] == [[3], [2]]
+
+
+@pytest.mark.slow  # starts a server of its own
+async def test_a_server_whose_log_is_not_logical_is_refused_with_the_fix() -> None:
+    with EmbeddedPostgres(durable=False, settings={"wal_level": "replica"}) as server:
+        migrate(server.dsn)
+        async with reading(server.dsn, publications=["pgprog_events"]) as feed:
+            error = await refused(feed)
+
+    assert error.reason == "wal_level"
+    assert "wal_level = logical" in str(error.hint)

@@ -1,0 +1,83 @@
+"""What goes over a replication connection, message by message."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.unit import wire
+
+from pgprog.errors import ReplicationLost
+from pgprog.replication import messages as m
+from pgprog.replication.pgoutput import Decoder
+from pgprog.replication.stream import Stream
+from pgprog.replication.transactions import Assembler
+
+
+@dataclass
+class Wire:
+    """A connection whose server has said this already, and says no more."""
+
+    said: deque[bytes]
+    ssl_in_use: bool = False
+    sent: list[bytes] = field(default_factory=list)
+
+    def get_copy_data(self, is_async: int) -> tuple[int, memoryview]:
+        assert is_async == 1  # 0 waits, and holds the GIL meanwhile
+        data = self.said.popleft()
+        return len(data), memoryview(data)
+
+    def put_copy_data(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def flush(self) -> int:
+        return 0
+
+    @property
+    def positions(self) -> list[int]:
+        """What the statuses confirm; write, flush and apply are one."""
+        found = [struct.unpack("!cQQQqB", data) for data in self.sent]
+        assert all(kind == b"r" and len({*lsns}) == 1 for kind, *lsns, _, _ in found)
+        return [lsn for _, lsn, *_ in found]
+
+
+def keepalive(lsn: int, *, wants_answer: bool) -> bytes:
+    return b"k" + struct.pack("!QqB", lsn, 0, wants_answer)
+
+
+def data(message: bytes) -> bytes:
+    return b"w" + bytes(24) + message
+
+
+def stream_of(*said: bytes) -> tuple[Stream, Wire]:
+    pgconn: Any = Wire(deque(said))
+    connected = m.Connected("slot", "1:1:", "", "1", 1, 5)
+    assembler = Assembler(Decoder(), max_bytes=1000)
+    return Stream(pgconn, connected=connected, assembler=assembler, report_every=9), pgconn
+
+
+async def test_a_server_that_asks_is_answered_with_what_was_dealt_with() -> None:
+    asked = keepalive(70, wants_answer=True)
+    stream, pgconn = stream_of(asked, asked, keepalive(71, wants_answer=False))
+
+    assert await stream.next() == m.Progress(70)
+    assert await stream.next() == m.Progress(71)
+    assert pgconn.positions == [5, 70]
+
+
+async def test_a_server_that_asks_within_a_transaction_hears_of_nothing_new() -> None:
+    told = [data(part) for part in wire.transaction(9, [wire.relation()])]
+    stream, pgconn = stream_of(told[0], keepalive(80, wants_answer=True), *told[1:])
+
+    assert await stream.next() == m.Progress(73)
+    assert pgconn.positions == [5]
+
+
+async def test_a_message_that_is_none_of_the_protocol_ends_the_stream() -> None:
+    stream, _ = stream_of(b"x")
+
+    with pytest.raises(ReplicationLost, match="unknown message: b'x'"):
+        await stream.next()
