@@ -1,6 +1,6 @@
 """Ask every question in interleaved rounds; print a table, keep the samples.
 
-python -m bench [--quick] [--rounds N] [--only WORD]
+python -m bench [--quick] [--rounds N] [--only WORD] [--peers]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,14 +21,18 @@ from bench import (
     ceiling,
     cross_calls,
     drain,
+    enqueue,
     hot_process,
     neighbours,
     pgbench,
     plain,
     recovery,
     report,
+    timers,
 )
-from bench.question import FULL, QUICK, Question, Sizes
+from bench.peers import questions as shared
+from bench.peers.shared import table as beside
+from bench.question import FULL, QUICK, NoAnswerError, Question, Sizes
 from bench.server import (
     Arena,
     cores,
@@ -44,10 +49,15 @@ QUESTIONS: tuple[Question, ...] = (
     *drain.QUESTIONS,
     *calls.QUESTIONS,
     *cross_calls.QUESTIONS,
+    *enqueue.QUESTIONS,
+    *timers.QUESTIONS,
+    *shared.OURS,
     *recovery.QUESTIONS,
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,
 )
+# What the others are compared with.
+_ALWAYS = (pgbench.YARDSTICK, pgbench.COMMIT)
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -56,7 +66,10 @@ def main() -> None:
     given = _arguments()
     logs.configure(level="error")  # that workers are collected is what is measured
     sizes = QUICK if given.quick else FULL
-    asked = [q for q in QUESTIONS if q.name == pgbench.YARDSTICK or _is_asked(q, given.only)]
+    known = (
+        [*QUESTIONS, *(q for q in shared.ALL if q not in QUESTIONS)] if given.peers else QUESTIONS
+    )
+    asked = [q for q in known if q.name in _ALWAYS or _is_asked(q, given.only)]
     with durable_server() as arena:
         machine = _machine(arena, sizes)
         rounds = ask_all(
@@ -66,7 +79,10 @@ def main() -> None:
     machine["load_after"] = os.getloadavg()
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{'quick' if given.quick else 'full'}.json"
     report.write(_RESULTS / name, rounds, machine=machine)
-    print(f"\n{report.table(rounds)}\n\nbench/results/{name}")
+    print(f"\n{report.table(rounds)}\n")
+    if given.peers:
+        print(f"{beside(rounds, shared.FIGURES)}\n")
+    print(f"bench/results/{name}")
 
 
 def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: int) -> report.Rounds:
@@ -78,8 +94,12 @@ def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: in
             if question.is_long and samples[question.name]:
                 continue
             began_at = time.perf_counter()
-            sample = question.ask(arena, sizes)
-            samples[question.name].append(sample)
+            try:
+                sample = question.ask(arena, sizes)
+            except NoAnswerError as e:
+                print(f"round {number + 1}: {question.name}: no answer: {e}", flush=True)
+                continue
+            samples[question.name].append(replace(sample, round=number))
             took = time.perf_counter() - began_at
             print(
                 f"round {number + 1}: {question.name}: {sample.rate:.0f} {question.what}/s"
@@ -122,6 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="three rounds of short samples")
     parser.add_argument("--rounds", type=int, help="how many rounds, five or, if quick, three")
     parser.add_argument("--only", default="", help="only questions with this in their name")
+    parser.add_argument("--peers", action="store_true", help="ask the peers, too: make .venv-peers")
     return parser.parse_args()
 
 

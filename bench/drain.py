@@ -1,13 +1,14 @@
-"""How many ready call tasks a second does one worker end?"""
+"""How many ready tasks a second does one worker end: calls, calls of one process, inits?"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.measure import Meter
 from bench.question import Question
-from bench.workload import counters, load
+from bench.workload import counters, load, load_inits
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 
@@ -54,6 +55,21 @@ def _chains(arena: Arena, sizes: Sizes) -> Sample:
         return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=100))
 
 
+def _hot(arena: Arena, sizes: Sizes) -> Sample:
+    """Drain one process, a step after another: what a step takes is the question."""
+    count = max(20, sizes.tasks // 10)
+    with arena.database() as dsn:
+        load(dsn, processes=1, calls=count)
+        sample = asyncio.run(_drain(dsn, count=count, concurrency=100))
+    return replace(sample, figures={"step ms": 1000 * sample.seconds / count})
+
+
+def _inits(arena: Arena, sizes: Sizes) -> Sample:
+    with arena.database() as dsn:
+        load_inits(dsn, processes=sizes.many_processes)
+        return asyncio.run(_drain(dsn, count=sizes.many_processes, concurrency=100))
+
+
 def _wide(arena: Arena, sizes: Sizes) -> Sample:
     return _many(arena, sizes, concurrency=400)
 
@@ -62,4 +78,6 @@ QUESTIONS = (
     Question("drain, one task a process", "tasks", _many),
     Question("drain, one task a process, concurrency 400", "tasks", _wide),
     Question("drain, chains of 20", "tasks", _chains),
+    Question("drain, one hot process", "tasks", _hot),
+    Question("drain, inits", "inits", _inits),
 )
