@@ -6,15 +6,6 @@ python -m bench [--quick] [--rounds N] [--only WORD] [--peers]
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import subprocess
-import time
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-
-import psycopg
 
 from bench import (
     calls,
@@ -27,19 +18,14 @@ from bench import (
     pgbench,
     plain,
     recovery,
-    report,
     timers,
 )
+from bench.asking import ask_all, keep, machine_of
 from bench.peers import questions as shared
+from bench.peers.running import versions
 from bench.peers.shared import table as beside
-from bench.question import FULL, QUICK, NoAnswerError, Question, Sizes
-from bench.server import (
-    Arena,
-    cores,
-    durable_server,
-    flush_line,
-    server_settings,
-)
+from bench.question import FULL, QUICK, Question
+from bench.server import durable_server
 from pgprog import logs
 
 QUESTIONS: tuple[Question, ...] = (
@@ -58,7 +44,6 @@ QUESTIONS: tuple[Question, ...] = (
 )
 # What the others are compared with.
 _ALWAYS = (pgbench.YARDSTICK, pgbench.COMMIT)
-_RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -66,75 +51,29 @@ def main() -> None:
     given = _arguments()
     logs.configure(level="error")  # that workers are collected is what is measured
     sizes = QUICK if given.quick else FULL
-    known = (
-        [*QUESTIONS, *(q for q in shared.ALL if q not in QUESTIONS)] if given.peers else QUESTIONS
-    )
-    asked = [q for q in known if q.name in _ALWAYS or _is_asked(q, given.only)]
+    asked = [q for q in _known(given) if q.name in _ALWAYS or _is_asked(q, given.only)]
     with durable_server() as arena:
-        machine = _machine(arena, sizes)
+        machine = machine_of(arena, sizes)
+        if given.peers:
+            machine["peers"] = versions()
         rounds = ask_all(
             arena, asked, sizes=sizes, rounds=given.rounds or (3 if given.quick else 5)
         )
-    machine["ended_at"] = datetime.now(UTC).isoformat()
-    machine["load_after"] = os.getloadavg()
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{'quick' if given.quick else 'full'}.json"
-    report.write(_RESULTS / name, rounds, machine=machine)
-    print(f"\n{report.table(rounds)}\n")
+    keep(rounds, machine, name="quick" if given.quick else "full")
     if given.peers:
-        print(f"{beside(rounds, shared.FIGURES)}\n")
-    print(f"bench/results/{name}")
+        print(beside(rounds, shared.FIGURES))
 
 
-def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: int) -> report.Rounds:
-    """Ask each question once a round, each round beginning with another."""
-    samples: report.Rounds = {question.name: [] for question in questions}
-    for number in range(rounds):
-        first = number * len(questions) // rounds
-        for question in questions[first:] + questions[:first]:
-            if question.is_long and samples[question.name]:
-                continue
-            began_at = time.perf_counter()
-            try:
-                sample = question.ask(arena, sizes)
-            except NoAnswerError as e:
-                print(f"round {number + 1}: {question.name}: no answer: {e}", flush=True)
-                continue
-            samples[question.name].append(replace(sample, round=number))
-            took = time.perf_counter() - began_at
-            print(
-                f"round {number + 1}: {question.name}: {sample.rate:.0f} {question.what}/s"
-                f" (load {sample.load:.1f}, took {took:.0f} s)",
-                flush=True,
-            )
-    return samples
+def _known(given: argparse.Namespace) -> list[Question]:
+    """Return the questions, those that peers are asked, too, side by side."""
+    if not given.peers:
+        return [*QUESTIONS]
+    names = {question.name for question in shared.ALL}
+    return [*(question for question in QUESTIONS if question.name not in names), *shared.ALL]
 
 
 def _is_asked(question: Question, only: str) -> bool:
     return only in question.name if only else not question.is_long
-
-
-def _machine(arena: Arena, sizes: Sizes) -> dict[str, object]:
-    described: dict[str, object] = {
-        "began_at": datetime.now(UTC).isoformat(),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "psycopg": f"{psycopg.__version__} ({psycopg.pq.__impl__})",
-        "server": server_settings(arena.dsn),
-        "system": platform.platform(),
-        "cores": cores(),
-        "load_before": os.getloadavg(),
-        "pg_test_fsync": flush_line(),
-        "sizes": {name: getattr(sizes, name) for name in sizes.__slots__},
-    }
-    for name, value in described.items():
-        print(f"{name}: {value}")
-    return described
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
 
 
 def _arguments() -> argparse.Namespace:

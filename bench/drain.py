@@ -32,7 +32,8 @@ class _Countdown:
         return False
 
 
-async def _drain(dsn: str, *, count: int, concurrency: int) -> Sample:
+async def drained(dsn: str, *, count: int, concurrency: int) -> Sample:
+    """Let one worker end so many tasks that wait."""
     countdown = _Countdown(count)
     config = Config(dsn=dsn, worker=WorkerConfig(concurrency=concurrency))
     worker = Worker(config, [counters()], tell=countdown.tell)
@@ -46,13 +47,13 @@ async def _drain(dsn: str, *, count: int, concurrency: int) -> Sample:
 def _many(arena: Arena, sizes: Sizes, *, concurrency: int = 100) -> Sample:
     with arena.database() as dsn:
         load(dsn, processes=sizes.many_processes, calls=sizes.tasks)
-        return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=concurrency))
+        return asyncio.run(drained(dsn, count=sizes.tasks, concurrency=concurrency))
 
 
 def _chains(arena: Arena, sizes: Sizes) -> Sample:
     with arena.database() as dsn:
         load(dsn, processes=sizes.few_processes, calls=sizes.tasks)
-        return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=100))
+        return asyncio.run(drained(dsn, count=sizes.tasks, concurrency=100))
 
 
 def _hot(arena: Arena, sizes: Sizes) -> Sample:
@@ -60,14 +61,14 @@ def _hot(arena: Arena, sizes: Sizes) -> Sample:
     count = max(20, sizes.tasks // 10)
     with arena.database() as dsn:
         load(dsn, processes=1, calls=count)
-        sample = asyncio.run(_drain(dsn, count=count, concurrency=100))
+        sample = asyncio.run(drained(dsn, count=count, concurrency=100))
     return replace(sample, figures={"step ms": 1000 * sample.seconds / count})
 
 
 def _inits(arena: Arena, sizes: Sizes) -> Sample:
     with arena.database() as dsn:
         load_inits(dsn, processes=sizes.many_processes)
-        return asyncio.run(_drain(dsn, count=sizes.many_processes, concurrency=100))
+        return asyncio.run(drained(dsn, count=sizes.many_processes, concurrency=100))
 
 
 def _wide(arena: Arena, sizes: Sizes) -> Sample:

@@ -91,8 +91,8 @@ class Sample:
     """One answer: *count* things in *seconds*, with what they cost.
 
     CPU is in seconds, of the server and of all programs that ask it; *wal_bytes* are those of the
-    whole server, *load* is the machine's at the end.  *figures* are further numbers by name.  Samples
-    of one *round* may be compared with each other.
+    whole server, *load* is the machine's at the end, *figures* are further numbers by name.
+    Samples of one *round* may be compared with each other.
     """
 
     count: int

@@ -110,6 +110,18 @@ def load(dsn: str, *, processes: int, calls: int = 0) -> None:
     asyncio.run(_load(dsn, ids=process_ids(processes), calls=calls))
 
 
+def load_calls(dsn: str, *, ids: Sequence[str]) -> None:
+    """Queue a call for each of these processes, which are there."""
+    asyncio.run(_load_calls(dsn, ids))
+
+
+async def _load_calls(dsn: str, ids: Sequence[str]) -> None:
+    async with registered(dsn) as (store, worker_id):
+        for part in _parts([call_of(process_id) for process_id in ids]):
+            await store.start(None, 0, part)
+        await store.deregister_worker(worker_id)
+
+
 def load_inits(dsn: str, *, processes: int) -> None:
     """Queue the inits of processes that are not there yet."""
     asyncio.run(_load_inits(dsn, ids=process_ids(processes)))

@@ -119,6 +119,22 @@ class Program:
         self._answers.put(None)
 
 
+def versions() -> dict[str, str]:
+    """Return what is installed for the peers, and the version of their Python.
+
+    Raises:
+        FileNotFoundError: Nothing is; `make .venv-peers` installs it.
+    """
+    asking = (
+        "import importlib.metadata as m, json, platform;"
+        "print(json.dumps({d.name: d.version for d in m.distributions()}"
+        " | {'python': platform.python_version()}))"
+    )
+    done = subprocess.run([_PYTHON, "-c", asking], check=True, capture_output=True, text=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
 @contextlib.contextmanager
 def installed(arena: Arena, peer: Peer, sizes: Sizes) -> Iterator[str]:
     """Give a database with the schema of a peer, and the tables for writing by hand."""

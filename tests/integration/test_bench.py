@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.__main__ import QUESTIONS, ask_all
+from bench.__main__ import QUESTIONS
+from bench.asking import ask_all
 from bench.question import TINY
 from bench.report import table
 from bench.server import Arena, arena_on
