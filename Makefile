@@ -53,7 +53,7 @@ fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
 bench: $(VENV)/.ready $(if $(findstring --peers,$(ARGS)),$(PEERS)/.ready) ## Measure: five interleaved rounds; ARGS=--peers asks others, too
 	$(BIN)/python -m bench $(ARGS)
 
-bench-quick: $(VENV)/.ready $(if $(findstring --peers,$(ARGS)),$(PEERS)/.ready) ## Measure: three rounds of short samples, under five minutes
+bench-quick: $(VENV)/.ready $(if $(findstring --peers,$(ARGS)),$(PEERS)/.ready) ## Measure: two rounds of short samples, under five minutes
 	$(BIN)/python -m bench --quick $(ARGS)
 
 SIZE ?= 1

@@ -57,7 +57,7 @@ def main() -> None:
         if given.peers:
             machine["peers"] = versions()
         rounds = ask_all(
-            arena, asked, sizes=sizes, rounds=given.rounds or (3 if given.quick else 5)
+            arena, asked, sizes=sizes, rounds=given.rounds or (2 if given.quick else 5)
         )
     keep(rounds, machine, name="quick" if given.quick else "full")
     if given.peers:
@@ -78,8 +78,8 @@ def _is_asked(question: Question, only: str) -> bool:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three rounds of short samples")
-    parser.add_argument("--rounds", type=int, help="how many rounds, five or, if quick, three")
+    parser.add_argument("--quick", action="store_true", help="two rounds of short samples")
+    parser.add_argument("--rounds", type=int, help="how many rounds, five or, if quick, two")
     parser.add_argument("--only", default="", help="only questions with this in their name")
     parser.add_argument("--peers", action="store_true", help="ask the peers, too: make .venv-peers")
     return parser.parse_args()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.question import Sample, Sizes
     from bench.server import Arena
 
-_SHORTEST_LEAD_SECONDS = 2.5
+_SHORTEST_LEAD_SECONDS = 1.0
 _FULL = 5_000
 _LONGEST_SECONDS = 10.0
 _TRIES = 3
@@ -43,8 +43,9 @@ def _burst(arena: Arena, sizes: Sizes, *, peer: Peer, count: int, lead: float) -
         worker.hear("ready")
         worker.say("go")
         time.sleep(sizes.settle_seconds)
-        due_at = time.time() + lead
-        if enqueue(peer, dsn, count=count, at=due_at) > due_at:
+        enqueued = enqueue(peer, dsn, count=count, lead=lead)
+        due_at = enqueued["due_at"]
+        if enqueued["over_at"] > due_at:
             return None
         monotonic_due_at = due_at - time.time() + time.monotonic()
         time.sleep(max(0.0, due_at - time.time()))

@@ -61,14 +61,16 @@ async def enqueue_one(adapter: ModuleType, dsn: str, options: Options) -> None:
 
 
 async def enqueue_many(adapter: ModuleType, dsn: str, options: Options) -> None:
-    """Enqueue a number of jobs by the peer's call for many, due *at* some epoch second."""
+    """Enqueue a number of jobs by the peer's call for many, all due so many seconds from now."""
     batch = [_args(number, options) for number in range(options["count"])]
-    at = options.get("at")
+    lead = options.get("lead")
+    at = None if lead is None else time.time() + lead
     async with adapter.producer(dsn) as producer:
         began_at = time.monotonic()
         for start in range(0, len(batch), _PART):
             await producer.many(batch[start : start + _PART], at)
-        tell({"count": len(batch), "seconds": time.monotonic() - began_at, "over_at": time.time()})
+        seconds = time.monotonic() - began_at
+        tell({"count": len(batch), "seconds": seconds, "over_at": time.time(), "due_at": at})
 
 
 async def arrive(adapter: ModuleType, dsn: str, options: Options) -> None:

@@ -162,10 +162,13 @@ def url(dsn: str) -> str:
     )
 
 
-def enqueue(peer: Peer, dsn: str, *, count: int, at: float | None = None) -> float:
-    """Enqueue jobs by the peer's call for many; return when it was through, in epoch seconds."""
-    with Program(peer, "enqueue_many", dsn, count=count, at=at) as program:
-        return float(program.hear("over_at", seconds=600)["over_at"])
+def enqueue(peer: Peer, dsn: str, *, count: int, lead: float | None = None) -> dict[str, float]:
+    """Enqueue jobs by the peer's call for many, which are due when *lead* seconds have passed.
+
+    Return due_at and over_at, when the call was through, in epoch seconds.
+    """
+    with Program(peer, "enqueue_many", dsn, count=count, lead=lead) as program:
+        return program.hear("over_at", seconds=600)
 
 
 def load(peer: Peer, dsn: str, *, count: int) -> None:
