@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+PEERS   = .venv-peers
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos mutants check fmt build matrix bench bench-quick clean
+.PHONY: help demo demo-proof dev test proof chaos mutants check fmt build matrix bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,17 +50,21 @@ fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready ## Measure: five interleaved rounds, about a quarter of an hour
+bench: $(VENV)/.ready $(if $(findstring --peers,$(ARGS)),$(PEERS)/.ready) ## Measure: five interleaved rounds; ARGS=--peers asks others, too
 	$(BIN)/python -m bench $(ARGS)
 
-bench-quick: $(VENV)/.ready ## Measure: three rounds of short samples, under five minutes
+bench-quick: $(VENV)/.ready $(if $(findstring --peers,$(ARGS)),$(PEERS)/.ready) ## Measure: two rounds of short samples, under five minutes
 	$(BIN)/python -m bench --quick $(ARGS)
+
+SIZE ?= 1
+bench-scale: $(VENV)/.ready ## Measure among ten million processes: SIZE=1, a share of them
+	$(BIN)/python -m bench.scale --size $(SIZE) $(ARGS)
 
 build: $(VENV)/.ready ## Make the sdist and the wheel in dist/
 	$(BIN)/python -m hatchling build
 
 clean: ## Remove what the other targets made; the development server's data stay
-	rm -rf $(VENV) .pg dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .pg dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -79,6 +84,16 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.ready-to-check: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[test,check]'
 	touch $(VENV)/.ready-to-show $(VENV)/.ready $@
+
+# Some peers need Python 3.12.
+PEERS_PYTHON ?= $(shell for p in $(PYTHON) python3.14 python3.13 python3.12 \
+    $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python); do \
+    $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+$(PEERS)/.ready: bench/peers/requirements.txt
+	@test -n '$(PEERS_PYTHON)' || { echo 'the peers need Python 3.12: set PEERS_PYTHON=' >&2; exit 1; }
+	$(PEERS_PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install --requirement $<
+	touch $@
 
 # The tests again on PostgreSQL 14 to 18: Linux x86-64 only, about 11 MB each.
 MATRIX ?= 14 15 16 17 18

@@ -1,13 +1,14 @@
-"""How many ready call tasks a second does one worker end?"""
+"""How many ready tasks a second does one worker end: calls, calls of one process, inits?"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.measure import Meter
 from bench.question import Question
-from bench.workload import counters, load
+from bench.workload import counters, load, load_inits
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 
@@ -31,7 +32,8 @@ class _Countdown:
         return False
 
 
-async def _drain(dsn: str, *, count: int, concurrency: int) -> Sample:
+async def drained(dsn: str, *, count: int, concurrency: int) -> Sample:
+    """Let one worker end so many tasks that wait."""
     countdown = _Countdown(count)
     config = Config(dsn=dsn, worker=WorkerConfig(concurrency=concurrency))
     worker = Worker(config, [counters()], tell=countdown.tell)
@@ -45,13 +47,28 @@ async def _drain(dsn: str, *, count: int, concurrency: int) -> Sample:
 def _many(arena: Arena, sizes: Sizes, *, concurrency: int = 100) -> Sample:
     with arena.database() as dsn:
         load(dsn, processes=sizes.many_processes, calls=sizes.tasks)
-        return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=concurrency))
+        return asyncio.run(drained(dsn, count=sizes.tasks, concurrency=concurrency))
 
 
 def _chains(arena: Arena, sizes: Sizes) -> Sample:
     with arena.database() as dsn:
         load(dsn, processes=sizes.few_processes, calls=sizes.tasks)
-        return asyncio.run(_drain(dsn, count=sizes.tasks, concurrency=100))
+        return asyncio.run(drained(dsn, count=sizes.tasks, concurrency=100))
+
+
+def _hot(arena: Arena, sizes: Sizes) -> Sample:
+    """Drain one process, a step after another: what a step takes is the question."""
+    count = max(20, sizes.tasks // 10)
+    with arena.database() as dsn:
+        load(dsn, processes=1, calls=count)
+        sample = asyncio.run(drained(dsn, count=count, concurrency=100))
+    return replace(sample, figures={"step ms": 1000 * sample.seconds / count})
+
+
+def _inits(arena: Arena, sizes: Sizes) -> Sample:
+    with arena.database() as dsn:
+        load_inits(dsn, processes=sizes.many_processes)
+        return asyncio.run(drained(dsn, count=sizes.many_processes, concurrency=100))
 
 
 def _wide(arena: Arena, sizes: Sizes) -> Sample:
@@ -62,4 +79,6 @@ QUESTIONS = (
     Question("drain, one task a process", "tasks", _many),
     Question("drain, one task a process, concurrency 400", "tasks", _wide),
     Question("drain, chains of 20", "tasks", _chains),
+    Question("drain, one hot process", "tasks", _hot),
+    Question("drain, inits", "inits", _inits),
 )

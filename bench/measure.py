@@ -44,6 +44,11 @@ class Meter:
         self._python = cpu_of_family(os.getpid(), without=self._postmaster) - self._python
         self._wal = _wal_position(self._dsn) - self._wal
 
+    @property
+    def client_cpu(self) -> float:
+        """CPU seconds of all programs that ask."""
+        return self._python
+
     def sample(
         self, count: int, *, seconds: float = 0, figures: Mapping[str, float] | None = None
     ) -> Sample:
@@ -85,20 +90,30 @@ def cpu_of_family(root: int, *, without: int = 0) -> float:
     The whole of /proc is walked by parent: the kernel's own lists of children are incomplete
     while children come and go.
     """
-    stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None}
-    total, todo = 0.0, [root]
-    while todo:
-        pid = todo.pop()
-        if pid == without or pid not in stats:
-            continue
-        total += stats[pid][1]
-        todo += [child for child, (parent, _) in stats.items() if parent == pid]
-    return total
+    return sum(_family(root, without=without).values())
+
+
+def family(root: int) -> list[int]:
+    """Return *root* and its descendants."""
+    return [*_family(root, without=0)]
 
 
 def children_of(parent: int) -> list[int]:
     """Return the processes that *parent* has started and that have not ended."""
     return [pid for pid in _pids() if (stat := _stat(pid)) is not None and stat[0] == parent]
+
+
+def _family(root: int, *, without: int) -> dict[int, float]:
+    stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None}
+    found: dict[int, float] = {}
+    todo = [root]
+    while todo:
+        pid = todo.pop()
+        if pid == without or pid not in stats:
+            continue
+        found[pid] = stats[pid][1]
+        todo += [child for child, (parent, _) in stats.items() if parent == pid]
+    return found
 
 
 def _pids() -> list[int]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.server import Arena
 
 YARDSTICK: Final = "pgbench simple-update, 32 clients"
+COMMIT: Final = "pgbench simple-update, 1 clients"
 
 _INSERT = (
     "insert into pgbench_history (tid, bid, aid, delta, mtime, filler)"
@@ -27,21 +28,30 @@ _SEEN = re.compile(r"number of transactions actually processed: (\d+)")
 
 
 def _ask(arena: Arena, sizes: Sizes, *, clients: int, script: str | None = None) -> Sample:
-    with arena.empty_database() as dsn, tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+    with arena.empty_database() as dsn:
         _run("-i", "-q", "-s", str(sizes.scale), dsn)
-        what = ["-b", "simple-update"]
         if script is not None:
-            Path(file.name).write_text(script)
-            what = ["-n", "-f", file.name]
-        seconds = str(max(1, round(sizes.seconds)))
-        threads = str(min(clients, 2))
-        meter = Meter(dsn)
-        with meter:
-            said = _run(
-                *what, "-n", "-M", "prepared", "-c", str(clients), "-j", threads, "-T", seconds, dsn
-            )
-        found = _SEEN.search(said)
-        return meter.sample(int(found[1]) if found else 0)
+            return run_script(dsn, script, clients=clients, seconds=sizes.seconds)
+        return _measured(dsn, ["-b", "simple-update"], clients=clients, seconds=sizes.seconds)
+
+
+def run_script(dsn: str, script: str, *, clients: int, seconds: float) -> Sample:
+    """Let pgbench run a script for some seconds, at one at least."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        Path(file.name).write_text(script)
+        return _measured(dsn, ["-f", file.name], clients=clients, seconds=seconds)
+
+
+def _measured(dsn: str, what: list[str], *, clients: int, seconds: float) -> Sample:
+    meter = Meter(dsn)
+    with meter:
+        said = _run(
+            *(*what, "-n", "-M", "prepared"),
+            *("-c", str(clients), "-j", str(min(clients, 2))),
+            *("-T", str(max(1, round(seconds))), dsn),
+        )
+    found = _SEEN.search(said)
+    return meter.sample(int(found[1]) if found else 0)
 
 
 def _run(*arguments: str) -> str:
@@ -59,9 +69,12 @@ QUESTIONS = (
         )
         for clients in (1, 8, 32)
     ),
-    Question(
-        "pgbench insert, 32 clients",
-        "transactions",
-        functools.partial(_ask, clients=32, script=_INSERT),
+    *(
+        Question(
+            f"pgbench insert, {clients} clients",
+            "transactions",
+            functools.partial(_ask, clients=clients, script=_INSERT),
+        )
+        for clients in (1, 8, 32)
     ),
 )

@@ -14,31 +14,43 @@ from bench.workload import ARGS, EVENT, RESPONSE, STATE, process_ids
 from pgprog.store.packing import bigints, jsonbs, register, texts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.question import Sample, Sizes
     from bench.server import Arena
 
 _WORKER_ID: Final = 1
 
 
-def _load(connection: psycopg.Connection, *, count: int) -> None:
+def make(connection: psycopg.Connection) -> None:
+    """Make the tables and functions of the design."""
+    register(connection)
     connection.execute((Path(__file__).parent / "plain.sql").read_bytes())
-    ids = texts(process_ids(count))
-    connection.execute(
-        "insert into plain.processes (process_id, state) select x, %s::text::jsonb"
-        " from unnest(%s::text[]) as x",
-        (STATE.decode(), ids),
-    )
+
+
+def load_queue(connection: psycopg.Connection, ids: Sequence[str]) -> None:
+    """Queue a task for each process, in one statement."""
     connection.execute(
         "insert into plain.queue (task_id, process_id, args)"
         " select nextval('plain.task_ids'), x, %s::text::jsonb from unnest(%s::text[]) as x",
-        (ARGS.decode(), ids),
+        (ARGS.decode(), texts(ids)),
     )
+
+
+def _load(connection: psycopg.Connection, *, count: int) -> None:
+    make(connection)
+    ids = process_ids(count)
+    connection.execute(
+        "insert into plain.processes (process_id, state) select x, %s::text::jsonb"
+        " from unnest(%s::text[]) as x",
+        (STATE.decode(), texts(ids)),
+    )
+    load_queue(connection, ids)
 
 
 def _drain(arena: Arena, sizes: Sizes) -> Sample:
     count = sizes.many_processes
     with arena.empty_database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
-        register(connection)
         _load(connection, count=count)
         meter = Meter(dsn)
         with meter:

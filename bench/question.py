@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     from bench.server import Arena
 
 
+class NoAnswerError(Exception):
+    """Whoever was asked ended, or said nothing for too long: a result, not the end of a run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """How much of everything a sample takes.
 
     *victims* workers are ended at once, in each of *batches*, with leases of *lease_seconds*.
+    What peers are asked, too, takes *jobs* (after *aged* that came and went) and is cut after
+    *cut_seconds*; *settle_seconds* are for a worker to start in.
     """
 
     tasks: int
@@ -23,6 +29,15 @@ class Sizes:
     few_processes: int
     seconds: float
     scale: int
+    jobs: int = 20_000
+    aged: int = 100_000
+    cut_seconds: float = 10.0
+    short_seconds: float = 2.0
+    settle_seconds: float = 1.5
+    idle_seconds: float = 8.0
+    arrivals: int = 250
+    timers: int = 5_000
+    later: int = 1_000_000
     crowd: int = 1_000_000
     hot_calls: int = 100_000
     long_history: int = 1_000_000
@@ -38,6 +53,14 @@ TINY = Sizes(
     few_processes=10,
     seconds=0.2,
     scale=1,
+    jobs=40,
+    aged=40,
+    short_seconds=0.1,
+    settle_seconds=0.2,
+    idle_seconds=0.5,
+    arrivals=3,
+    timers=20,
+    later=100,
     crowd=100,
     hot_calls=50,
     long_history=200,
@@ -46,7 +69,22 @@ TINY = Sizes(
     lease_seconds=1.0,
     stall_seconds=2.0,
 )
-QUICK = Sizes(tasks=10_000, many_processes=10_000, few_processes=500, seconds=1.5, scale=10)
+QUICK = Sizes(
+    tasks=5_000,
+    many_processes=5_000,
+    few_processes=250,
+    seconds=1.0,
+    scale=10,
+    jobs=3_000,
+    aged=10_000,
+    cut_seconds=4.0,
+    short_seconds=1.0,
+    settle_seconds=1.0,
+    idle_seconds=2.0,
+    arrivals=50,
+    timers=2_000,
+    later=100_000,
+)
 FULL = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=5.0, scale=10)
 
 
@@ -55,7 +93,8 @@ class Sample:
     """One answer: *count* things in *seconds*, with what they cost.
 
     CPU is in seconds, of the server and of all programs that ask it; *wal_bytes* are those of the
-    whole server, *load* is the machine's at the end.  *figures* are further numbers by name.
+    whole server, *load* is the machine's at the end, *figures* are further numbers by name.
+    Samples of one *round* may be compared with each other.
     """
 
     count: int
@@ -65,6 +104,7 @@ class Sample:
     wal_bytes: int
     load: float
     figures: Mapping[str, float] = field(default_factory=dict)
+    round: int = 0
 
     @property
     def rate(self) -> float:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.measure import spread
-from bench.pgbench import YARDSTICK
+from bench.pgbench import COMMIT, YARDSTICK
 from bench.question import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# The samples of a question, in the order of the rounds; None where a round was cut short.
+# The samples of a question, in the order of the rounds; it may have had no answer in some.
 Rounds = dict[str, list["Sample"]]
 
 _HEAD = (
@@ -27,11 +27,13 @@ _HEAD = (
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 _MICROSECONDS = 1_000_000
+# Figures that are also shown in commits: pgbench's simple-update at one client in the same round.
+_IN_COMMITS = ("p50 ms", "step ms")
 
 
 def table(rounds: Rounds) -> str:
-    """Return a line for each question; ratios are taken round by round."""
-    lines = [_line(name, samples, rounds.get(YARDSTICK, [])) for name, samples in rounds.items()]
+    """Return a line for each question that had an answer; ratios are taken round by round."""
+    lines = [_line(name, samples, rounds) for name, samples in rounds.items() if samples]
     return "\n".join((_HEAD, *lines))
 
 
@@ -52,32 +54,56 @@ def read(path: Path) -> Rounds:
     questions = json.loads(path.read_text())["questions"]
     return {
         name: [
-            Sample(**{key: value for key, value in sample.items() if key != "rate"})
-            for sample in samples
+            Sample(**{"round": number} | {k: v for k, v in sample.items() if k != "rate"})
+            for number, sample in enumerate(samples)
         ]
         for name, samples in questions.items()
     }
 
 
-def _line(name: str, samples: Sequence[Sample], yardstick: Sequence[Sample]) -> str:
+def pairs(samples: Sequence[Sample], others: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Return the samples that were taken in the same rounds."""
+    by_round = {other.round: other for other in others}
+    return [(each, by_round[each.round]) for each in samples if each.round in by_round]
+
+
+def _line(name: str, samples: Sequence[Sample], rounds: Rounds) -> str:
     rates = [sample.rate for sample in samples]
-    pairs = list(zip(samples, yardstick, strict=False))
+    beside = pairs(samples, rounds.get(YARDSTICK, []))
     costs = (
         f"{spread([_cpu(sample) * sample.rate for sample in samples]).median:.1f}",
         _median([_MICROSECONDS * sample.postgres_cpu / sample.count for sample in samples]),
         _median([_MICROSECONDS * sample.client_cpu / sample.count for sample in samples]),
         _median([sample.wal_bytes / sample.count for sample in samples]),
     )
-    further = ", ".join(
-        f"{figure} {spread([sample.figures[figure] for sample in samples]).median:.1f}"
-        for figure in samples[0].figures
-    )
     ratios = (
-        _shown([sample.rate / each.rate for sample, each in pairs], digits=2),
-        _shown([_cpu(each) / _cpu(sample) for sample, each in pairs if _cpu(sample)], digits=2),
+        _shown([sample.rate / each.rate for sample, each in beside], digits=2),
+        _shown([_cpu(each) / _cpu(sample) for sample, each in beside if _cpu(sample)], digits=2),
     )
+    further = ", ".join((*_further(samples), *_in_commits(samples, rounds.get(COMMIT, []))))
     cells = (name, _shown(rates, digits=0), *ratios, *costs, further)
     return f"| {' | '.join(cells)} |"
+
+
+def _further(samples: Sequence[Sample]) -> list[str]:
+    return [
+        f"{figure} {spread([sample.figures[figure] for sample in samples]).median:.1f}"
+        for figure in samples[0].figures
+    ]
+
+
+def _in_commits(samples: Sequence[Sample], commits: Sequence[Sample]) -> list[str]:
+    return [
+        f"{figure.removesuffix(' ms')} {_shown(ratios, digits=1)} commits"
+        for figure in _IN_COMMITS
+        if (
+            ratios := [
+                sample.figures[figure] * each.rate / 1000
+                for sample, each in pairs(samples, commits)
+                if figure in sample.figures
+            ]
+        )
+    ]
 
 
 def _cpu(sample: Sample) -> float:

@@ -51,6 +51,11 @@ def counters(name: str = NAMESPACE) -> Namespace[Counter]:
             response={"count": number, "filling": "r" * 25},
         )
 
+    @counting.init
+    async def begin(step: Step[Counter], note: str) -> Intent[Counter, dict[str, str | int]]:
+        response: dict[str, str | int] = {"count": step.attempt, "filling": "r" * 25}
+        return Intent(state=Counter(), events=[{"began": note}], response=response)
+
     @counting.timeout
     async def expire(step: Step[Counter]) -> Intent[Counter]:
         return Intent(state=Counter(step.state.count), events=[{"expired": step.attempt}])
@@ -60,12 +65,22 @@ def counters(name: str = NAMESPACE) -> Namespace[Counter]:
 
 def process_ids(count: int) -> list[str]:
     """Return the ids of that many processes."""
-    return [f"counter-{number:07}" for number in range(count)]
+    return [process_id(number) for number in range(count)]
+
+
+def process_id(number: int) -> str:
+    """Return the id of one of them."""
+    return f"counter-{number:08}"
 
 
 def call_of(process_id: str) -> RawRequest:
     """Return a call as the store takes it."""
     return RawRequest("call", NAMESPACE, process_id, args=ARGS, name="count")
+
+
+def begin_of(process_id: str) -> RawRequest:
+    """Return an init as the store takes it."""
+    return RawRequest("init", NAMESPACE, process_id, args=ARGS)
 
 
 def finished(claimed: Claimed) -> Completion:
@@ -93,6 +108,30 @@ async def registered(dsn: str) -> AsyncIterator[tuple[EngineStore, int]]:
 def load(dsn: str, *, processes: int, calls: int = 0) -> None:
     """Make processes, and queue *calls* for one after another of them."""
     asyncio.run(_load(dsn, ids=process_ids(processes), calls=calls))
+
+
+def load_calls(dsn: str, *, ids: Sequence[str]) -> None:
+    """Queue a call for each of these processes, which are there."""
+    asyncio.run(_load_calls(dsn, ids))
+
+
+async def _load_calls(dsn: str, ids: Sequence[str]) -> None:
+    async with registered(dsn) as (store, worker_id):
+        for part in _parts([call_of(process_id) for process_id in ids]):
+            await store.start(None, 0, part)
+        await store.deregister_worker(worker_id)
+
+
+def load_inits(dsn: str, *, processes: int) -> None:
+    """Queue the inits of processes that are not there yet."""
+    asyncio.run(_load_inits(dsn, ids=process_ids(processes)))
+
+
+async def _load_inits(dsn: str, *, ids: Sequence[str]) -> None:
+    async with registered(dsn) as (store, worker_id):
+        for part in _parts([begin_of(process_id) for process_id in ids]):
+            await store.start(None, 0, part)
+        await store.deregister_worker(worker_id)
 
 
 async def _load(dsn: str, *, ids: Sequence[str], calls: int) -> None:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.__main__ import QUESTIONS, ask_all
+from bench.__main__ import QUESTIONS
+from bench.asking import ask_all
 from bench.question import TINY
 from bench.report import table
+from bench.scale import questions as scale_questions
+from bench.scale import summary
+from bench.scaled import scaled
 from bench.server import Arena, arena_on
 
 if TYPE_CHECKING:
@@ -30,3 +34,11 @@ def test_a_question_has_an_answer(arena: Arena, question: Question) -> None:
 
     assert rounds[question.name][0].count > 0
     assert question.name in table(rounds)
+
+
+def test_a_small_scale_has_its_answers(arena: Arena) -> None:
+    with scaled(arena, size=0.0, hot=TINY.tasks) as scale:
+        rounds = ask_all(arena, scale_questions(scale), sizes=TINY, rounds=1)
+
+    assert all(len(samples) == 1 for samples in rounds.values())
+    assert "1.00 (1.00 to 1.00) as fast" in summary(rounds)

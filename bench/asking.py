@@ -1,0 +1,84 @@
+"""Asks questions round by round, and keeps the answers with what they were taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from bench import report
+from bench.question import NoAnswerError
+from bench.server import cores, flush_line, server_settings
+
+if TYPE_CHECKING:
+    from bench.question import Question, Sizes
+    from bench.server import Arena
+
+_RESULTS = Path(__file__).parent / "results"
+
+
+def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: int) -> report.Rounds:
+    """Ask each question once a round, each round beginning with another."""
+    samples: report.Rounds = {question.name: [] for question in questions}
+    for number in range(rounds):
+        first = number * len(questions) // rounds
+        for question in questions[first:] + questions[:first]:
+            if question.is_long and samples[question.name]:
+                continue
+            began_at = time.perf_counter()
+            try:
+                sample = question.ask(arena, sizes)
+            except NoAnswerError as e:
+                print(f"round {number + 1}: {question.name}: no answer: {e}", flush=True)
+                continue
+            samples[question.name].append(replace(sample, round=number))
+            took = time.perf_counter() - began_at
+            print(
+                f"round {number + 1}: {question.name}: {sample.rate:.0f} {question.what}/s"
+                f" (load {sample.load:.1f}, took {took:.0f} s)",
+                flush=True,
+            )
+    return samples
+
+
+def keep(rounds: report.Rounds, machine: dict[str, object], *, name: str) -> None:
+    """Print the table, and write all samples to a file of results."""
+    machine = machine | {
+        "ended_at": datetime.now(UTC).isoformat(),
+        "load_after": os.getloadavg(),
+    }
+    file = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}.json"
+    report.write(_RESULTS / file, rounds, machine=machine)
+    print(f"\n{report.table(rounds)}\n\nbench/results/{file}\n")
+
+
+def machine_of(arena: Arena, sizes: Sizes) -> dict[str, object]:
+    """Return, and print, what the samples are taken on."""
+    described: dict[str, object] = {
+        "began_at": datetime.now(UTC).isoformat(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "psycopg": f"{psycopg.__version__} ({psycopg.pq.__impl__})",
+        "server": server_settings(arena.dsn),
+        "system": platform.platform(),
+        "cores": cores(),
+        "load_before": os.getloadavg(),
+        "pg_test_fsync": flush_line(),
+        "sizes": {name: getattr(sizes, name) for name in sizes.__slots__},
+    }
+    for name, value in described.items():
+        print(f"{name}: {value}")
+    return described
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
