@@ -63,11 +63,15 @@ declare
   v_full text[] := '{}';
   v_due_in text[];
   v_open text[];
+  v_patience interval[];
+  v_max_crashes integer[];
   v_soon boolean := false;
   v_share integer;
   v_candidates bigint[];
   v_wanted bigint[];
   v_locked bigint[];
+  v_statuses text[];
+  v_spaces integer[];
   v_ended bigint[];
   v_gone bigint[];
   v_elsewhere bigint[] := '{}';
@@ -79,6 +83,8 @@ declare
   v_poison bigint[];
   v_refused bigint[];
   v_refused_in bigint[];
+  v_again bigint[];
+  v_lost bigint[];
   v_got integer := 0;
   v_count integer;
   v_freed boolean;
@@ -125,8 +131,12 @@ begin
       ) as d);
   end if;
 
-  select a.namespaces, a.versions into v_aside_in, v_aside
-  from pgprog_engine._aside(v_reads_in, v_reads) as a;
+  if exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
+    or exists (select 1 from pgprog_data.timers as t where t.status = 'w' and t.needs_version is not null)
+  then
+    select a.namespaces, a.versions into v_aside_in, v_aside
+    from pgprog_engine._aside(v_reads_in, v_reads) as a;
+  end if;
 
   for v_window in 1..3 loop
     -- 3. Candidates.
@@ -219,14 +229,19 @@ begin
       v_soon := true;
       continue;
     end if;
+    -- A later statement than the locks: one that was paused just before is open no more.
+    select coalesce(array_agg(n.namespace), '{}'), array_agg(n.timer_patience), array_agg(n.max_crashes)
+    into v_open, v_patience, v_max_crashes
+    from pgprog_data.namespaces as n
+    where n.namespace = any (v_open) and n.paused_at is null;
 
-    -- 4. Their process rows; one that is locked elsewhere is passed by.
+    -- 4. Their process rows; one that is locked elsewhere is passed by.  What a locked row says holds until we end.
     select
-      coalesce(array_agg(l.incarnation), '{}'),
+      coalesce(array_agg(l.incarnation), '{}'), array_agg(l.status), array_agg(array_position(v_open, l.namespace)),
       array_agg(l.incarnation) filter (where l.status in ('error', 'finished')),
       coalesce(array_agg(l.incarnation) filter (where l.is_newer), '{}'),
       array_agg(l.namespace) filter (where l.is_newer)
-    into v_locked, v_ended, v_newer, v_newer_in
+    into v_locked, v_statuses, v_spaces, v_ended, v_newer, v_newer_in
     from (
       select
         p.incarnation, p.status, p.namespace,
@@ -267,33 +282,33 @@ begin
       array_agg(case h.way when 'break' then h.task_id when 'break timer' then h.timer_id end)
         filter (where h.way in ('break', 'break timer')),
       array_agg(h.task_id) filter (where h.way = 'refuse'),
-      array_agg(h.incarnation) filter (where h.way = 'refuse')
-    into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in
+      array_agg(h.incarnation) filter (where h.way = 'refuse'),
+      array_agg(case h.way when 'start timer' then h.timer_id else h.task_id end) filter (where h.attempt > 0)
+    into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in, v_again
     from (
       select
         x.incarnation, coalesce(i.task_id, c.task_id) as task_id, t.name as timer, t.task_id as timer_id,
+        greatest(i.attempt, c.attempt, t.attempt) as attempt,
         pgprog_engine._way_of(
-          p.status, coalesce(i.task_id, c.task_id), coalesce(i.type, c.type), coalesce(i.status, c.status), c.created_at,
-          coalesce(i.crashes, c.crashes), t.type, t.due_at, t.crashes, n.timer_patience, n.max_crashes, v_now) as way
-      from unnest(v_locked) as x(incarnation)
-      join pgprog_data.processes as p on p.incarnation = x.incarnation
-      join pgprog_data.namespaces as n on n.namespace = p.namespace
+          x.status, coalesce(i.task_id, c.task_id), coalesce(i.type, c.type), coalesce(i.status, c.status), c.created_at,
+          coalesce(i.crashes, c.crashes), t.type, t.due_at, t.crashes, v_patience[x.space], v_max_crashes[x.space], v_now) as way
+      from unnest(v_locked, v_statuses, v_spaces) as x(incarnation, status, space)
       left join lateral (
-        select q.task_id, q.status, q.type, q.created_at, q.crashes from pgprog_data.queue as q
+        select q.task_id, q.status, q.type, q.created_at, q.attempt, q.crashes from pgprog_data.queue as q
         where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h')
         order by q.task_id limit 1
       ) as c on true
       -- Of a simple repair of a failed init: a call that drew its id before it waits behind it.
       left join lateral (
-        select q.task_id, q.type, q.status, q.crashes from pgprog_data.queue as q
+        select q.task_id, q.type, q.status, q.attempt, q.crashes from pgprog_data.queue as q
         where q.incarnation = x.incarnation and q.status in ('w', 'b', 'h') and q.type = 'init'
-          and p.status = 'init' and c.type not in ('init', 'repair')
+          and x.status = 'init' and c.type not in ('init', 'repair')
         order by q.task_id limit 1
       ) as i on true
       left join lateral (
         select
-          t.name, t.type, t.task_id, t.due_at, t.crashes,
-          bool_or(t.status = 'p' and t.due_at <= v_now - n.timer_patience) over () as is_left
+          t.name, t.type, t.task_id, t.due_at, t.attempt, t.crashes,
+          bool_or(t.status = 'p' and t.due_at <= v_now - v_patience[x.space]) over () as is_left
         from pgprog_data.timers as t
         where t.incarnation = x.incarnation and t.due_at <= v_now and t.status <> 's'
         order by t.due_at limit 1
@@ -310,9 +325,9 @@ begin
       where r.task_id is null
         and f.task_id is null
         and t.is_left is not true
-        and n.paused_at is null
+        and x.space is not null
         and x.incarnation <> all (v_newer)
-        and (p.status in ('init', 'running') or (p.status = 'error' and c.type = 'repair'))
+        and (x.status in ('init', 'running') or (x.status = 'error' and c.type = 'repair'))
       offset 0
     ) as h;
 
@@ -328,7 +343,14 @@ begin
       perform pgprog_engine._let_next_go(v_refused_in);
     end if;
 
-    -- 8. Start them.
+    -- 8. Start them, and say which were lost with a worker before.
+    v_lost := '{}';
+    if v_again is not null then
+      select coalesce(array_agg(a.task_id), '{}') into v_lost
+      from pgprog_data.attempts as a
+      where a.task_id = any (v_again)
+        and a.outcome = 'lost';
+    end if;
     return query
       with started as (
         update pgprog_data.queue as q
@@ -341,8 +363,7 @@ begin
       select
         s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
         s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
-        s.attempt > 1 and (s.crashes > 0 or exists (
-          select 1 from pgprog_data.attempts as a where a.task_id = s.task_id and a.outcome = 'lost')),
+        s.attempt > 1 and (s.crashes > 0 or s.task_id = any (v_lost)),
         null::bigint
       from started as s
       join pgprog_data.processes as p on p.incarnation = s.incarnation;
@@ -356,8 +377,7 @@ begin
         select
           s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
           s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
-          s.attempt > 1 and (s.crashes > 0 or exists (
-            select 1 from pgprog_data.attempts as a where a.task_id = s.task_id and a.outcome = 'lost')),
+          s.attempt > 1 and (s.crashes > 0 or s.task_id = any (v_lost)),
           null::bigint
         from started as s
         join pgprog_data.processes as p on p.incarnation = s.incarnation;

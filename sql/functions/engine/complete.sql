@@ -59,6 +59,7 @@ declare
   v_repairs integer[] := '{}';
   v_inits_rejected integer[];
   v_ok boolean[] := array_fill(false, array[v_count]);
+  v_told text[] := array_fill('done'::text, array[v_count]);
   v_stopped text[];
   v_open text[] := '{}';
   v_namespaces text[] := array_fill(null::text, array[v_count]);
@@ -345,22 +346,18 @@ begin
         and n.paused_at is null;
     end if;
 
-    -- 8. A statement of its own: the next task of the same process, or else its due timer.  What crashed
-    -- or was lost before runs alone, a repair is not for a running process, and a task that has come due but does
+    -- 8. A statement of its own: the next task of the same process, or else its due timer.  What was
+    -- tried before may have to run alone, a repair is not for a running process, and a task that has come due but does
     -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, whatever the clock
     -- says by now: where neither is found nothing is blocked, and nobody to be let go.
-    if v_live then
+    if v_live and true = any (complete.chains) then
       v_open := pgprog_engine._open_namespaces(
         array(select v_namespaces[d.pos] from unnest(v_done) as d(pos) where complete.chains[d.pos]));
-    end if;
-    -- In a namespace at its limit others come first.
-    if exists (
-      select 1 from pgprog_data.namespaces as n
-      where n.namespace = any (v_open) and n.concurrency is not null)
-    then
+      -- In a namespace at its limit others come first.
       select coalesce(array_agg(n.namespace), '{}') into v_open
       from pgprog_data.namespaces as n
       where n.namespace = any (v_open)
+        and n.paused_at is null
         and (n.concurrency is null or n.concurrency > (
           select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
           select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
@@ -377,29 +374,27 @@ begin
         d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
         v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
           and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
-          and coalesce(c.crashes, t.crashes, 0) = 0
-          and (coalesce(c.attempt, t.attempt, 0) = 0 or not exists (
-            select 1 from pgprog_data.attempts as a
-            where a.task_id = coalesce(c.task_id, t.task_id) and a.outcome = 'lost'))
-          and f.task_id is null and n.paused_at is null
+          and coalesce(c.attempt, t.attempt) = 0 and f.task_id is null
           and v_namespaces[d.pos] = any (v_open)
           and (c.task_id is not null or coalesce(t.due_at <= v_at, true)) as go
       from unnest(v_done) as d(pos)
       left join lateral (
-        select q.task_id, q.status, q.type, q.attempt, q.crashes, q.namespace from pgprog_data.queue as q
+        select q.task_id, q.status, q.type, q.attempt from pgprog_data.queue as q
         where q.incarnation = complete.incarnations[d.pos] and q.status in ('w', 'b', 'h')
         order by q.task_id limit 1
       ) as c on true
       left join lateral (
-        select f.task_id from pgprog_data.queue as f
-        where f.incarnation = complete.incarnations[d.pos] and f.status = 'f' and f.due_at <= v_at limit 1
-      ) as f on true
-      left join lateral (
-        select t.task_id, t.name, t.type, t.attempt, t.crashes, t.namespace, t.due_at from pgprog_data.timers as t
+        select t.task_id, t.name, t.type, t.attempt, t.due_at from pgprog_data.timers as t
         where t.incarnation = complete.incarnations[d.pos] and (t.status in ('b', 'p') or t.status = 'w' and t.due_at <= v_at)
         order by t.due_at limit 1
       ) as t on true
-      left join pgprog_data.namespaces as n on n.namespace = coalesce(c.namespace, t.namespace)
+      -- Not looked for where nothing follows, as after most steps.
+      left join lateral (
+        select f.task_id from pgprog_data.queue as f
+        where f.incarnation = complete.incarnations[d.pos] and f.status = 'f' and f.due_at <= v_at
+          and coalesce(c.task_id, t.task_id) is not null
+        limit 1
+      ) as f on true
       offset 0
     ) as h;
     if v_still is not null then
@@ -424,11 +419,10 @@ begin
     end if;
   end if;
 
-  -- 9. An outcome for each.
-  return query
+  -- 9. An outcome for each.  Why a step was not done is asked only where there is one: tasks has many partitions.
+  if false = any (v_ok) then
     select
-      x.pos::integer,
-      case
+      array_agg(case
         when x.ok then 'done'
         when (select true from pgprog_data.tasks as t
               where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) then 'already'
@@ -439,13 +433,18 @@ begin
           and (select true from pgprog_data.queue as q
                where q.task_id = complete.task_ids[x.pos] and q.claim_id = complete.claim_ids[x.pos] limit 1) then 'busy'
         else 'lost'
-      end,
-      case when x.ok then v_versions[x.pos] else (
+      end order by x.pos),
+      array_agg(case when x.ok then v_versions[x.pos] else (
         select t.version from pgprog_data.tasks as t
-        where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) end,
-      null::bigint, null::bigint, null::text, null::text, null::integer,
-      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb, null::timestamptz
+        where t.task_id = complete.task_ids[x.pos] and t.claim_id = complete.claim_ids[x.pos] limit 1) end order by x.pos)
+    into v_told, v_versions
     from unnest(v_ok) with ordinality as x(ok, pos);
+  end if;
+  return query
+    select
+      x.pos::integer, x.outcome, x.version, null::bigint, null::bigint, null::text, null::text, null::integer,
+      null::timestamptz, null::timestamptz, null::jsonb, null::jsonb, null::timestamptz
+    from unnest(v_told, v_versions) with ordinality as x(outcome, version, pos);
 end
 $$;
 

@@ -1,8 +1,8 @@
 /*
  * Return the versions, with their namespaces, of what is set aside and a worker can read.
  *
- * While nothing is set aside, in whatever namespace, that is known by one look at each index;
- * otherwise each version that there is in a served namespace costs another.
+ * Each version that there is in a served namespace costs a look.  Its caller has seen that something is set
+ * aside, in whatever namespace.
  * Indexes: queue_newer, timers_newer.
  */
 create or replace function pgprog_engine._aside(reads_in text[], reads integer[], out namespaces text[], out versions integer[])
@@ -15,11 +15,6 @@ set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin
-  if not exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
-    and not exists (select 1 from pgprog_data.timers as t where t.status = 'w' and t.needs_version is not null)
-  then
-    return;
-  end if;
   with recursive found (namespace, version) as (
     select s.namespace, 0
     from unnest(_aside.reads_in) as s(namespace)

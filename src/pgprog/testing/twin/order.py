@@ -118,7 +118,7 @@ def is_held(task: Task, *, now: datetime) -> bool:
 def chained(world: World, process: Process) -> list[Task]:
     """Return what a completion may go on with, without a claim; several are timers of one moment.
 
-    Left to the claim: what was lost before, which runs alone; repairs; timers that remove; and all
+    Left to the claim: what was tried before, which may have to run alone; repairs; timers that remove; and all
     of a process in which something came due that no claim has seen.
     """
     now = world.now
@@ -130,7 +130,7 @@ def chained(world: World, process: Process) -> list[Task]:
         return []
     if queued and (queued[0].place is Place.HELD or queued[0].type is TaskType.REPAIR):
         return []
-    return [t for t in (queued[:1] or timers) if not t.was_lost]
+    return [t for t in (queued[:1] or timers) if t.attempt == 0]
 
 
 def join_the_waiting(process: Process, *, now: datetime) -> None:
