@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
         self.counts["examples"] += 1
 
     @initialize(
-        patience=st.sampled_from([0, 60]),
+        patience=st.sampled_from([0, 60, 60]),
         crashes=st.sampled_from([1, 2]),
         limit=st.sampled_from([None, 1, 2]),
         max_queue=st.sampled_from([2, 5, 100000]),
@@ -392,6 +392,37 @@ class Machine(RuleBasedStateMachine):
     def fail(self, pick: int, end: Any, outcome: Outcome) -> None:
         if (step := self.step(pick)) is not None:
             self._complete([step], [{**end, "outcome": outcome}], [True])
+
+    @operation(
+        weight=3,
+        needs=lambda self: self.pair.workers,
+        pick=picks,
+        is_met=st.booleans(),
+        is_overdue=st.booleans(),
+    )
+    def hold_up_a_timer(self, pick: int, *, is_met: bool, is_overdue: bool) -> None:
+        """Let a task come after a timer was due and go into retry: the timer may go before it."""
+        pair = self.pair
+        free = [p for p in pair.twin.world.processes.values() if p.running is None]
+        timers = [t for p in free for t in p.timers.values() if p.status == "running"]
+        timer = min(timers, key=lambda t: t.due_at, default=None)
+        if timer is None or timer.due_at > _LAST:
+            return
+        due_in = max(timer.due_at - pair.twin.now, timedelta())
+        pair.advance(due_in + timedelta(seconds=1))
+        self.submit(RawRequest("call", timer.namespace, timer.process_id), None)
+        worker = _of(pair.workers, pick)
+        for _ in range(1 + is_met):
+            pair.compare()
+            pair.claim(worker, 5)
+        for step in pair.held():
+            if step.theirs.incarnation == timer.incarnation and step.theirs.type == "call":
+                end = {**_PLAIN, "outcome": Outcome.RETRY, "retry_after": 500}
+                self._complete([step], [end], [False])
+        if is_overdue:
+            pair.advance(timedelta(seconds=60))
+            pair.compare()
+            pair.claim_all(worker)
 
     @operation(weight=3, pick=picks, end=ends, chain=st.booleans())
     def complete(self, pick: int, end: Any, chain: bool) -> None:
