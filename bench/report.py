@@ -28,7 +28,7 @@ _HEAD = (
 )
 _MICROSECONDS = 1_000_000
 # Figures that are also shown in commits: pgbench's simple-update at one client in the same round.
-_IN_COMMITS = ("p50 ms", "step ms")
+_IN_COMMITS = ("call ms", "step ms")
 
 
 def table(rounds: Rounds) -> str:

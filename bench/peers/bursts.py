@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.measure import Meter, percentile
 from bench.peers.job import NO_OP
-from bench.peers.running import Program, enqueue, installed
+from bench.peers.running import Program, enqueue, installed, start
 from bench.peers.shared import SharedQuestion
 from bench.question import NoAnswerError
 
@@ -38,11 +38,9 @@ def _ask(arena: Arena, sizes: Sizes, *, peer: Peer) -> Sample:
 def _burst(arena: Arena, sizes: Sizes, *, peer: Peer, count: int, lead: float) -> Sample | None:
     with (
         installed(arena, peer, sizes) as dsn,
-        Program(peer, "work", dsn, kind=NO_OP, count=count) as worker,
+        Program(peer, "work", dsn, kind=NO_OP, count=1 + count) as worker,
     ):
-        worker.hear("ready")
-        worker.say("go")
-        time.sleep(sizes.settle_seconds)
+        start(worker, peer, dsn)
         enqueued = enqueue(peer, dsn, count=count, lead=lead)
         due_at = enqueued["due_at"]
         if enqueued["over_at"] > due_at:
@@ -53,7 +51,7 @@ def _burst(arena: Arena, sizes: Sizes, *, peer: Peer, count: int, lead: float) -
         with meter:
             worker.hear_within("last", seconds=_LONGEST_SECONDS)
         worker.say("tell")
-        began_at = [at for _, at in worker.hear("began_at")["began_at"]]
+        began_at = [at for _, at in worker.hear("began_at")["began_at"][1:]]
     if not began_at:
         msg = f"{peer.name}: none of {count} jobs began within {_LONGEST_SECONDS:.0f} s"
         raise NoAnswerError(msg)

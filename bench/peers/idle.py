@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bench.measure import Meter, family
 from bench.peers.job import NO_OP
-from bench.peers.running import Program, installed
+from bench.peers.running import Program, installed, start
 from bench.peers.shared import SharedQuestion
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def _ask(arena: Arena, sizes: Sizes, *, peer: Peer) -> Sample:
     ):
         database = str(conninfo_to_dict(dsn)["dbname"])
         _count_in(admin, database)
-        worker.hear("ready")
-        worker.say("go")
+        start(worker, peer, dsn)
         time.sleep(2 * sizes.settle_seconds)
         before = _counts(admin, database)
         meter = Meter(arena.dsn)

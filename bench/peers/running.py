@@ -178,6 +178,14 @@ def load(peer: Peer, dsn: str, *, count: int) -> None:
         execute(dsn, peer.clone, count=count - 1)
 
 
+def start(worker: Program, peer: Peer, dsn: str) -> None:
+    """Let a worker begin, and wait until it has run a job: it is up then."""
+    worker.hear("ready")
+    enqueue(peer, dsn, count=1)
+    worker.say("go")
+    worker.hear("first")
+
+
 def execute(dsn: str, statement: str, *, count: int) -> int:
     """Run a statement of a peer; return the number it gives, if any."""
     with psycopg.connect(dsn) as connection:
