@@ -26,6 +26,7 @@ from bench import (
     plain,
     recovery,
     report,
+    stream,
 )
 from bench.question import FULL, QUICK, Question, Sizes
 from bench.server import (
@@ -44,6 +45,7 @@ QUESTIONS: tuple[Question, ...] = (
     *drain.QUESTIONS,
     *calls.QUESTIONS,
     *cross_calls.QUESTIONS,
+    *stream.QUESTIONS,
     *recovery.QUESTIONS,
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,
