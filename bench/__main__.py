@@ -19,6 +19,7 @@ from bench import (
     pgbench,
     plain,
     recovery,
+    stream,
     timers,
 )
 from bench.asking import ask_all, keep, machine_of
@@ -39,6 +40,7 @@ QUESTIONS: tuple[Question, ...] = (
     *enqueue.QUESTIONS,
     *timers.QUESTIONS,
     *shared.OURS,
+    *stream.QUESTIONS,
     *recovery.QUESTIONS,
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,

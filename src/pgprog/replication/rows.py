@@ -18,8 +18,8 @@ from pgprog.replication.messages import UNCHANGED
 if TYPE_CHECKING:
     from pgprog.replication.messages import Row
 
-# Takes a message and the position of a row in it.  One gives the row and the position behind it,
-# the other the row alone, which must end with the message.
+# Takes a message and the position of a row in it.  One gives the row and the position behind it;
+# the other gives the row alone, which must end with the message.
 ReadRow: TypeAlias = Callable[[bytes, int], tuple["Row", int]]
 ReadLast: TypeAlias = Callable[[bytes, int], "Row"]
 
