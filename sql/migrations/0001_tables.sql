@@ -110,8 +110,10 @@ create index ended_processes_by_time on pgprog_data.ended_processes (namespace, 
 -- Removed incarnations whose events are still to be deleted in the background.
 create table pgprog_data.removals (
   incarnation bigint primary key,
+  namespace text collate "C" not null,
   removed_at timestamptz not null
 );
+create index removals_by_namespace on pgprog_data.removals (namespace, removed_at);
 
 -- state_version: that of the worker that wrote the event; its payload is upcast from there.
 create table pgprog_data.events (

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "set_settings": "locks the row of a namespace, which only pause, resume and critical do; "
     "test_settings.py",
     "rollback_settings": "as set_settings",
+    "purge": "removes as maintain does, and passes by whom it would wait for; test_purge.py",
     "newest_events": "reads; volatile for a snapshot of its own",
 }
 # What a session waits for: a lock of starts, a row of a table, or a new process_id.

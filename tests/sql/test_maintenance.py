@@ -103,7 +103,7 @@ def test_the_events_of_a_removed_process_go_in_batches(app: Any, worker: Any, pr
         "insert into pgprog_data.events (incarnation, event_id, task_id, at, payload)"
         " select 0, n, 0, now(), '{}' from generate_series(1, 15000) as n"
     )
-    app.execute("insert into pgprog_data.removals values (0, now())")
+    app.execute("insert into pgprog_data.removals values (0, 'orders', now())")
     left = []
     for _ in range(3):
         app.execute(MAINTAIN)

@@ -203,12 +203,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
     text = "x: &x {lease: 20s}\nworker: {<<: *x, lease: 30s}\n"
 
-    assert faults(read, text) == [
-        (
-            "x: unknown; known: dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl,"
-            " log_level"
-        )
-    ]
+    known = "dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl, log_level"
+    assert faults(read, text) == [f"x: unknown; known: {known}"]
 
 
 # ---- Faults ----

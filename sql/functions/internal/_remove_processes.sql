@@ -15,17 +15,19 @@ set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin
-  delete from pgprog_data.processes as p
-  using unnest(_remove_processes.incarnations) as x(incarnation)
-  where p.incarnation = x.incarnation;
+  with gone as (
+    delete from pgprog_data.processes as p
+    using unnest(_remove_processes.incarnations) as x(incarnation)
+    where p.incarnation = x.incarnation
+    returning p.incarnation, p.namespace
+  )
+  insert into pgprog_data.removals (incarnation, namespace, removed_at)
+  select g.incarnation, g.namespace, _remove_processes.at
+  from gone as g
+  on conflict do nothing;
   delete from pgprog_data.ended_processes as e
   using unnest(_remove_processes.incarnations) as x(incarnation)
   where e.incarnation = x.incarnation;
-
-  insert into pgprog_data.removals (incarnation, removed_at)
-  select x.incarnation, _remove_processes.at
-  from unnest(_remove_processes.incarnations) as x(incarnation)
-  on conflict do nothing;
 
   perform pgprog_engine._end_tasks(_remove_processes.incarnations, _remove_processes.cause, _remove_processes.at);
   perform pgprog_engine._cancel_timers(

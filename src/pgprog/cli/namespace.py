@@ -8,6 +8,7 @@ import click
 
 from pgprog.cli.arguments import namespace_argument, read_sentence
 from pgprog.cli.asking import change, dsn_option, listed, read, require_namespace
+from pgprog.cli.namespace_purge import purge
 from pgprog.cli.namespace_settings import apply, history, rollback, set_
 from pgprog.cli.output import age, json_option, print_fields, print_json, print_table
 from pgprog.store import wakeups
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pgprog.store.client_store import ClientStore
 
 
-@click.group(commands=[set_, apply, history, rollback])
+@click.group(commands=[set_, apply, history, rollback, purge])
 def namespace() -> None:
     """See the kinds of process and the settings that all workers obey; pause and resume them."""
 

@@ -74,6 +74,16 @@ class OperatorStore(ClientStore):
         )
         return int(new)
 
+    async def purge(self, namespace: str, *, after: int, max_rows: int) -> tuple[int, int | None]:
+        """Erase some of a paused namespace; return how many rows, and what comes *after*.
+
+        None when all is gone; the same with no rows erased: ask again in a moment.
+        """
+        [[erased, following]] = await self._fetch(
+            "select erased, next from pgprog.purge(%s, %s, %s)", (namespace, after, max_rows)
+        )
+        return erased, following
+
     async def settings_at(self, namespace: str, version: int) -> bytes | None:
         """Return the settings that a namespace had at a version, None if there was none."""
         rows = await self._read(
