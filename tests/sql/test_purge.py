@@ -11,7 +11,8 @@ PURGE = "select erased, next from pgprog.purge('orders', %s, %s)"
 LATER = "update pgprog_data.removals set removed_at = removed_at - interval '3 s'"
 MORE_EVENTS = """
 insert into pgprog_data.events (incarnation, event_id, task_id, at, payload)
-select p.incarnation, n, 1, now(), '{}' from pgprog_data.processes as p, generate_series(11, 17) as n
+select p.incarnation, n, 1, now(), '{}'
+from pgprog_data.processes as p, generate_series(11, 17) as n
 """
 LEFT = """
 select
