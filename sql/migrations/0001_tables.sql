@@ -276,3 +276,36 @@ create table pgprog_data.outbox (
   xid xid8 not null default pg_current_xact_id(),
   payload jsonb
 );
+
+-- Repairs of many processes in error; what is asked of each stands in args and name, null for a simple repair.
+create table pgprog_data.campaigns (
+  campaign_id bigint generated always as identity primary key,
+  namespace text collate "C" not null,
+  kind text not null check (kind in ('repair', 'simple_repair')),
+  name text,
+  args jsonb,
+  priority integer not null,
+  filter jsonb not null,
+  items bigint not null default 0,
+  began_at timestamptz not null,
+  began_by text not null default session_user,
+  reason text,
+  ended_at timestamptz
+);
+
+-- The processes of a campaign, as they were broken when it began; task_id is what it asked of one.
+create table pgprog_data.campaign_items (
+  campaign_id bigint not null references pgprog_data.campaigns,
+  incarnation bigint not null,
+  process_id text collate "C" not null,
+  corrupted_by bigint,
+  task_id bigint,
+  asked_at timestamptz,
+  outcome text check (outcome in ('repaired', 'failed', 'skipped')),
+  detail text,
+  primary key (campaign_id, incarnation)
+) with (fillfactor = 70);
+create index campaign_items_to_do on pgprog_data.campaign_items (campaign_id, incarnation)
+where asked_at is null and outcome is null;
+create index campaign_items_open on pgprog_data.campaign_items (campaign_id, incarnation)
+where asked_at is not null and outcome is null;

@@ -56,3 +56,16 @@ create or replace view pgprog.workers as
 select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewals
 from pgprog_data.workers as w;
 comment on view pgprog.workers is 'Worker incarnations and their leases';
+
+create or replace view pgprog.campaigns as
+select
+  c.campaign_id, c.namespace, c.kind, c.name, c.filter, c.items, c.began_at, c.began_by, c.reason, c.ended_at
+from pgprog_data.campaigns as c;
+comment on view pgprog.campaigns is 'Repairs of many processes: who began them, when, why, and by which filter';
+
+create or replace view pgprog.campaign_results as
+select
+  i.campaign_id, i.process_id, i.incarnation, i.corrupted_by, i.task_id, i.asked_at,
+  coalesce(i.outcome, case when i.asked_at is null then 'to do' else 'open' end) as outcome, i.detail
+from pgprog_data.campaign_items as i;
+comment on view pgprog.campaign_results is 'What became of each process of a campaign, as it was noted last';

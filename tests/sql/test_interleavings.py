@@ -34,6 +34,9 @@ ELSEWHERE = {
     "set_settings": "locks the row of a namespace, which only pause, resume and critical do; "
     "test_settings.py",
     "rollback_settings": "as set_settings",
+    "begin_campaign": "reads processes, and writes what only campaigns read; test_campaigns.py",
+    "continue_campaign": "as repair and simple_repair of each process, never waiting for long",
+    "stop_campaign": "locks a campaign only",
     "purge": "removes as maintain does, and passes by whom it would wait for; test_purge.py",
     "newest_events": "reads; volatile for a snapshot of its own",
 }

@@ -92,6 +92,7 @@ def main() -> None:
       pgprog process explain orders o-1
       pgprog process repair orders o-1 '{"due": "10"}'   by its repair handler
       pgprog process simple-repair orders o-1            what failed is tried again
+      pgprog process repair --all --namespace orders     many of them
       pgprog namespace pause orders --reason 'the bank is down'
       pgprog namespace resume orders
 

@@ -13,12 +13,14 @@ from pgprog.client import AsyncClient
 from pgprog.config import PoolConfig, load
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
+from pgprog.store.campaign_store import CampaignStore
 from pgprog.store.faults import DataFault, RolledBack
-from pgprog.store.operator_store import OperatorStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from datetime import datetime
+
+    from pgprog.store.client_store import ClientStore
 
 T = TypeVar("T")
 
@@ -74,7 +76,7 @@ def ask(dsn: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     return _run(run(), database=database)
 
 
-def read(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
+def read(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
     """Return what *work* reads: payloads as raw JSON, and what only operators list.
 
     Raises:
@@ -83,7 +85,7 @@ def read(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
     return _by_store(dsn, work)
 
 
-def change(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
+def change(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
     """Return what *work* tells of a change that only operators make.
 
     Raises:
@@ -94,7 +96,7 @@ def change(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
 
 def listed(
     dsn: str | None,
-    work: Callable[[OperatorStore], Awaitable[list[dict[str, Any]]]],
+    work: Callable[[CampaignStore], Awaitable[list[dict[str, Any]]]],
     *,
     namespace: str | None,
 ) -> tuple[list[dict[str, Any]], datetime]:
@@ -104,7 +106,7 @@ def listed(
         NamespaceNotFound: There are no rows because there is no such *namespace*.
     """
 
-    async def run(store: OperatorStore) -> tuple[list[dict[str, Any]], datetime]:
+    async def run(store: CampaignStore) -> tuple[list[dict[str, Any]], datetime]:
         rows = await work(store)
         if not rows and namespace is not None:
             await require_namespace(store, namespace)
@@ -113,7 +115,7 @@ def listed(
     return read(dsn, run)
 
 
-async def require_namespace(store: OperatorStore, namespace: str) -> dict[str, Any]:
+async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any]:
     """Return the row of a namespace in the view pgprog.namespaces.
 
     Raises:
@@ -125,11 +127,11 @@ async def require_namespace(store: OperatorStore, namespace: str) -> dict[str, A
     raise NamespaceNotFound(msg, hint="`pgprog namespace list` has those there are")
 
 
-def _by_store(dsn: str | None, work: Callable[[OperatorStore], Awaitable[T]]) -> T:
+def _by_store(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
     database = find_database(dsn)
 
     async def run() -> T:
-        store = OperatorStore(
+        store = CampaignStore(
             database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
         )
         try:

@@ -17,6 +17,7 @@ from pgprog.cli.arguments import (
     timeout_option,
 )
 from pgprog.cli.asking import ask, dsn_option
+from pgprog.cli.campaign import campaign
 from pgprog.cli.output import json_option
 from pgprog.model import TaskType
 
@@ -103,14 +104,31 @@ def notify(**given: Unpack[_Given]) -> None:
     _queue(TaskType.NOTIFY, given)
 
 
-@click.command()
+class _RepairCommand(click.Command):
+    """`repair`, or with --all what is in the module campaign: arguments mean other things there."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: object,
+    ) -> click.Context:
+        """Return the context of the command that is meant."""
+        if "--all" in args:
+            return campaign.make_context(info_name, args, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_RepairCommand)
 @_request
 @timeout_option
 @no_wait_option
 def repair(**given: Unpack[_Awaited]) -> None:
     """Have a process in error mended by its repair handler, and print its answer.
 
-    A repair that fails changes nothing.
+    A repair that fails changes nothing.  With --all it is a campaign over many processes:
+    `pgprog process repair --all --help`.
     """
     _ask(TaskType.REPAIR, given)
 

@@ -1,0 +1,32 @@
+/*
+ * Ask for no more repairs of a campaign; return how many processes are left as they are.
+ *
+ * What was asked for ends by itself; continue_campaign goes on to note it.
+ *
+ * Locks: the campaign.  Raises UP010: there is no such campaign.
+ */
+create or replace function pgprog.stop_campaign(campaign_id bigint)
+returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_count bigint;
+begin
+  perform 1 from pgprog_data.campaigns as c where c.campaign_id = stop_campaign.campaign_id for update;
+  if not found then
+    raise exception 'no campaign %', stop_campaign.campaign_id using errcode = 'UP010';
+  end if;
+  update pgprog_data.campaign_items as i
+  set outcome = 'skipped', detail = 'campaign stopped'
+  where i.campaign_id = stop_campaign.campaign_id
+    and i.asked_at is null
+    and i.outcome is null;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+
+comment on function pgprog.stop_campaign(bigint)
+  is 'Ask for no more repairs of a campaign; return how many processes are left as they are';

@@ -1,0 +1,70 @@
+/*
+ * Ask for the next repairs of a campaign, at most max_items, and note each in the same commit.
+ *
+ * Skipped is who is gone, not in error any more, or was broken again by another task.  A process row that is locked
+ * elsewhere is left for later: only simple repairs lock it.  The caller holds the campaign.
+ * Index: campaign_items_to_do.
+ */
+create or replace function pgprog_engine._ask_repairs(campaign pgprog_data.campaigns, max_items integer)
+returns void
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  v_item record;
+  v_task_id bigint;
+  v_outcome text;
+  v_detail text;
+begin
+  for v_item in
+    select i.incarnation, i.process_id, i.corrupted_by, p.status, p.corrupted_by as broken_by
+    from (
+      select i.* from pgprog_data.campaign_items as i
+      where i.campaign_id = (_ask_repairs.campaign).campaign_id and i.asked_at is null and i.outcome is null
+      order by i.incarnation limit _ask_repairs.max_items
+    ) as i
+    left join pgprog_data.processes as p on p.incarnation = i.incarnation
+    order by i.incarnation
+  loop
+    v_task_id := null;
+    v_outcome := null;
+    v_detail := null;
+    if v_item.status is null then
+      v_outcome := 'skipped';
+      v_detail := 'removed';
+    elsif v_item.status <> 'error' then
+      v_outcome := 'skipped';
+      v_detail := 'process not in error';
+    elsif v_item.broken_by is distinct from v_item.corrupted_by then
+      v_outcome := 'skipped';
+      v_detail := format('broken again by task %s', v_item.broken_by);
+    else
+      begin
+        if (_ask_repairs.campaign).kind = 'repair' then
+          v_task_id := pgprog.repair(
+            (_ask_repairs.campaign).namespace, v_item.process_id, (_ask_repairs.campaign).args,
+            (_ask_repairs.campaign).name, priority => (_ask_repairs.campaign).priority);
+        else
+          v_task_id := pgprog.simple_repair((_ask_repairs.campaign).namespace, v_item.process_id);
+          v_outcome := case when v_task_id is null then 'repaired' end;
+        end if;
+      exception
+        when lock_not_available then
+          continue;
+        when sqlstate 'UP001' or sqlstate 'UP003' then
+          v_outcome := 'skipped';
+          v_detail := sqlerrm;
+        when sqlstate 'UP009' or sqlstate 'UP010' or sqlstate 'UP011' then
+          v_outcome := 'failed';
+          v_detail := sqlerrm;
+      end;
+    end if;
+    update pgprog_data.campaign_items as i
+    set task_id = v_task_id, asked_at = pgprog_engine._clock(), outcome = v_outcome, detail = v_detail
+    where i.campaign_id = (_ask_repairs.campaign).campaign_id
+      and i.incarnation = v_item.incarnation;
+  end loop;
+end
+$$;
+
+comment on function pgprog_engine._ask_repairs(pgprog_data.campaigns, integer) is 'Ask for the next repairs of a campaign, and note each in the same commit';
