@@ -118,8 +118,8 @@ def is_held(task: Task, *, now: datetime) -> bool:
 def chained(world: World, process: Process) -> list[Task]:
     """Return what a completion may go on with, without a claim; several are timers of one moment.
 
-    Left to the claim: what was tried before, which may have to run alone; repairs; timers that remove; and all
-    of a process in which something came due that no claim has seen.
+    Left to the claim: what was tried before, which may have to run alone; repairs; timers that
+    remove; and all of a process in which something came due that no claim has seen.
     """
     now = world.now
     queued = [t for t in _queued(process) if t.place is not Place.LATER]
