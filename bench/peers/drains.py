@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.01
 _AGING_SECONDS = 15.0
+_ENDLESS_SECONDS = 120.0
 _AGED_AT_ONCE = 10_000
 _SETTLE = (b"vacuum analyze", b"checkpoint")
 
@@ -107,7 +108,10 @@ def _run_aged(peer: Peer, dsn: str, sizes: Sizes) -> int:
         while aged < sizes.aged and time.monotonic() < until:
             load(peer, dsn, count=min(sizes.jobs, sizes.aged))
             aged += min(sizes.jobs, sizes.aged)
-            _wait_ended(peer, dsn, count=aged, until=until + _AGING_SECONDS)
+            # To the end: what a killed worker holds waits for its lease.
+            if _wait_ended(peer, dsn, count=aged, until=time.monotonic() + _ENDLESS_SECONDS):
+                msg = f"{peer.name}: {aged} jobs did not end within {_ENDLESS_SECONDS:.0f} s"
+                raise NoAnswerError(msg)
     return aged
 
 
