@@ -41,6 +41,7 @@ _COLUMNS: Final = {
     ),
 }
 _BATCH = 200
+_PART = 1000
 _EPOCH_SECONDS = 946_684_800  # committed_us begins in the year 2000
 _ARRIVE: Final = (
     "\\set number random(1, 1000000000)\n"
@@ -53,8 +54,8 @@ def _decode(arena: Arena, sizes: Sizes) -> Sample:
         messages = _stream(dsn, tasks=sizes.tasks)
         meter = Meter(dsn)
         with meter:
-            rows, cpu = _decoded(messages, seconds=sizes.seconds)
-        return meter.sample(rows, figures={"thousand rows a CPU second": rows / cpu / 1000})
+            rows, best = _decoded(messages, seconds=sizes.seconds)
+        return meter.sample(rows, figures={"thousand rows a CPU second at best": best / 1000})
 
 
 def _stream(dsn: str, *, tasks: int) -> list[bytes]:
@@ -83,14 +84,21 @@ async def _end_all(dsn: str) -> None:
 
 
 def _decoded(messages: list[bytes], *, seconds: float) -> tuple[int, float]:
-    """Decode them again and again; return how many rows, and the CPU of that."""
-    rows, began_at, cpu_before = 0, time.perf_counter(), time.process_time()
+    """Decode all again and again; return how many rows, and those a CPU second at best.
+
+    At best of parts that take a few milliseconds: a core that others share is slower by half.
+    """
+    rows, best, began_at = 0, 0.0, time.perf_counter()
+    size = min(_PART, len(messages))
     while time.perf_counter() - began_at < seconds:
         decode = Decoder(_COLUMNS).decode
-        for message in messages:
-            kind = type(decode(message))
-            rows += kind is Insert or kind is Update
-    return rows, time.process_time() - cpu_before
+        for part in range(0, len(messages) - size + 1, size):
+            rows_before, cpu_before = rows, time.process_time()
+            for message in messages[part : part + size]:
+                kind = type(decode(message))
+                rows += kind is Insert or kind is Update
+            best = max(best, (rows - rows_before) / (time.process_time() - cpu_before))
+    return rows, best
 
 
 def _delay(arena: Arena, sizes: Sizes) -> Sample:
