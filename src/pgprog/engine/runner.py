@@ -95,11 +95,15 @@ class Runner:
 
     @property
     def room(self) -> int:
+        """How many more tasks could start at once, while completions do not pile up."""
+        return max(0, min(self.places, _ENDING_FACTOR * self._concurrency - len(self._holdings)))
+
+    @property
+    def places(self) -> int:
         """How many more tasks could start at once."""
         if self._has_lone:
             return 0
-        free = self._concurrency - self._running - len(self._waiting)
-        return max(0, min(free, _ENDING_FACTOR * self._concurrency - len(self._holdings)))
+        return max(0, self._concurrency - self._running - len(self._waiting))
 
     @property
     def busy(self) -> int:
