@@ -10,6 +10,7 @@ import pytest
 
 from pgprog import AsyncClient, Intent, Namespace, Step
 from pgprog.config import WorkerConfig
+from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
     from tests.integration.conftest import EngineFactory
@@ -61,3 +62,17 @@ async def test_the_next_free_place_goes_to_who_has_none_however_long_others_wait
         for _ in range(_BACKLOG + 1):
             gate.end.release()
         assert await gate.begin(_BACKLOG - _PLACES) == ["crowd"] * (_BACKLOG - _PLACES)
+
+
+async def test_a_hint_does_not_wait_until_the_queues_are_measured(db: str, session: Any) -> None:
+    stranger = session()
+    store = EngineStore(db, name="test")
+    with stranger.transaction():
+        stranger.execute("lock table pgprog_data.measurements")
+        measuring = asyncio.create_task(store.measure_queues())
+        await asyncio.sleep(0)
+
+        await asyncio.wait_for(store.announce("some_channel", ["hello"]), 5)
+        assert not measuring.done()
+    await measuring
+    await store.close()

@@ -2,7 +2,8 @@
 
 Lanes of their own for taking requests, claiming and completing, so that these overlap; two more for
 claiming and completing the few steps of a namespace beside the many of another; one for requests
-that wait for a stranger's transaction, one for what handlers read, one for what is rare.
+that wait for a stranger's transaction, one for what handlers read, one for what is rare and may be
+long, one for hints to other programs.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class EngineStore:
         self._completions_of_few = Lane(dsn, name=f"{name} complete few")
         self._reads = Lane(dsn, name=f"{name} read")
         self._upkeep = Lane(dsn, name=f"{name} upkeep")
+        self._hints = Lane(dsn, name=f"{name} hint")
         self._preload: Mapping[str, int] = {}
 
     def preload(self, most: Mapping[str, int]) -> None:
@@ -254,7 +256,7 @@ class EngineStore:
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
         """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
-        await self._upkeep.fetch(
+        await self._hints.fetch(
             "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
             (channel, texts(payloads)),
         )
@@ -262,8 +264,9 @@ class EngineStore:
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
         steps = (self._starts, self._alone, self._claims, *self._completions)
-        others = (self._claims_of_few, self._completions_of_few, self._reads, self._upkeep)
-        await asyncio.gather(*(lane.close() for lane in (*steps, *others)))
+        few = (self._claims_of_few, self._completions_of_few)
+        others = (self._reads, self._upkeep, self._hints)
+        await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 
 
 def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
