@@ -77,7 +77,7 @@ class _Raw:
             await self._completed(claimed, chain=False)
 
     async def _claimed(self) -> Sequence[Claimed]:
-        return (await self._store.claim(self._worker_id, BATCH)).tasks
+        return (await self._store.claim(self._worker_id, BATCH, held={})).tasks
 
     async def _completed(self, claimed: Sequence[Claimed], *, chain: bool) -> Sequence[Claimed]:
         """Return what follows; a completion that is busy is given again, as a worker does."""

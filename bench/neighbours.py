@@ -64,6 +64,7 @@ async def _measure(dsn: str, *, sizes: Sizes) -> Sample:
             "p50 ms": 1000 * percentile(beside, 0.5),
             "p99 ms": 1000 * percentile(beside, 0.99),
             "neighbour left": left,
+            "neighbour ends/s": (sizes.crowd - left) / meter.seconds,
         }
         return meter.sample(len(beside), figures=figures)
 

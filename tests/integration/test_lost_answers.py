@@ -43,17 +43,17 @@ class LossyStore(EngineStore):
 
     lose: str = ""
 
-    async def claim(self, worker_id: int, max_tasks: int) -> Claims:
-        claims = await super().claim(worker_id, max_tasks)
+    async def claim(self, worker_id: int, max_tasks: int, **more: Any) -> Claims:
+        claims = await super().claim(worker_id, max_tasks, **more)
         if claims.tasks and self.lose == "claim":
             type(self).lose = ""
             raise StoreUnavailable("the answer was lost")
         return claims
 
     async def complete(
-        self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
+        self, worker_id: int, batch: Sequence[Completion], **more: Any
     ) -> list[Completed]:
-        completed = await super().complete(worker_id, batch, chains=chains)
+        completed = await super().complete(worker_id, batch, **more)
         has_next = any(each.next_ is not None for each in completed)
         if self.lose == "completion" or (self.lose == "chain" and has_next):
             type(self).lose = ""
@@ -234,8 +234,8 @@ async def test_a_claim_that_arrives_after_the_lease_begins_no_step(
     class LateStore(EngineStore):
         """Gives the first claim when the lease is over, and the tick has or has not seen it."""
 
-        async def claim(self, worker_id: int, max_tasks: int) -> Claims:
-            claims = await super().claim(worker_id, max_tasks)
+        async def claim(self, worker_id: int, max_tasks: int, **more: Any) -> Claims:
+            claims = await super().claim(worker_id, max_tasks, **more)
             if claims.tasks and not late:
                 late.append(True)
                 serving._lease._safe_until = 0.0

@@ -73,6 +73,38 @@ def test_a_claim_smaller_than_the_namespaces_takes_what_waits_longest(
     assert [wide_worker.claim(1)[0].namespace for _ in range(3)] == ["c", "a", "b"]
 
 
+def namespaces_claimed(worker: Any, limit: int, held: dict[str, int], **more: Any) -> list[str]:
+    """Claim for a worker that holds so many of these; return where the tasks are from."""
+    values = (worker.worker_id, limit, [*held], [*held.values()], more.get("most"))
+    rows = worker.connection.execute(
+        "select namespace from pgprog_engine.claim(%s, %s, %s, %s, %s) where task_id is not null",
+        values,
+    ).fetchall()
+    return sorted(name for [name] in rows)
+
+
+def test_a_free_place_goes_to_the_namespace_of_which_the_worker_holds_fewest(
+    app: Any, wide_worker: Any
+) -> None:
+    for namespace in "aaabbbc":
+        init_in(app, namespace)
+
+    assert namespaces_claimed(wide_worker, 1, {"a": 3, "b": 1}) == ["c"]
+    assert namespaces_claimed(wide_worker, 1, {"a": 3, "b": 1, "c": 1}) == ["b"]
+    assert namespaces_claimed(wide_worker, 2, {"a": 3, "b": 9}) == ["a", "b"]
+
+
+def test_a_claim_for_those_of_whom_few_are_held_leaves_the_others(
+    app: Any, wide_worker: Any
+) -> None:
+    for namespace in "aabbcc":
+        init_in(app, namespace)
+
+    assert namespaces_claimed(wide_worker, 10, {"a": 8, "b": 7}, most=8) == list("bbcc")
+    assert namespaces_claimed(wide_worker, 10, {"a": 8, "b": 9}, most=8) == []
+    assert namespaces_claimed(wide_worker, 10, {"a": 8}) == ["a", "a"]
+
+
 def test_a_worker_asks_again_when_its_next_timer_is_due(
     app: Any, worker: Any, process: str
 ) -> None:

@@ -59,10 +59,12 @@ class World:
             await self.completer.wait_idle()
 
     async def complete(
-        self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
+        self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool], lane: str
     ) -> list[Completed]:
         ids = [completion.claimed.claim_id for completion in batch]
         self.batches.append(ids)
+        if lane == "few":
+            return [Completed("done", 7, None) for _ in ids]
         self.chains += chains
         await self.open.wait()
         await asyncio.sleep(0)
@@ -275,3 +277,32 @@ async def test_the_transaction_of_a_lost_claim_is_rolled_back(outcome: str, ends
 
     assert transaction.ends == [ends]
     assert (1 in world.told) is (outcome == "done")
+
+
+async def test_the_answer_of_a_namespace_with_few_steps_does_not_wait_for_its_neighbours() -> None:
+    async with running() as world:
+        world.open.clear()
+        for claim_id in range(1000):
+            world.add(claim_id, namespace="stock")
+        world.add(1000, namespace="shop")
+        async with asyncio.timeout(5):
+            while not world.told:
+                await asyncio.sleep(0)
+        assert set(world.told) == {1000}
+
+        world.open.set()
+        await world.settle()
+    assert len(world.told) == 1001
+
+
+async def test_what_is_too_much_for_the_lane_for_few_goes_with_the_others() -> None:
+    async with running() as world:
+        for claim_id in range(990):
+            world.add(claim_id, namespace="stock")
+        for claim_id in range(1000, 1040):
+            world.add(claim_id, namespace="shop")
+        await world.settle()
+
+    assert list(range(1000, 1016)) in world.batches
+    assert any(989 in batch and 1016 in batch for batch in world.batches)
+    assert len(world.told) == 1030

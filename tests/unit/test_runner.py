@@ -209,3 +209,31 @@ async def test_the_scanner_hears_of_room_behind_a_lone_step_whose_thread_goes_on
     assert runner.room == 1
     attempt.straggler.set_result(None)
     await runner.wait_idle()
+
+
+async def begun_before(holdings: Holdings, last: Held, runner: Runner) -> list[int]:
+    """Return the steps whose handlers have begun as soon as *last* has, it included."""
+    async with asyncio.timeout(5):
+        while not last.runs:
+            await asyncio.sleep(0)
+    begun = holdings.begun()
+    holdings.drop()
+    await runner.wait_idle()
+    return begun
+
+
+@pytest.mark.parametrize(("quiet", "most"), [("quiet", 100), ("crowd", 300)])
+async def test_a_handler_does_not_wait_for_all_those_of_another_namespace(
+    holdings: Holdings, quiet: str, most: int
+) -> None:
+    attempt: Any = FakeAttempt(asyncio.Event().wait)
+    parts: Any = {"lease": Lease(), "endings": Endings(), "on_free": lambda: None}
+    runner = Runner(attempt, concurrency=400, holdings=holdings, **parts)
+    crowd = [holdings.add(make_claim(number, namespace="crowd"), since=0) for number in range(299)]
+    last = holdings.add(make_claim(299, namespace=quiet), since=0)
+    for held in (*crowd, last):
+        runner.take(held)
+
+    begun = await begun_before(holdings, last, runner)
+
+    assert most // 2 < len(begun) <= most

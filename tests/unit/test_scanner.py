@@ -7,13 +7,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.unit.claims import make_claim
 
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.scanner import Scanner
+from pgprog.errors import StoreUnavailable
 from pgprog.store.rows import Claims
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+
+    from pgprog.engine.holdings import Held
 
 
 class SlowStore:
@@ -24,7 +28,7 @@ class SlowStore:
         self.answer = asyncio.Event()
         self.asked_again = asyncio.Event()
 
-    async def claim(self, worker_id: int, max_tasks: int) -> Claims:
+    async def claim(self, worker_id: int, max_tasks: int, **_: Any) -> Claims:
         if self.asked.is_set():
             self.asked_again.set()
         self.asked.set()
@@ -36,7 +40,7 @@ class Free:
     """A lease that is held and a runner with room."""
 
     worker_id = 1
-    room = 10
+    room = places = 10
 
     async def wait(self) -> None:
         return
@@ -125,3 +129,76 @@ async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Ho
     lease.held.set()
     await asyncio.wait_for(store.asked.wait(), 5)
     scanning.cancel()
+
+
+class BusyStore:
+    """Keeps the first claim in flight, and answers those for few at once, with one task in all."""
+
+    def __init__(self) -> None:
+        self.busy = asyncio.Event()
+        self.left = [make_claim(1000, namespace="quiet")]
+        self.held: list[dict[str, int]] = []
+        self.is_lost = False
+
+    async def claim(
+        self, worker_id: int, max_tasks: int, *, held: Mapping[str, int], most: int | None
+    ) -> Claims:
+        if most is None:
+            self.busy.set()
+            await asyncio.Event().wait()
+        self.held.append({name: count for name, count in held.items() if count >= (most or 0)})
+        if self.is_lost:
+            raise StoreUnavailable
+        tasks, self.left = self.left, []
+        return Claims(tasks, 3600.0)
+
+
+class Taking(Free):
+    """A runner that says what it took, and a lease that says that it is renewed."""
+
+    def __init__(self) -> None:
+        self.took: asyncio.Queue[int] = asyncio.Queue()
+        self.renewed = asyncio.Event()
+
+    def renew_now(self) -> None:
+        self.renewed.set()
+
+    def take(self, held: Held) -> None:
+        self.took.put_nowait(held.claimed.claim_id)
+
+
+@pytest.fixture
+async def beside(holdings: Holdings) -> AsyncIterator[tuple[Scanner, BusyStore, Taking]]:
+    """A scanner whose claim is in flight while a hundred steps of a neighbour are held."""
+    for claim_id in range(100):
+        holdings.add(make_claim(claim_id, namespace="crowd"), since=0)
+    store, taking = BusyStore(), Taking()
+    fake: Any = store
+    parts: Any = {"lease": taking, "runner": taking, "holdings": holdings, "settings": Settings()}
+    scanner = Scanner(fake, **parts, poll_every=timedelta(hours=1))
+    scanning = asyncio.create_task(scanner.run())
+    await store.busy.wait()
+    yield scanner, store, taking
+    scanning.cancel()
+
+
+async def test_a_namespace_without_steps_does_not_wait_for_the_claim_of_a_neighbour(
+    beside: tuple[Scanner, BusyStore, Taking],
+) -> None:
+    scanner, store, taking = beside
+
+    scanner.wake()
+
+    assert await asyncio.wait_for(taking.took.get(), 5) == 1000
+    assert store.held == [{"crowd": 100}]
+
+
+async def test_a_claim_for_few_whose_answer_is_lost_renews_the_lease_at_once(
+    beside: tuple[Scanner, BusyStore, Taking],
+) -> None:
+    scanner, store, taking = beside
+    store.is_lost = True
+
+    scanner.wake()
+
+    await asyncio.wait_for(taking.renewed.wait(), 5)

@@ -8,7 +8,9 @@
  * settings do.
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
- * is smaller than their number, those whose first task waits longest.  Process rows are the locks; a
+ * is smaller than their number, those come first of which the worker holds the fewest tasks by its own count
+ * (held, in the order of held_in), then those whose first task waits longest: one with a long backlog has waited
+ * longest for ever.  With most, only namespaces of which fewer than that are held.  Process rows are the locks; a
  * process locked elsewhere is passed by, up to three windows of candidates.  The task is chosen in a
  * statement later than the locks, so that it sees what was committed meanwhile.  What can never run
  * ends here and its waiter is told: tasks of gone, broken and finished processes, repairs of a
@@ -31,6 +33,7 @@
  */
 create or replace function pgprog_engine.claim(
   worker_id bigint, max_tasks integer,
+  held_in text[] default '{}', held integer[] default '{}', most integer default null,
   out task_id bigint, out claim_id bigint, out incarnation bigint, out namespace text, out process_id text,
   out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
   out args jsonb, out context jsonb, out status text, out state_version integer, out state jsonb,
@@ -101,6 +104,12 @@ begin
   for key share;
   if not found then
     raise exception 'the lease of worker % is lost', claim.worker_id using errcode = 'UP002';
+  end if;
+
+  if claim.most is not null then
+    select coalesce(array_agg(s.namespace), '{}') into v_served
+    from unnest(v_served) as s(namespace)
+    where coalesce(claim.held[array_position(claim.held_in, s.namespace)], 0) < claim.most;
   end if;
 
   -- 2. What has come due joins the waiting ones; like an insert this needs no process lock.
@@ -186,7 +195,11 @@ begin
     into v_candidates, v_wanted, v_due_in
     from (
       select c.task_id, c.incarnation, s.namespace
-      from unnest(v_active, v_rooms) as s(namespace, room)
+      from (
+        select a.namespace, a.room, coalesce(claim.held[array_position(claim.held_in, a.namespace)], 0) as held
+        from unnest(v_active, v_rooms) as a(namespace, room)
+        offset 0
+      ) as s
       cross join lateral (
         select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
         from (
@@ -217,7 +230,7 @@ begin
         ) as u
         order by u.rank limit least(v_share, s.room)
       ) as c
-      order by c.no, c.rank limit claim.max_tasks - v_got
+      order by s.held + c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
     exit when v_candidates is null;
     -- One that is being paused at this moment is left out; that it was paused is seen in step 6.
@@ -467,4 +480,5 @@ begin
 end
 $$;
 
-comment on function pgprog_engine.claim(bigint, integer) is 'Claim due tasks for a worker, at most one of each process, with all a step needs';
+comment on function pgprog_engine.claim(bigint, integer, text[], integer[], integer)
+  is 'Claim due tasks for a worker, at most one of each process, with all a step needs';

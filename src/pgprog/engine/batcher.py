@@ -65,6 +65,7 @@ class Batcher(Generic[T]):
                     await self._flush(batch)
                 finally:
                     self._flights -= 1
+                await asyncio.sleep(0)  # a batch that ends and one that begins are long enough each
             self._filled.clear()
             if not self._flights:
                 self._idle.set()

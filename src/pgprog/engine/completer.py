@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from pgprog.engine.holdings import Held, Holdings
     from pgprog.engine.lease import Lease
     from pgprog.namespace import Namespace
-    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.engine_store import CompletionLane, EngineStore
     from pgprog.store.rows import Claimed, Completed, Completion
 
 log = logs.get(__name__)
 
 _MOST = 200
+# On the lane for few, which is quick because they are few: what is more joins the others.
+_FEW = 16
 _CHAIN_STEPS = 50
 _CHAIN_SECONDS = 1.0
 # 'busy' is normal; after so many refusals a completion waits on a lane of its own.
@@ -70,7 +72,8 @@ class Completer:
 
     What cannot be stored is halved until the culprit stands alone and ends in error; for ten
     seconds after that its namespace is flushed apart.  What was rolled back or has an unknown
-    outcome is repeated: the fence makes that safe.
+    outcome is repeated: the fence makes that safe.  The few steps of a namespace go on a lane of
+    their own beside the many of another.
     """
 
     def __init__(
@@ -89,11 +92,13 @@ class Completer:
         self._owner = owner
         self._apart: dict[str, float] = {}
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
+        self._few = Batcher(self._flush_few, most=_FEW, size_of=_size)
         self._patient = Batcher(self._flush_patiently, most=_MOST, size_of=_size)
 
     def add(self, held: Held, completion: Completion) -> None:
-        """Commit the completion with the next batch."""
-        self._batches.add(_Ending(held, completion))
+        """Commit the completion with the next batch; where it is one of few, beside the others."""
+        is_few = self._holdings.is_few(held.claimed.namespace) and len(self._few) < _FEW
+        (self._few if is_few else self._batches).add(_Ending(held, completion))
 
     async def commit(
         self, held: Held, completion: Completion, transaction: OpenTransaction
@@ -124,10 +129,12 @@ class Completer:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(COMPLETIONS):
                 tasks.create_task(self._batches.run())
+            tasks.create_task(self._few.run())
             tasks.create_task(self._patient.run())
 
     async def wait_idle(self) -> None:
         """Return when every completion has its outcome."""
+        await self._few.wait_idle()
         await self._batches.wait_idle()
         await self._patient.wait_idle()
         await self._batches.wait_idle()
@@ -136,11 +143,17 @@ class Completer:
         for group in self._groups(endings):
             await self._flush_group(group)
 
+    async def _flush_few(self, endings: list[_Ending]) -> None:
+        for group in self._groups(endings):
+            await self._flush_group(group, lane="few")
+
     async def _flush_patiently(self, endings: list[_Ending]) -> None:
         await asyncio.sleep(_BUSY_PAUSE_SECONDS)
         await self._flush_group(endings)
 
-    async def _flush_group(self, endings: Sequence[_Ending]) -> None:
+    async def _flush_group(
+        self, endings: Sequence[_Ending], *, lane: CompletionLane = "batches"
+    ) -> None:
         """Repeat until every ending of the group has an outcome, or is put into a later flush."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -151,6 +164,7 @@ class Completer:
                         self._lease.worker_id,
                         [ending.completion for ending in endings],
                         chains=[self._may_chain(ending) for ending in endings],
+                        lane=lane,
                     )
                     for ending, each in zip(endings, completed, strict=True):
                         self._settle(ending, each, since=since)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pgprog.store.rows import Claimed
+
+# With fewer claims than these every batch is short.  An eighth of them is few.
+_MANY = 64
+_FEW_OF = 8
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -39,11 +44,31 @@ class Holdings:
     def __init__(self) -> None:
         self.drops = 0
         self._held: dict[int, Held] = {}
+        self._in: Counter[str] = Counter()
         self._trips: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
         """Return how many claims are held."""
         return len(self._held)
+
+    @property
+    def by_namespace(self) -> Mapping[str, int]:
+        """How many claims are held of each namespace that has any."""
+        return self._in
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether claims of several namespaces are held."""
+        return len(self._in) > 1
+
+    @property
+    def few(self) -> int:
+        """Up to how many claims of a namespace are few beside all the others; 0: none are."""
+        return len(self._held) // _FEW_OF if len(self._held) >= _MANY else 0
+
+    def is_few(self, namespace: str) -> bool:
+        """Return whether what is held of a namespace is little beside all the rest."""
+        return self._in[namespace] <= self.few
 
     def add(self, claimed: Claimed, *, since: int) -> Held:
         """Take a claim that begins a chain; it was asked for when *drops* was *since*.
@@ -59,7 +84,12 @@ class Holdings:
 
     def remove(self, held: Held) -> None:
         """Forget a claim: it was ended, lost or given up."""
-        self._held.pop(held.claimed.claim_id, None)
+        if self._held.pop(held.claimed.claim_id, None) is None:
+            return
+        name = held.claimed.namespace
+        self._in[name] -= 1
+        if not self._in[name]:
+            del self._in[name]
 
     def begun(self) -> list[int]:
         """Return the tasks whose handlers have started; any thread may ask."""
@@ -117,6 +147,7 @@ class Holdings:
         held.is_dropped = since != self.drops
         if not held.is_dropped:
             self._held[held.claimed.claim_id] = held
+            self._in[held.claimed.namespace] += 1
         return held
 
     def _unknown(self, claims: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

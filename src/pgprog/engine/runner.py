@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pgprog import logs
 from pgprog.codec import Misfit
 from pgprog.engine import decide
+from pgprog.engine.turns import Turns
 from pgprog.errors import InvalidArgument, StepError
 from pgprog.store.rows import Outcome
 
@@ -26,6 +27,8 @@ log = logs.get(__name__)
 
 # Completions may pile up to so many steps a place before no more is claimed.
 _ENDING_FACTOR = 3
+# Handlers begin so many at once beside another namespace: it waits 2 ms for them, not 15.
+_AT_ONCE = 32
 # What a step that is cancelled may take to clean up.
 _ABANDON_SECONDS = 1.0
 
@@ -66,6 +69,9 @@ class Runner:
     What *apart* takes runs in a child process.  A step that was lost with a worker before and that
     no child process can run waits until nothing else runs here, and nothing starts until it has
     ended: it takes nobody down but the worker.  *on_free* is called whenever a place becomes free.
+
+    Where there are several namespaces they take turns, and only some handlers begin in a turn of
+    the loop: what comes from the database meanwhile is for one of the others, perhaps.
     """
 
     def __init__(
@@ -87,19 +93,24 @@ class Runner:
         self._endings = endings
         self._on_free = on_free
         self._running = 0
+        self._begun_at_once = 0
         self._stragglers = 0
-        self._waiting: deque[Held] = deque()
+        self._waiting: Turns[Held] = Turns()
         self._lone: deque[Held] = deque()
         self._has_lone = False
         self._steps: set[asyncio.Task[None]] = set()
 
     @property
     def room(self) -> int:
+        """How many more tasks could start at once, while completions do not pile up."""
+        return max(0, min(self.places, _ENDING_FACTOR * self._concurrency - len(self._holdings)))
+
+    @property
+    def places(self) -> int:
         """How many more tasks could start at once."""
         if self._has_lone:
             return 0
-        free = self._concurrency - self._running - len(self._waiting)
-        return max(0, min(free, _ENDING_FACTOR * self._concurrency - len(self._holdings)))
+        return max(0, self._concurrency - self._running - len(self._waiting))
 
     @property
     def busy(self) -> int:
@@ -114,10 +125,10 @@ class Runner:
             self._has_lone = True
             self._lone.append(held)
             self._fill()
-        elif self._running < self._concurrency and not self._has_lone:
+        elif self._may_launch():
             self._launch(held)
         else:
-            self._waiting.append(held)
+            self._waiting.add(held.claimed.namespace, held)
 
     def limit(self, concurrency: int) -> None:
         """Run at most so many at once from here on."""
@@ -138,7 +149,15 @@ class Runner:
         _, left = await asyncio.wait(steps, timeout=_ABANDON_SECONDS)
         return len(left)
 
+    def _may_launch(self) -> bool:
+        if self._has_lone or self._running >= self._concurrency:
+            return False
+        return self._begun_at_once < _AT_ONCE or not self._holdings.is_shared
+
     def _launch(self, held: Held) -> None:
+        if not self._begun_at_once:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._begun_at_once += 1
         self._running += 1
         if self._apart is not None and self._apart.takes(held.claimed):
             held.step = asyncio.create_task(self._apart.run(held))
@@ -251,6 +270,10 @@ class Runner:
         self._fill()
         self._on_free()
 
+    def _next_turn(self) -> None:
+        self._begun_at_once = 0
+        self._fill()
+
     def _fill(self) -> None:
         """Start what waits for its turn, as far as there is room."""
         if self._has_lone:
@@ -262,8 +285,8 @@ class Runner:
                     self._launch(held)
                     return
             self._has_lone = False
-        while self._waiting and self._running < self._concurrency:
-            held = self._waiting.popleft()
+        while self._waiting and self._may_launch():
+            held = self._waiting.take()
             if not held.is_dropped:
                 self._launch(held)
 

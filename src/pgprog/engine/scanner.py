@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from pgprog.engine.runner import Runner
     from pgprog.engine.settings import Settings
     from pgprog.store.engine_store import EngineStore
+    from pgprog.store.rows import Claims
 
 log = logs.get(__name__)
 
 _MOST = 200
+# While several namespaces have steps: those of another may come with the claim, and wait for it.
+_MOST_SHARED = 100
+_MOST_OF_FEW = 16
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 # More is due but locked elsewhere: for some milliseconds, or as long as a stranger likes.
@@ -34,7 +38,8 @@ class Scanner:
     """Claims when places are free and something is due, and sleeps on a reason otherwise.
 
     Never claims more than can start at once.  *has_backlog* says that the last claim left due
-    tasks behind.
+    tasks behind.  While a neighbour's backlog keeps it busy, what it is told of is claimed beside
+    that, for namespaces of which few steps are held.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Scanner:
         self._settings = settings
         self._poll_seconds = poll_every.total_seconds()
         self._awake = asyncio.Event()
+        self._told = asyncio.Event()
         self._freed = asyncio.Event()
         self._is_stopping = False
         self._sleeps_until = 0.0
@@ -64,6 +70,7 @@ class Scanner:
     def wake(self) -> None:
         """Look again now: something was made due."""
         self._awake.set()
+        self._told.set()
 
     def due_in(self, seconds: float) -> None:
         """Look again when something comes due, if nothing else wakes the scanner before."""
@@ -87,11 +94,17 @@ class Scanner:
 
     async def run(self) -> None:
         """Claim until `stop`."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._run())
+            loops.create_task(self._run_beside())
+
+    async def _run(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._is_stopping:
             await self._lease.wait()
             self._freed.clear()
-            room = min(self._runner.room, _MOST)
+            most = _MOST_SHARED if self._holdings.is_shared else _MOST
+            room = min(self._runner.room, most)
             if not room:
                 await self._freed.wait()
                 continue
@@ -114,18 +127,51 @@ class Scanner:
         """Claim, start what came, and return how long there is nothing to do."""
         if self._due_at <= time.monotonic():
             self._due_at = math.inf
-        with self._holdings.trip():
-            since = self._holdings.drops
-            claims = await self._store.claim(self._lease.worker_id, room)
-            await self._settings.follow(claims.settings_version)
-            for claimed in claims.tasks:
-                self._runner.take(self._holdings.add(claimed, since=since))
+        claims = await self._take(room)
         self.has_backlog = claims.wait_seconds == 0
         if claims.tasks or not self.has_backlog:
             self._again_seconds = _FIRST_AGAIN_SECONDS
             return min(claims.wait_seconds, self._poll_seconds)
         self._again_seconds = min(2 * self._again_seconds, _LONGEST_AGAIN_SECONDS)
         return self._again_seconds
+
+    async def _run_beside(self) -> None:
+        """Claim on a lane of its own for those of whom few are held, when something was made due.
+
+        Only to be sooner: the other loop finds everything, polls, and says what is wrong.  Two at
+        once may claim what one place is free for; then one waits for the next.
+        """
+        while not self._is_stopping:
+            await self._told.wait()
+            self._told.clear()
+            await self._lease.wait()
+            room = self._room_beside()
+            if not room:
+                continue
+            try:
+                claims = await self._take(room, most=self._holdings.few)
+            except (LeaseLost, RolledBack, StoreUnavailable):
+                self._lease.renew_now()  # which finds what a lost answer may have brought
+                await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+            else:
+                if len(claims.tasks) == room:
+                    self._told.set()
+
+    def _room_beside(self) -> int:
+        if self._is_stopping or not self._holdings.few:
+            return 0
+        return min(self._runner.places, _MOST_OF_FEW)
+
+    async def _take(self, room: int, *, most: int | None = None) -> Claims:
+        with self._holdings.trip():
+            since = self._holdings.drops
+            claims = await self._store.claim(
+                self._lease.worker_id, room, held=self._holdings.by_namespace, most=most
+            )
+            await self._settings.follow(claims.settings_version)
+            for claimed in claims.tasks:
+                self._runner.take(self._holdings.add(claimed, since=since))
+        return claims
 
     async def _sleep(self, seconds: float) -> None:
         now = time.monotonic()

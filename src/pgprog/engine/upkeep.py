@@ -51,23 +51,31 @@ class Upkeep:
         roles: Collection[Role],
         wake: Callable[[], None],
         is_busy: Callable[[], bool] = lambda: False,
+        is_few: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._config = config
         self._roles = roles
         self._is_busy = is_busy
         self._collector = Collector(store, lease=config.worker.lease, on_freed=wake)
+        self._is_few = is_few
         self._ended = wakeups.Hints(self._announce)
+        self._ended_of_few = wakeups.Hints(self._announce)
 
     def announce_end(self, claimed: Claimed) -> None:
-        """Tell other programs, with the next hint, that a task has ended."""
+        """Tell other programs, with the next hint, that a task has ended.
+
+        What is one of few beside many does not wait for the next hint of these.
+        """
         if claimed.type in _AWAITED:
-            self._ended.add(claimed.task_id)
+            hints = self._ended_of_few if self._is_few(claimed.namespace) else self._ended
+            hints.add(claimed.task_id)
 
     async def run(self) -> None:
         """Go round until cancelled."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._ended.run())
+            loops.create_task(self._ended_of_few.run())
             if Role.COLLECTOR in self._roles:
                 loops.create_task(self._collector.run())
             if Role.MAINTENANCE in self._roles:

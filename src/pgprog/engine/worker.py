@@ -276,6 +276,7 @@ class Worker:
             roles=self._roles,
             wake=self.wake,
             is_busy=lambda: len(holdings) > 0 or self._scanner.has_backlog,
+            is_few=holdings.is_few,
         )
 
     async def _run(self) -> None:

@@ -1,7 +1,9 @@
 """The SQL functions of workers; a method has the name of the function it calls.
 
-Lanes of their own for taking requests, claiming and completing, so that these overlap; one for
-requests that wait for a stranger's transaction, one for what handlers read, one for what is rare.
+Lanes of their own for taking requests, claiming and completing, so that these overlap; two more for
+claiming and completing the few steps of a namespace beside the many of another; one for requests
+that wait for a stranger's transaction, one for what handlers read, one for what is rare and may be
+long, one for hints to other programs.
 """
 
 from __future__ import annotations
@@ -35,14 +37,16 @@ COMPLETIONS = 2
 
 # 'alone' is for requests that wait for a stranger's transaction and would hold up a batch.
 RequestLane = Literal["batches", "alone"]
+# 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
+CompletionLane = Literal["batches", "few"]
 
-_CLAIM: Final = "select * from pgprog_engine.claim(%s, %s)"
+_CLAIM: Final = "select * from pgprog_engine.claim(%s, %s, %s, %s, %s)"
 _CLAIM_WITH_EVENTS: Final = """
 select
   pgprog_engine.newest_events(
     c.incarnation, c.last_event_id, (%s::integer[])[array_position(%s::text[], c.namespace)]),
   c.*
-from pgprog_engine.claim(%s, %s) as c
+from pgprog_engine.claim(%s, %s, %s, %s, %s) as c
 """
 _START: Final = "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _START_WITH_EVENTS: Final = """
@@ -65,8 +69,11 @@ class EngineStore:
         self._alone = Lane(dsn, name=f"{name} start alone")
         self._claims = Lane(dsn, name=f"{name} claim")
         self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
+        self._claims_of_few = Lane(dsn, name=f"{name} claim few")
+        self._completions_of_few = Lane(dsn, name=f"{name} complete few")
         self._reads = Lane(dsn, name=f"{name} read")
         self._upkeep = Lane(dsn, name=f"{name} upkeep")
+        self._hints = Lane(dsn, name=f"{name} hint")
         self._preload: Mapping[str, int] = {}
 
     def preload(self, most: Mapping[str, int]) -> None:
@@ -102,19 +109,31 @@ class EngineStore:
             for request, (raw, *row), each in zip(requests, rows, most, strict=True)
         ]
 
-    async def claim(self, worker_id: int, max_tasks: int) -> Claims:
+    async def claim(
+        self,
+        worker_id: int,
+        max_tasks: int,
+        *,
+        held: Mapping[str, int],
+        most: int | None = None,
+    ) -> Claims:
         """Claim up to *max_tasks* due tasks, at most one of each process.
+
+        Where they are fewer than the namespaces, those come first of which fewest are *held*.  With
+        *most* only namespaces count of which fewer than that are held, on the lane for few.
 
         Raises:
             LeaseLost: Nothing was claimed.
         """
+        on = self._claims if most is None else self._claims_of_few
+        asked = (worker_id, max_tasks, texts([*held]), integers([*held.values()]), most)
         if not self._preload:
-            rows = await self._claims.fetch(_CLAIM, (worker_id, max_tasks))
+            rows = await on.fetch(_CLAIM, asked)
             last = rows.pop()
             tasks = [Claimed(*row[:-1]) for row in rows]
             return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
-        names, most = texts([*self._preload]), integers([*self._preload.values()])
-        rows = await self._claims.fetch(_CLAIM_WITH_EVENTS, (most, names, worker_id, max_tasks))
+        names, events = texts([*self._preload]), integers([*self._preload.values()])
+        rows = await on.fetch(_CLAIM_WITH_EVENTS, (events, names, *asked))
         _, *last = rows.pop()
         claimed = [(Claimed(*row[:-1]), raw) for raw, *row in rows]
         tasks = [
@@ -124,7 +143,12 @@ class EngineStore:
         return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
 
     async def complete(
-        self, worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
+        self,
+        worker_id: int,
+        batch: Sequence[Completion],
+        *,
+        chains: Sequence[bool],
+        lane: CompletionLane = "batches",
     ) -> list[Completed]:
         """End steps; *chains* says where the next task of the same process is wanted.
 
@@ -134,8 +158,10 @@ class EngineStore:
             StoreUnavailable: Repeat it: what was committed is then 'already'.
         """
         parameters = completions.parameters(worker_id, batch, chains=chains)
-        lane = min(self._completions, key=lambda each: each.flights)
-        rows = await lane.fetch(completions.COMPLETE, parameters)
+        on = self._completions_of_few
+        if lane == "batches":
+            on = min(self._completions, key=lambda each: each.flights)
+        rows = await on.fetch(completions.COMPLETE, parameters)
         return completions.results(batch, rows)
 
     async def register_worker(
@@ -230,7 +256,7 @@ class EngineStore:
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
         """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
-        await self._upkeep.fetch(
+        await self._hints.fetch(
             "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
             (channel, texts(payloads)),
         )
@@ -238,7 +264,9 @@ class EngineStore:
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
         steps = (self._starts, self._alone, self._claims, *self._completions)
-        await asyncio.gather(*(lane.close() for lane in (*steps, self._reads, self._upkeep)))
+        few = (self._claims_of_few, self._completions_of_few)
+        others = (self._reads, self._upkeep, self._hints)
+        await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 
 
 def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
