@@ -21,14 +21,22 @@ class Childless:
         return False
 
 
+class Slow:
+    """Handlers that wait."""
+
+    def is_quick(self, claimed: object) -> bool:
+        return False
+
+
 class Gated(Runner):
     """Its steps end when they are told."""
 
     def __init__(self, holdings: Holdings) -> None:
         nothing: Any = None
+        attempts: Any = Slow()
         childless: Any = Childless()
         super().__init__(
-            nothing,
+            attempts,
             concurrency=9,
             holdings=holdings,
             lease=nothing,

@@ -26,8 +26,9 @@ def holdings() -> Holdings:
 @pytest.fixture
 def runner(holdings: Holdings) -> Runner:
     nothing: Any = None
+    attempts: Any = FakeAttempt(nothing)
     return Runner(
-        nothing,
+        attempts,
         concurrency=2,
         holdings=holdings,
         lease=nothing,
@@ -61,6 +62,12 @@ class FakeAttempt:
     def __init__(self, run: Callable[[], Awaitable[object]]) -> None:
         self.run = run
         self.access = self
+
+    def is_quick(self, _: object) -> bool:
+        return True
+
+    def waits(self, _: object) -> None:
+        pass
 
     def make(self, _: object) -> FakeAttempt:
         return self

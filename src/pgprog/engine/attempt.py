@@ -44,8 +44,20 @@ class Attempts:
         self._namespaces = namespaces
         self._store = store
         self._transactions = transactions
+        self._slow: set[object] = set()
         self._deadlines = Deadlines()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
+
+    def is_quick(self, claimed: Claimed) -> bool:
+        """Return whether a claim's handler runs in the loop and has never waited for anything."""
+        handler = self._namespaces[claimed.namespace].resolve(TaskType(claimed.type), claimed.name)
+        return handler is None or (handler.is_async and handler.function not in self._slow)
+
+    def waits(self, claimed: Claimed) -> None:
+        """Remember that a claim's handler waits for something."""
+        handler = self._namespaces[claimed.namespace].resolve(TaskType(claimed.type), claimed.name)
+        if handler is not None:
+            self._slow.add(handler.function)
 
     def make(self, claimed: Claimed) -> Attempt:
         """Return the attempt that a claim asks for."""
@@ -122,7 +134,7 @@ class Attempt:
         returned: Awaitable[object] | object = handler.run(step, self._claimed.args)
         if not asyncio.iscoroutine(returned):
             return returned
-        task = _task_in(self._deadlines.loop)
+        task = task_in(self._deadlines.loop)
         deadline = self._deadlines.set(self._timeout.total_seconds(), self._expire, task)
         try:
             result: object = await returned
@@ -168,7 +180,7 @@ def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes 
         raise RuntimeError(msg) from e
 
 
-def _task_in(loop: asyncio.AbstractEventLoop) -> asyncio.Task[object]:
+def task_in(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
     """Return the running task; to ask which loop runs would be a system call."""
     task = asyncio.current_task(loop)
     if task is None:

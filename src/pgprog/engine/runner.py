@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
 from pgprog.codec import Misfit
 from pgprog.engine import decide
+from pgprog.engine.quick import QuickSteps
 from pgprog.engine.turns import Turns
 from pgprog.errors import InvalidArgument, StepError
 from pgprog.store.rows import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from pgprog.engine.access import OpenTransaction
     from pgprog.engine.attempt import Attempt, Attempts
@@ -98,7 +100,12 @@ class Runner:
         self._waiting: Turns[Held] = Turns()
         self._lone: deque[Held] = deque()
         self._has_lone = False
-        self._steps: set[asyncio.Task[None]] = set()
+        self._alone: set[asyncio.Task[Any]] = set()
+        self._quick = QuickSteps(
+            self._run,
+            waits=lambda held: attempts.waits(held.claimed),
+            stepped=self._stepped,
+        )
 
     @property
     def room(self) -> int:
@@ -136,12 +143,12 @@ class Runner:
 
     async def wait_idle(self) -> None:
         """Return when no handler runs and none waits, stragglers in threads apart."""
-        while self._steps:
-            await asyncio.wait(self._steps)
+        while tasks := self._alone | self._quick.tasks:
+            await asyncio.wait(tasks)
 
     async def abandon(self) -> int:
         """Cancel all that still runs, and return how many steps do not care."""
-        steps = [*self._steps]
+        steps = self._alone | self._quick.tasks
         for step in steps:
             step.cancel()
         if not steps:
@@ -160,26 +167,40 @@ class Runner:
         self._begun_at_once += 1
         self._running += 1
         if self._apart is not None and self._apart.takes(held.claimed):
-            held.step = asyncio.create_task(self._apart.run(held))
-            held.step.add_done_callback(lambda _: self._free() if held.runs else None)
+            self._run_alone(held, self._run_apart(self._apart, held))
+        elif held.claimed.attempt == 1 and self._attempts.is_quick(held.claimed):
+            self._quick.add(held)
         else:
-            held.step = asyncio.create_task(self._run(held))
-        self._steps.add(held.step)
-        held.step.add_done_callback(lambda step: self._stepped(held, step))
+            self._run_alone(held, self._run(held))
 
-    def _stepped(self, held: Held, step: asyncio.Task[None]) -> None:
-        """Leave no claim behind, whatever ended the task of its step."""
-        self._steps.discard(step)
+    def _run_alone(self, held: Held, step: Coroutine[Any, Any, None]) -> None:
+        """Give a step a task of its own."""
+        held.step = asyncio.create_task(step)
+        self._alone.add(held.step)
+        held.step.add_done_callback(functools.partial(self._ended_alone, held))
+
+    def _ended_alone(self, held: Held, task: asyncio.Task[None]) -> None:
+        self._alone.discard(task)
+        self._stepped(held, asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    def _stepped(self, held: Held, error: BaseException | None) -> None:
+        """Leave no claim behind, whatever ended its step."""
         if not held.runs:
             self._free()
-        error = None if step.cancelled() else step.exception()
-        if error is not None:
+        if isinstance(error, Exception):
             log.error("step_broke", task_id=held.claimed.task_id, error=error)
-        if not held.is_dropped and (error is not None or step.cancelled()):
+        if error is not None and not held.is_dropped:
             self._endings.give_back(held)
 
+    async def _run_apart(self, apart: Apart, held: Held) -> None:
+        try:
+            await apart.run(held)
+        finally:
+            if held.runs:
+                self._free()
+
     async def _run(self, held: Held) -> None:
-        held.runs = True  # a task that is cancelled before its start never comes here
+        held.runs = True  # what was given up before its start never comes here
         attempt = self._attempts.make(held.claimed)
         try:
             if held.claimed.attempt > 1:
@@ -260,8 +281,8 @@ class Runner:
         """Clean up behind a thread that ended too late."""
         attempt.straggler = None
         undoing = asyncio.create_task(self._undo(attempt))
-        self._steps.add(undoing)
-        undoing.add_done_callback(self._steps.discard)
+        self._alone.add(undoing)
+        undoing.add_done_callback(self._alone.discard)
         self._stragglers -= 1
         self._free()
 
