@@ -140,7 +140,7 @@ async def _claimed(dsn: str, *, count: int) -> Sample:
         left, meter = count, Meter(dsn)
         with meter:
             while left > 0:
-                left -= len((await store.claim(worker_id, BATCH)).tasks)
+                left -= len((await store.claim(worker_id, BATCH, held={})).tasks)
     return meter.sample(count)
 
 

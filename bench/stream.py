@@ -78,7 +78,7 @@ def _stream(dsn: str, *, tasks: int) -> list[bytes]:
 
 async def _end_all(dsn: str) -> None:
     async with registered(dsn) as (store, worker_id):
-        while claimed := (await store.claim(worker_id, _BATCH)).tasks:
+        while claimed := (await store.claim(worker_id, _BATCH, held={})).tasks:
             batch = [finished(each) for each in claimed]
             await store.complete(worker_id, batch, chains=[False] * len(batch))
 

@@ -104,6 +104,26 @@ async def test_cancelling_a_step_that_waits_stops_no_other() -> None:
     assert steps.ended == {2: None, 3: None}
 
 
+async def test_giving_up_a_claim_whose_step_is_over_stops_no_other() -> None:
+    go = asyncio.Event()
+
+    async def body(number: int) -> None:
+        if number == 2:
+            await go.wait()
+
+    steps = Steps(body)
+    first, *_ = steps.take(2)
+    while not steps.waited:
+        await asyncio.sleep(0)
+    if first.step is not None:
+        first.step.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    await steps.settle()
+
+    assert steps.ended == {1: None, 2: None}
+
+
 async def test_a_step_that_cancels_its_own_task_stops_no_other() -> None:
     async def body(number: int) -> None:
         task = asyncio.current_task()

@@ -75,6 +75,7 @@ class QuickSteps:
             if not isinstance(e, Exception):
                 raise
         finally:
+            held.step = None  # the task goes on with others: who gives this claim up spares them
             self._stepped(held, error)
 
     def _wait(self, held: Held) -> None:
