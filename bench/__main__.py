@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from bench import (
+    cached_gets,
     calls,
     ceiling,
     cross_calls,
@@ -41,6 +42,7 @@ QUESTIONS: tuple[Question, ...] = (
     *timers.QUESTIONS,
     *shared.OURS,
     *stream.QUESTIONS,
+    *cached_gets.QUESTIONS,
     *recovery.QUESTIONS,
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
-from typing import Annotated, Any, Final, Generic, Literal, NewType, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, NewType, Protocol
 
 from typing_extensions import TypeVar
 
@@ -155,6 +155,7 @@ class Process(Generic[S_co]):
     events that were asked for, while *last_event_id* does not depend on the range.
     *state_version* is that of *state*: as stored or, read through a `Namespace`, as upcast.
     *detail*, *corrupted_by* (the task that broke it) and *previous_status* tell of an error.
+    *source* says where it comes from; what a cache gives is at most *lag* seconds old.
     """
 
     namespace: str
@@ -173,6 +174,23 @@ class Process(Generic[S_co]):
     version: int
     timers: Mapping[str, datetime] = field(default_factory=dict)
     history: tuple[Event, ...] = ()
+    source: Literal["postgresql", "cache"] = field(default="postgresql", compare=False)
+    lag: float = field(default=0.0, compare=False)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Decode a state that came from a cache, when it is looked at for the first time."""
+            if name == "state" and (unread := vars(self).pop("_unread_state", None)) is not None:
+                vars(self)["state"] = state = unread()
+                return state
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=self)
+
+        def __getstate__(self) -> dict[str, object]:
+            """Return what a copy or a pickle needs: the state itself, not the way to decode it."""
+            _ = self.state
+            return vars(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import struct
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,10 +55,10 @@ def data(message: bytes) -> bytes:
     return b"w" + bytes(24) + message
 
 
-def stream_of(*said: bytes) -> tuple[Stream, Wire]:
+def stream_of(*said: bytes, max_bytes: int = 1000) -> tuple[Stream, Wire]:
     pgconn: Any = Wire(deque(said))
     connected = m.Connected("slot", "1:1:", "", "1", 1, 5)
-    assembler = Assembler(Decoder(), max_bytes=1000)
+    assembler = Assembler(Decoder(), max_bytes=max_bytes)
     return Stream(pgconn, connected=connected, assembler=assembler, report_every=9), pgconn
 
 
@@ -81,3 +84,26 @@ async def test_a_message_that_is_none_of_the_protocol_ends_the_stream() -> None:
 
     with pytest.raises(ReplicationLost, match="unknown message: b'x'"):
         await stream.next()
+
+
+async def test_24_others_run_every_5_ms_however_much_there_is_to_read() -> None:
+    inserts = [data(wire.insert([b"orders", b"o-1", wire.int8(7), wire.jsonb("1")]))] * 20_000
+    parts = [data(wire.begin(9)), data(wire.relation()), *inserts, data(wire.commit(9))]
+    stream, _ = stream_of(*parts, max_bytes=1 << 30)
+    turns: list[float] = []
+
+    async def take_turns() -> None:
+        while True:
+            began = time.thread_time()  # of this thread alone, whoever else wants the cores
+            await asyncio.sleep(0)
+            turns.append(time.thread_time() - began)
+
+    gc.disable()  # it would look at all that a test run has made
+    other = asyncio.create_task(take_turns())
+    told = await stream.next()
+    other.cancel()
+    gc.enable()
+
+    assert isinstance(told, m.Transaction)
+    assert len(turns) > 10
+    assert max(turns) <= 0.005

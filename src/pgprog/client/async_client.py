@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
-from pgprog.client.bound import AsyncBound, Bound, bound_to
+from pgprog.client.cached_reads import CachedReads
 from pgprog.client.operations import AsyncOperations
-from pgprog.client.reads import checked_task_id
-from pgprog.client.requests import PLAIN, Asked, asked, raw_request, seconds_of
+from pgprog.client.requests import Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.config import PoolConfig
@@ -23,14 +22,14 @@ from pgprog.store import wakeups
 from pgprog.store.client_store import ClientStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from typing_extensions import Unpack
 
     from pgprog.client.requests import Options
+    from pgprog.config import CacheSettings
     from pgprog.namespace import Handler, Namespace
-    from pgprog.store.bound import AsyncConnection, BlockingConnection
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Ended, RawRequest, Submitted
 
@@ -54,14 +53,23 @@ class AsyncClient(AsyncOperations):
     all of one event loop: their requests travel in batches.
 
     A request with an idempotency key is repeated by itself when the connection is lost.
+
+    *cache* names the namespaces whose processes are kept in memory, with their settings; the
+    replication stream keeps them true, and without it they are read from PostgreSQL.
     """
 
     def __init__(
-        self, dsn: str, *, direct_dsn: str | None = None, pool: PoolConfig | None = None
+        self,
+        dsn: str,
+        *,
+        direct_dsn: str | None = None,
+        pool: PoolConfig | None = None,
+        cache: Mapping[str, CacheSettings] | None = None,
     ) -> None:
         self._dsn = dsn
         self._direct_dsn = direct_dsn or dsn
         self._pool = pool or PoolConfig()
+        self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
         self._closing = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -82,6 +90,11 @@ class AsyncClient(AsyncOperations):
         try:
             await self._store.open()
             deadlines = Deadlines()
+            if self._cache:
+                self._cached = CachedReads(self._cache, self._store)
+                await self._closing.enter_async_context(
+                    self._cached.follow(self._direct_dsn, name=_NAME)
+                )
             self._answers = Answers(self._store.results, deadlines=deadlines)
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
@@ -233,44 +246,18 @@ class AsyncClient(AsyncOperations):
             tasks.append(outcome)
         return tasks
 
-    async def wait(self, task_id: int, *, timeout: Timeout = None) -> Any:  # noqa: ANN401 - JSON
-        """Return the answer of a task, waiting for its end.
-
-        Raises:
-            TaskNotFound: There is no such task.
-            PgprogError: What the task ended with, as `call`.
-        """
-        return PLAIN.decode(response_of(await self.wait_ended(task_id, timeout=timeout)))
-
-    async def wait_ended(self, task_id: int, *, timeout: Timeout = None) -> Ended:
-        """Return the end of a task as it is, for `wait`."""
-        await self._store.result(checked_task_id(task_id))  # it may not exist at all
-        return await self.end_of(task_id, timeout=timeout)
-
-    async def end_of(self, task_id: int, *, timeout: Timeout = None) -> Ended:
+    async def end_of(
+        self,
+        task_id: int,
+        *,
+        process: tuple[str, str] | None = None,
+        timeout: Timeout = None,
+    ) -> Ended:
         """Return the end of a task that exists, for tasks that wait."""
         seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
-        return await self._await_end(task_id, seconds, is_new=False)
-
-    @overload
-    def bind(self, connection: BlockingConnection) -> Bound: ...
-
-    @overload
-    def bind(self, connection: AsyncConnection) -> AsyncBound: ...
-
-    def bind(self, connection: BlockingConnection | AsyncConnection) -> Bound | AsyncBound:
-        """Return what submits on the caller's own psycopg connection, inside its transaction.
-
-        It submits and never waits: the task runs once that transaction has committed, and is
-        gone when it is rolled back.  SQLAlchemy gives its connection as
-        ``session.connection().connection.driver_connection``, Django as ``connection.connection``.
-        """
-        return bound_to(connection, namespace_of=self.namespace_of)
-
-    def namespace_of(self, name: str) -> Namespace[Any] | None:
-        """Return a namespace whose handlers this program has; a mere client has none."""
-        del name
-        return None
+        if process is None and self._cached is not None:
+            process = self._cached.process_of(task_id)
+        return await self._await_end(task_id, seconds, process=process, is_new=False)
 
     async def ask(self, asked: Asked) -> Any:  # noqa: ANN401 - what the handler answers
         """Return the answer to what `asked` made, for clients of another colour."""
@@ -279,8 +266,9 @@ class AsyncClient(AsyncOperations):
         seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
         submitted = await self._submit(asked.request, seconds=seconds)
         left = began_at + seconds - time.monotonic()
+        process = (asked.request.namespace, asked.request.process_id)
         is_new = submitted.outcome != "known"
-        ended = await self._await_end(submitted.task_id, left, is_new=is_new)
+        ended = await self._await_end(submitted.task_id, left, process=process, is_new=is_new)
         return asked.response.decode(response_of(ended))
 
     async def queue(self, asked: Asked) -> AsyncTask:
@@ -288,17 +276,24 @@ class AsyncClient(AsyncOperations):
         seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
         submitted = await self._submit(asked.request, seconds=seconds)
         process = (asked.request.namespace, asked.request.process_id)
+        if self._cached is not None:
+            self._cached.remember(submitted.task_id, process)
         return AsyncTask(self, TaskId(submitted.task_id), process=process)
 
     async def _submit(self, request: Request, *, seconds: float) -> Submitted:
         raw = raw_request(request, namespace=self.namespace_of(request.namespace))
         return await self._submitter.submit(raw, seconds=seconds)
 
-    async def _await_end(self, task_id: int, seconds: float, *, is_new: bool) -> Ended:
+    async def _await_end(
+        self, task_id: int, seconds: float, *, process: tuple[str, str] | None, is_new: bool
+    ) -> Ended:
         try:
-            return await self._answers.wait(task_id, seconds=seconds, is_new=is_new)
+            ended = await self._answers.wait(task_id, seconds=seconds, is_new=is_new)
         except TimeoutError as e:
             raise CallTimeout(task_id) from e
+        if process is not None:
+            self._note(process, ended.version)
+        return ended
 
     def _patience(self, namespace: str) -> float:
         known = self.namespace_of(namespace)

@@ -42,7 +42,8 @@ class Engine(AsyncClient):
         worker: WorkerConfig | None = None,
         pool: PoolConfig | None = None,
     ) -> None:
-        super().__init__(dsn, direct_dsn=direct_dsn, pool=pool)
+        cache = {namespace.name: namespace.settings.cache for namespace in namespaces}
+        super().__init__(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache)
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._is_serving = False
         self._blocking: Client | None = None

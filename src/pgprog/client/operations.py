@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from pgprog.client.answers import response_of
+from pgprog.client.bound import AsyncBound, Bound, bound_to
 from pgprog.client.reads import AsyncReads, checked_names, checked_task_id
+from pgprog.client.requests import PLAIN
 from pgprog.client.tasks import AsyncTask
 from pgprog.codec import check_text, encode
 from pgprog.model import Limits, Process, TaskId
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pgprog.namespace import Namespace
+    from pgprog.store.bound import AsyncConnection, BlockingConnection
     from pgprog.store.rows import Ended
     from pgprog.store.wakeups import Hints
 
@@ -47,6 +51,7 @@ class AsyncOperations(AsyncReads):
         _check_key(idempotency_key)
         names = checked_names(namespace, process_id)
         task_id = await self._store.simple_repair(*names, idempotency_key)
+        self._note(names)
         self._due.add(names[0])
         return None if task_id is None else AsyncTask(self, TaskId(task_id), process=names)
 
@@ -69,6 +74,7 @@ class AsyncOperations(AsyncReads):
         plain = as_get_gives_it(process) if isinstance(process, Process) else process
         raw = encode(plain, field="process", limit=_MOST_BYTES)
         version = await self._store.put(raw, idempotency_key)
+        self._note((str(plain["namespace"]), str(plain["process_id"])), version)
         self._due.add(str(plain["namespace"]))  # its timers may be due
         return version
 
@@ -80,7 +86,10 @@ class AsyncOperations(AsyncReads):
         Its open tasks, the running one too, end as cancelled.  With *version*, only if it has not
         changed since: a repeat never meets the next process of that id.
         """
-        return await self._store.remove(*checked_names(namespace, process_id), version)
+        names = checked_names(namespace, process_id)
+        was_there = await self._store.remove(*names, version)
+        self._note(names)
+        return was_there
 
     async def cancel(self, task_id: int) -> bool:
         """End a task that has not started; return whether it was there to be cancelled.
@@ -88,11 +97,59 @@ class AsyncOperations(AsyncReads):
         Raises:
             TaskNotFound: There is no such task.
         """
-        return await self._store.cancel(checked_task_id(task_id))
+        was_there = await self._store.cancel(checked_task_id(task_id))
+        if self._cached is not None:
+            self._cached.note_any()
+        return was_there
 
-    async def end_of(self, task_id: int, *, timeout: float | timedelta | None = None) -> Ended:
+    async def wait(self, task_id: int, *, timeout: float | timedelta | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Return the answer of a task, waiting for its end.
+
+        Raises:
+            TaskNotFound: There is no such task.
+            PgprogError: What the task ended with, as `call`.
+        """
+        return PLAIN.decode(response_of(await self.wait_ended(task_id, timeout=timeout)))
+
+    async def wait_ended(self, task_id: int, *, timeout: float | timedelta | None = None) -> Ended:
+        """Return the end of a task as it is, for `wait`."""
+        await self._store.result(checked_task_id(task_id))  # it may not exist at all
+        return await self.end_of(task_id, timeout=timeout)
+
+    @overload
+    def bind(self, connection: BlockingConnection) -> Bound: ...
+
+    @overload
+    def bind(self, connection: AsyncConnection) -> AsyncBound: ...
+
+    def bind(self, connection: BlockingConnection | AsyncConnection) -> Bound | AsyncBound:
+        """Return what submits on the caller's own psycopg connection, inside its transaction.
+
+        It submits and never waits: the task runs once that transaction has committed, and is
+        gone when it is rolled back.  SQLAlchemy gives its connection as
+        ``session.connection().connection.driver_connection``, Django as ``connection.connection``.
+        """
+        return bound_to(connection, namespace_of=self.namespace_of)
+
+    def namespace_of(self, name: str) -> Namespace[Any] | None:
+        """Return a namespace whose handlers this program has; a mere client has none."""
+        del name
+        return None
+
+    async def end_of(
+        self,
+        task_id: int,
+        *,
+        process: tuple[str, str] | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Ended:
         """Return the end of a task that exists, for tasks that wait."""
         raise NotImplementedError
+
+    def _note(self, process: tuple[str, str], version: int | None = None) -> None:
+        """Let later reads of a process show what was done to it."""
+        if self._cached is not None:
+            self._cached.note(process, version)
 
 
 def _check_key(key: str | None) -> None:
@@ -102,7 +159,7 @@ def _check_key(key: str | None) -> None:
 
 def as_get_gives_it(process: Process[Any]) -> dict[str, object]:
     """Return a process as the JSON of pgprog.get has it, its values not yet encoded."""
-    plain = {field.name: getattr(process, field.name) for field in fields(process)}
+    plain = {field.name: getattr(process, field.name) for field in fields(process) if field.compare}
     plain["history"] = [
         {field.name: getattr(event, field.name) for field in fields(event)}
         for event in process.history

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgprog.model import Event
     from pgprog.namespace import Namespace
 
-_PLAIN: Codec[Any] = Codec()
+PLAIN: Codec[Any] = Codec()
 
 
 class _Event(msgspec.Struct):
@@ -38,7 +38,9 @@ class _Event(msgspec.Struct):
     state_version: int | None = None
 
 
-class _Process(msgspec.Struct):
+class RawProcess(msgspec.Struct):
+    """The JSON of pgprog.get."""
+
     namespace: str
     process_id: str
     incarnation: int
@@ -64,7 +66,7 @@ class _Result(msgspec.Struct):
     version: int | None
 
 
-_PROCESS = msgspec.json.Decoder(_Process)
+_PROCESS = msgspec.json.Decoder(RawProcess)
 _EVENTS = msgspec.json.Decoder(list[_Event])
 _RESULT = msgspec.json.Decoder(_Result)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
@@ -76,8 +78,8 @@ def process_of(raw: bytes, *, namespace: Namespace[Any] | None) -> Process[Any]:
     Raises:
         Misfit: The state does not fit the type, or it or an event is newer than *namespace*.
     """
-    found = _PROCESS.decode(raw)
-    codec = _PLAIN if namespace is None else namespace.plain_codec
+    found = raw_process(raw)
+    codec = PLAIN if namespace is None else namespace.plain_codec
     state = bytes(found.state)
     return Process(
         namespace=found.namespace,
@@ -101,6 +103,11 @@ def process_of(raw: bytes, *, namespace: Namespace[Any] | None) -> Process[Any]:
     )
 
 
+def raw_process(raw: bytes) -> RawProcess:
+    """Return the JSON of pgprog.get with its payloads undecoded."""
+    return _PROCESS.decode(raw)
+
+
 def record_of(row: Mapping[str, Any]) -> TaskRecord:
     """Return a row of pgprog.trace."""
     return TaskRecord(
@@ -113,11 +120,11 @@ def record_of(row: Mapping[str, Any]) -> TaskRecord:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         worker=row["worker"],
-        args=_PLAIN.decode(row["args"]),
-        context=_PLAIN.decode(row["context"]),
+        args=PLAIN.decode(row["args"]),
+        context=PLAIN.decode(row["context"]),
         idempotency_key=row["idempotency_key"],
-        response=_PLAIN.decode(row["response"]),
-        error=_PLAIN.decode(row["error"]),
+        response=PLAIN.decode(row["response"]),
+        error=PLAIN.decode(row["error"]),
         retry_at=row["retry_at"],
         events=_events(_EVENTS.decode(row["events"]), namespace=None),
     )
@@ -129,8 +136,8 @@ def result_of(task_id: int, raw: bytes) -> TaskResult:
     return TaskResult(
         task_id=TaskId(task_id),
         status=found.status,
-        response=_PLAIN.decode(bytes(found.response)),
-        error=_PLAIN.decode(bytes(found.error)),
+        response=PLAIN.decode(bytes(found.response)),
+        error=PLAIN.decode(bytes(found.error)),
         version=found.version,
     )
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pgprog.client import reading
+from pgprog.client.freshness import check_range, is_within, range_of, wanted
 from pgprog.codec import check_text
 from pgprog.engine.events import events_of
-from pgprog.errors import InvalidArgument, TaskNotFound
+from pgprog.errors import StaleRead, TaskNotFound
 from pgprog.model import Limits
 from pgprog.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from typing_extensions import Unpack
+
+    from pgprog.client.cached_reads import CachedReads
+    from pgprog.client.freshness import Freshness, Range, Wanted
     from pgprog.model import Direction, Event, Explanation, Process, TaskRecord, TaskResult
     from pgprog.store.client_store import ClientStore
     from pgprog.store.rows import NamespaceStats
@@ -21,8 +29,10 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _PAGE = 1000
+_HITS_A_TURN = 256  # about a millisecond
+# Between reads of what is not visible yet: it is, nearly always, in the time of a round trip.
+_PAUSES = (0.0, 0.001, 0.002, 0.005, 0.01)
 _LIMITS = Limits()
-_INTEGER = (1 << 31) - 1
 _BIGINT = (1 << 63) - 1
 
 
@@ -30,6 +40,7 @@ class AsyncReads:
     """The reading half of a client."""
 
     _store: ClientStore
+    _cached: CachedReads | None = None
 
     @overload
     async def get(
@@ -40,6 +51,7 @@ class AsyncReads:
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[S] | None: ...
 
     @overload
@@ -51,6 +63,7 @@ class AsyncReads:
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[Any] | None: ...
 
     async def get(
@@ -61,19 +74,78 @@ class AsyncReads:
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[Any] | None:
         """Return a process from one consistent snapshot, None when there is none.
 
         By a `Namespace` its state is typed, by a name it is plain JSON.  *after* is exclusive.
+        Where the client has a cache for the namespace, it may come from there: see `Freshness`.
+
+        Raises:
+            StaleRead: Nothing as new as *at_least* was there within *timeout*.
         """
-        _check_range(max_events, after)
-        raw = await self._store.get(
-            *checked_names(namespace, process_id),
-            max_events=max_events,
-            after=after,
-            direction=direction,
-        )
-        return None if raw is None else reading.process_of(raw, namespace=_typed(namespace))
+        range_ = range_of(max_events, after, direction)
+        if self._cached is not None and not freshness:
+            found = self._cached.look(namespace, process_id, range_)
+            if found is not None:
+                if self._cached.hits % _HITS_A_TURN == 0:
+                    await asyncio.sleep(0)  # a loop of hits would hold up everything else
+                return found
+        return await self._get(namespace, process_id, range_, wanted(freshness))
+
+    def look(
+        self, namespace: str | Namespace[Any], process_id: str, range_: Range
+    ) -> Process[Any] | None:
+        """Return what `get` would, if that takes no wait; from any thread."""
+        if self._cached is None:
+            return None
+        return self._cached.look(namespace, process_id, range_)
+
+    async def _get(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        range_: Range,
+        wanted: Wanted,
+    ) -> Process[Any] | None:
+        key = checked_names(namespace, process_id)
+        typed = _typed(namespace)
+        cached = self._cached if wanted.may_be_cached else None
+        if cached is not None:
+            found = cached.look(namespace, process_id, range_, wanted)
+            if found is not None:
+                return found
+            is_answered, found = await cached.read(key, typed, range_, wanted)
+            if is_answered:
+                return found
+        raw = await self._read(key, range_, wanted)
+        return None if raw is None else reading.process_of(raw, namespace=typed)
+
+    async def _read(self, key: tuple[str, str], range_: Range, wanted: Wanted) -> bytes | None:
+        """Read PostgreSQL, again and again while it is older than is wanted.
+
+        It can be older than what a stream has told: a commit is told a moment before it is visible.
+        A process that is not there was removed since, but for that moment.
+        """
+        served = 0 if self._cached is None else self._cached.served_version(key)
+        at_least = max(wanted.at_least, served)
+        until = time.monotonic() + wanted.seconds
+        pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
+        while True:
+            raw = await self._store.get(*key, **range_._asdict())
+            if self._cached is not None:
+                self._cached.note(key)
+            pause = next(pauses)
+            version = None if raw is None else reading.raw_process(raw).version
+            if not at_least or (version is None and pause == _PAUSES[-1]):
+                return raw
+            if version is not None and version >= at_least:
+                return raw
+            if time.monotonic() + pause > until:
+                msg = f"process {key[1]} in namespace {key[0]} is of version {version},"
+                msg += f" {at_least} was asked for"
+                raise StaleRead(msg)
+            await asyncio.sleep(pause)
 
     async def history(
         self,
@@ -91,13 +163,13 @@ class AsyncReads:
         Raises:
             ProcessNotFound: There is no such process.
         """
-        _check_range(max_events, after)
+        check_range(max_events, after)
+        key = checked_names(namespace, process_id)
         rows = await self._store.history(
-            *checked_names(namespace, process_id),
-            after=after,
-            max_events=max_events,
-            direction=direction,
+            *key, after=after, max_events=max_events, direction=direction
         )
+        if self._cached is not None:
+            self._cached.note(key)
         return [*events_of(rows, namespace=_typed(namespace))]
 
     async def events(
@@ -166,7 +238,7 @@ def checked_task_id(task_id: int) -> int:
     Raises:
         TaskNotFound: It is none that the database could hold.
     """
-    if not _is_within(task_id, -_BIGINT, _BIGINT):
+    if not is_within(task_id, -_BIGINT, _BIGINT):
         msg = f"no task {task_id}"
         raise TaskNotFound(msg)
     return task_id
@@ -182,24 +254,6 @@ def checked_names(namespace: str | Namespace[Any], process_id: str) -> tuple[str
     check_text(name, field="namespace", limit=_LIMITS.id_bytes)
     check_text(process_id, field="process_id", limit=_LIMITS.id_bytes)
     return name, process_id
-
-
-def _check_range(max_events: object, after: object) -> None:
-    """Check what the database would take for another function, by the types of its arguments.
-
-    Raises:
-        InvalidArgument: A number is none, or greater than the database's.
-    """
-    if not _is_within(max_events, 0, _INTEGER):
-        msg = f"max_events is {max_events!r}, 0 to {_INTEGER} are allowed"
-        raise InvalidArgument(msg)
-    if after is not None and not _is_within(after, -_BIGINT, _BIGINT):
-        msg = f"after is {after!r}, the id of an event is needed"
-        raise InvalidArgument(msg)
-
-
-def _is_within(value: object, least: int, greatest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= greatest
 
 
 def _typed(namespace: str | Namespace[Any]) -> Namespace[Any] | None:

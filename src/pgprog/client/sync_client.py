@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pgprog.client.async_client import AsyncClient
 from pgprog.client.blocking import BlockingRequests
+from pgprog.client.freshness import range_of
 from pgprog.client.loop_thread import LoopThread
 from pgprog.errors import PgprogError
 
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import timedelta
 
+    from typing_extensions import Unpack
+
     from pgprog.client.bound import Bound
+    from pgprog.client.freshness import Freshness
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
-    from pgprog.config import PoolConfig
+    from pgprog.config import CacheSettings, PoolConfig
     from pgprog.model import (
         Direction,
         Event,
@@ -71,9 +75,14 @@ class Client(BlockingRequests[Task]):
     """
 
     def __init__(
-        self, dsn: str, *, direct_dsn: str | None = None, pool: PoolConfig | None = None
+        self,
+        dsn: str,
+        *,
+        direct_dsn: str | None = None,
+        pool: PoolConfig | None = None,
+        cache: Mapping[str, CacheSettings] | None = None,
     ) -> None:
-        self._client = AsyncClient(dsn, direct_dsn=direct_dsn, pool=pool)
+        self._client = AsyncClient(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache)
 
     @classmethod
     def over(cls, client: AsyncClient) -> Self:
@@ -157,6 +166,7 @@ class Client(BlockingRequests[Task]):
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[S] | None: ...
 
     @overload
@@ -168,6 +178,7 @@ class Client(BlockingRequests[Task]):
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[Any] | None: ...
 
     def get(
@@ -178,10 +189,20 @@ class Client(BlockingRequests[Task]):
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[Any] | None:
         """Return a process from one consistent snapshot, as `AsyncClient.get` does."""
+        range_ = range_of(max_events, after, direction)
+        found = None if freshness else self._client.look(namespace, process_id, range_)
+        if found is not None:
+            return found
         work = self._client.get(
-            namespace, process_id, max_events=max_events, after=after, direction=direction
+            namespace,
+            process_id,
+            max_events=max_events,
+            after=after,
+            direction=direction,
+            **freshness,
         )
         return self._loop.run(work)
 

@@ -36,9 +36,10 @@ class Waiter(Protocol):
         self,
         task_id: int,
         *,
+        process: tuple[str, str] | None = None,
         timeout: float | timedelta | None = None,
     ) -> Ended:
-        """Return the end of a task that exists."""
+        """Return the end of a task that exists, of *process* if that is known."""
         ...
 
 
@@ -67,6 +68,6 @@ class AsyncTask:
             PgprogError: What it ended with, as for `AsyncClient.call`.
         """
         check_not_current(*self._process)
-        ended = await self._waiter.end_of(self.task_id, timeout=timeout)
+        ended = await self._waiter.end_of(self.task_id, process=self._process, timeout=timeout)
         self.version = ended.version
         return _PLAIN.decode(response_of(ended))

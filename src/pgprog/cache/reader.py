@@ -1,0 +1,152 @@
+"""Keeps a cache true: brings it what the stream tells, and beats of the database's state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Final
+
+from pgprog import logs
+from pgprog.cache.gate import Gate
+from pgprog.cache.snapshots import Snapshot
+from pgprog.cache.stream import changes_of
+from pgprog.errors import PgprogError
+from pgprog.replication.messages import Connected, Lost, Oversized, Progress, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from pgprog.cache.fence import Cache
+    from pgprog.replication.messages import FeedEvent
+    from pgprog.store.beats import Beat, Beats
+
+log = logs.get(__name__)
+
+_BEAT_SECONDS: Final = 0.15
+# While something is held back until it is visible.
+_GATE_SECONDS: Final = 0.005
+
+
+class Reader:
+    """Takes the stream that *follow* opens, and asks *beats*.
+
+    *server* is that of the cache while it is warm: reads of another are not for it.
+    """
+
+    def __init__(
+        self, cache: Cache, beats: Beats, follow: Callable[[], AsyncGenerator[FeedEvent, None]]
+    ) -> None:
+        self.server: str | None = None
+        self._cache = cache
+        self._gate = Gate(cache)
+        self._beats = beats
+        self._follow = follow
+        self._following: asyncio.Task[None] | None = None
+        self._is_connected = False
+        self._fingerprint = ""
+        self._ends = 0  # how many times the cache had to be given up
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_beating())
+            while True:
+                self._following = tasks.create_task(self._read_stream())
+                await asyncio.wait([self._following])
+
+    def hear(self, event: FeedEvent) -> None:
+        """Take what the stream tells next."""
+        now, was_waiting = time.monotonic(), self._gate.is_waiting
+        if type(event) is Transaction:
+            changes = changes_of(event.changes)
+            if changes is None:
+                self._empty("a table was emptied or altered")
+            else:
+                self._gate.on_transaction(event.xid, event.end_lsn, changes, now=now)
+        elif type(event) is Progress:
+            self._gate.on_progress(event.lsn, now=now)
+        elif type(event) is Oversized:
+            self._empty(f"transaction {event.xid} has {event.size} bytes")
+        elif type(event) is Connected:
+            self._go_cold()
+            self._cache.lease.restart(event.lsn)
+            self._is_connected = True
+            self._hurry.set()
+        elif type(event) is Lost:
+            self._go_cold()
+            self._is_connected = False
+        if self._gate.is_waiting and not was_waiting:
+            self._hurry.set()
+
+    async def _read_stream(self) -> None:
+        async with aclosing(self._follow()) as events:
+            async for event in events:
+                self.hear(event)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            if self._is_connected:
+                with suppress(PgprogError):  # the lease ends by itself
+                    await (self._beat() if self._cache.is_warm else self._warm_up())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    _GATE_SECONDS if self._gate.is_waiting else _BEAT_SECONDS
+                ):
+                    await self._hurry.wait()
+            self._hurry.clear()
+
+    async def _warm_up(self) -> None:
+        ends = self._ends
+        await self._beats.take_xid()
+        beat = await self._beats.beat()
+        if ends != self._ends:
+            return  # the stream was lost meanwhile, or told what ends the cache
+        self._fingerprint, self.server = beat.fingerprint, beat.server
+        if fault := self._fault_of(beat):
+            self._begin_anew(fault)
+            return
+        self._gate.is_shut = beat.has_standby
+        self._cache.warm_up(Snapshot.parse(beat.snapshot))
+        self._hurry.set()  # nothing is served before the first beat
+
+    async def _beat(self) -> None:
+        ends, sent_at = self._ends, time.monotonic()
+        beat = await self._beats.beat()
+        if ends != self._ends:
+            return
+        if fault := self._fault_of(beat):
+            self._begin_anew(fault)
+            return
+        now, snapshot = time.monotonic(), Snapshot.parse(beat.snapshot)
+        self._gate.is_shut = beat.has_standby
+        self._cache.on_beat(snapshot, beat.lsn, sent_at=sent_at, now=now)
+        self._gate.on_snapshot(snapshot, now=now)
+
+    def _fault_of(self, beat: Beat) -> str | None:
+        """Return why nothing that the stream tells can be trusted any longer."""
+        if beat.in_recovery or beat.server != self.server:
+            return "another server answers"
+        if beat.missing or beat.fingerprint != self._fingerprint:
+            return "the publications were altered"
+        return None
+
+    def _begin_anew(self, fault: str) -> None:
+        """Open another stream, which looks at everything first, and says what is wrong."""
+        log.warning("cache_emptied", detail=fault)
+        self._go_cold()
+        self._is_connected = False
+        if self._following is not None:
+            self._following.cancel()
+
+    def _empty(self, why: str) -> None:
+        """Begin to keep anew: of this the stream does not tell enough."""
+        log.warning("cache_emptied", detail=why)
+        self._go_cold()
+        self._hurry.set()
+
+    def _go_cold(self) -> None:
+        self._ends += 1
+        self._gate.clear()
+        self._cache.go_cold()

@@ -1,0 +1,61 @@
+"""Transactions that were told before anybody asked for their process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgprog.cache.snapshots import Snapshot
+
+K = TypeVar("K")
+
+
+class Recent(Generic[K]):
+    """Transactions on what is not kept, until every snapshot to come sees them.
+
+    A read that does not see one of them must not be kept: it will never be told again.  All of
+    them rather than the last: a timer that returns takes no lock on its process, so a snapshot may
+    see the last transaction on a process and not the one before.
+    """
+
+    def __init__(self) -> None:
+        self._xids: dict[K, tuple[int, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._xids)
+
+    def add(self, subject: K, xids: Iterable[int]) -> None:
+        """Note transactions on *subject*."""
+        if xids := tuple(xids):
+            self._xids[subject] = self._xids.get(subject, ()) + xids
+
+    def of(self, subject: K) -> tuple[int, ...]:
+        """Return the transactions noted on *subject*."""
+        return self._xids.get(subject, ())
+
+    def of_all(self) -> dict[K, tuple[int, ...]]:
+        """Return a copy of all that is noted."""
+        return self._xids.copy()
+
+    def forget(self, subject: K) -> None:
+        """Forget what was noted on *subject*."""
+        self._xids.pop(subject, None)
+
+    def prune(self, snapshot: Snapshot) -> None:
+        """Forget what *snapshot* sees: it was taken, so later ones see it too."""
+        for subject, xids in [*self._xids.items()]:
+            if left := unseen_by(snapshot, xids):
+                self._xids[subject] = left
+            else:
+                del self._xids[subject]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._xids.clear()
+
+
+def unseen_by(snapshot: Snapshot, xids: Iterable[int]) -> tuple[int, ...]:
+    """Return the transactions that *snapshot* does not see."""
+    return tuple(xid for xid in xids if not snapshot.sees(xid))

@@ -1,0 +1,65 @@
+"""What the replication stream says of processes, in the words of the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pgprog.cache.entries import (
+    EventAdded,
+    EventRow,
+    ProcessRemoved,
+    ProcessRow,
+    ProcessWritten,
+    TimerSet,
+    TimerUnset,
+)
+from pgprog.replication.messages import Delete, Insert, Reshaped, Truncate, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgprog.cache.entries import Change
+    from pgprog.replication import messages
+
+PUBLICATIONS: Final = ("pgprog_processes", "pgprog_events")
+
+# What is wanted of each table: rows come as the parameters of ProcessRow and so on.
+COLUMNS: Final[Mapping[str, Sequence[str]]] = {
+    "pgprog_data.processes": ProcessRow.__struct_fields__,
+    "pgprog_data.events": ("incarnation", *EventRow.__struct_fields__),
+    "pgprog_data.timers": TimerSet._fields,
+}
+
+
+def changes_of(told: Sequence[messages.Change]) -> list[Change] | None:
+    """Return the changes of a transaction; None when nothing that is kept can be kept.
+
+    By `type(…) is` where it is hot: these classes have a metaclass, which makes isinstance slow.
+    """
+    changes: list[Change] = []
+    for change in told:
+        if type(change) is Update or type(change) is Insert:
+            if type(change) is Update and change.old is not None:
+                changes.append(_gone(change.relation.name, change.old))
+            changes.append(_new(change.relation.name, change.new))
+        elif type(change) is Delete:
+            if change.relation.name != "events":
+                changes.append(_gone(change.relation.name, change.old))
+        elif type(change) is Truncate or type(change) is Reshaped:
+            return None
+    return changes
+
+
+def _new(table: str, row: Sequence[Any]) -> Change:
+    if table == "processes":
+        return ProcessWritten(ProcessRow(*row))
+    if table == "events":
+        return EventAdded(row[0], EventRow(*row[1:]))
+    return TimerSet(*row)
+
+
+def _gone(table: str, key: Sequence[Any]) -> Change:
+    """Return the end of a process or a timer, of whose row only the key is told."""
+    if table == "processes":
+        return ProcessRemoved(key[0], key[1])
+    return TimerUnset(key[0], key[1])

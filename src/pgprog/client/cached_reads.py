@@ -1,0 +1,232 @@
+"""Reads of a client that may be answered from its cache."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from pgprog import logs
+from pgprog.cache.fence import Advice, Cache
+from pgprog.cache.reader import Reader
+from pgprog.cache.shelves import Shelf
+from pgprog.cache.snapshots import Snapshot
+from pgprog.cache.stream import COLUMNS, PUBLICATIONS
+from pgprog.client.entry_reading import entry_from, process_from
+from pgprog.client.freshness import ANYTHING, NO_EVENTS, Range, Wanted
+from pgprog.namespace import Namespace
+from pgprog.replication.feed import follow
+from pgprog.store.beats import Beats
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+    from pgprog.cache.entries import Entry, Key
+    from pgprog.cache.fence import Fill
+    from pgprog.config import CacheSettings
+    from pgprog.model import Process
+    from pgprog.replication.messages import FeedEvent
+    from pgprog.store.client_store import ClientStore
+
+log = logs.get(__name__)
+
+_WINDOW = 50
+_MOST_TASKS = 10_000
+
+
+class CachedReads:
+    """Serves the namespaces in *settings* from `cache`, which a reader keeps true.
+
+    It remembers what this client wrote and read, so that no later read is older.
+    """
+
+    def __init__(self, settings: Mapping[str, CacheSettings], store: ClientStore) -> None:
+        self.cache = Cache(
+            {
+                name: Shelf(
+                    ttl=each.ttl.total_seconds(),
+                    max_bytes=each.max_bytes,
+                    max_lag=each.max_lag.total_seconds(),
+                )
+                for name, each in settings.items()
+            },
+            window=_WINDOW,
+        )
+        self.hits = 0
+        self._reader: Reader | None = None
+        self._reconnect = min(each.reconnect for each in settings.values())
+        self._waits = {name: each.wait.total_seconds() for name, each in settings.items()}
+        self._store = store
+        self._flights: dict[Key, asyncio.Future[None]] = {}
+        self._asked: OrderedDict[int, Key] = OrderedDict()
+
+    @asynccontextmanager
+    async def follow(self, direct_dsn: str, *, name: str) -> AsyncIterator[None]:
+        """Follow the stream for as long as the block lasts; nothing here waits for it."""
+        beats = Beats(direct_dsn, publications=PUBLICATIONS, name=name)
+
+        def events() -> AsyncGenerator[FeedEvent, None]:
+            return follow(
+                direct_dsn,
+                publications=PUBLICATIONS,
+                columns=COLUMNS,
+                name=f"{name} reader",
+                reconnect=self._reconnect,
+            )
+
+        self._reader = Reader(self.cache, beats, events)
+        reading = asyncio.create_task(self._reader.run())
+        reading.add_done_callback(_log_failure)
+        try:
+            yield
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+            self.cache.go_cold()
+            await beats.close()
+
+    def look(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        range_: Range = NO_EVENTS,
+        wanted: Wanted = ANYTHING,
+    ) -> Process[Any] | None:
+        """Return the process if it is kept, as fresh as it is wanted; from any thread."""
+        if type(process_id) is not str:
+            return None
+        if isinstance(namespace, Namespace):
+            name, typed = namespace.name, namespace
+        else:
+            name, typed = namespace, None
+        now = time.monotonic()
+        entry = self.cache.look(name, process_id, now, wanted.at_least, wanted.max_lag)
+        if entry is None:
+            return None
+        self.hits += 1
+        return _answer(entry, typed, range_, now - self.cache.lease.as_of)
+
+    async def read(
+        self,
+        key: Key,
+        namespace: Namespace[Any] | None,
+        range_: Range,
+        wanted: Wanted,
+    ) -> tuple[bool, Process[Any] | None]:
+        """Return whether this could answer, and the answer: after a wait, or by a fill."""
+        at_least, max_lag = wanted.at_least, wanted.max_lag
+        advice = self.cache.advise(key, now=time.monotonic(), at_least=at_least, max_lag=max_lag)
+        found = None
+        if advice is Advice.WAIT:
+            found = await self._told(key, namespace, range_, wanted)
+        elif advice is Advice.JOIN:
+            await asyncio.wait([self._flights[key]])  # it ends, whatever becomes of it
+            found = self.look(namespace or key[0], key[1], range_, wanted)
+        if found is not None:
+            return True, found
+        if advice is not Advice.FILL:
+            advice = self.cache.advise(key, now=time.monotonic(), max_lag=max_lag)
+        if advice not in {Advice.FILL, Advice.WAIT}:
+            return False, None
+        entry = await self._fill(key)
+        if entry is None:
+            return not at_least, None
+        found = _answer(entry, namespace, range_, None)
+        return found is not None and found.version >= at_least, found
+
+    def note(self, key: Key, version: int | None = None) -> None:
+        """Let no later read of a process be older than now, or than *version*: we know it."""
+        if version is None:
+            self.cache.note_time(key, now=time.monotonic())
+        else:
+            self.cache.note_version(key, version, now=time.monotonic())
+
+    def note_any(self) -> None:
+        """Let no later read be older than now: we have changed a process, we know not which."""
+        self.cache.note_time_of_all(now=time.monotonic())
+
+    def remember(self, task_id: int, key: Key) -> None:
+        """Remember whose a task is that this client has asked for."""
+        self._asked[task_id] = key
+        if len(self._asked) > _MOST_TASKS:
+            self._asked.popitem(last=False)
+
+    def process_of(self, task_id: int) -> Key | None:
+        """Return whose a task is that this client has asked for, None if it is another's."""
+        return self._asked.pop(task_id, None)
+
+    def served_version(self, key: Key) -> int:
+        """Return the version that a read of PostgreSQL must not fall behind."""
+        shelf = self.cache.shelves.get(key[0])
+        entry = None if shelf is None else shelf.entries.get(key[1])
+        return 0 if entry is None else entry.version
+
+    async def _told(
+        self, key: Key, namespace: Namespace[Any] | None, range_: Range, wanted: Wanted
+    ) -> Process[Any] | None:
+        """Return what is wanted once the stream has told it, None if that is not worth the wait."""
+        told = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._waits[key[0]]):
+                while self.cache.is_warm:
+                    self.cache.watch(key, told.set)
+                    try:
+                        await told.wait()
+                    finally:
+                        self.cache.unwatch(key, told.set)
+                    told.clear()
+                    found = self.look(namespace or key[0], key[1], range_, wanted)
+                    if found is not None:
+                        return found
+        return None
+
+    async def _fill(self, key: Key) -> Entry | None:
+        """Read a process from PostgreSQL into the cache; None when there is none."""
+        fill = self.cache.begin_fill(key, now=time.monotonic())
+        flight = self._flights[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._read_into(fill)
+        finally:
+            self.cache.drop_fill(fill)  # does nothing if it was ended
+            flight.set_result(None)
+            if self._flights.get(key) is flight:  # not that of a fill since the cache went cold
+                del self._flights[key]
+
+    async def _read_into(self, fill: Fill) -> Entry | None:
+        snapshot, server, raw = await self._store.get_fenced(*fill.key, max_events=_WINDOW)
+        now = time.monotonic()
+        if raw is None:
+            return None
+        entry = entry_from(raw, snapshot=Snapshot.parse(snapshot), as_of=fill.began_at)
+        is_same = self._reader is not None and server == self._reader.server
+        kept = self.cache.end_fill(fill, entry, now=now) if is_same else None
+        if kept is None:
+            self.note(fill.key)
+        return kept or entry
+
+
+def _answer(
+    entry: Entry, namespace: Namespace[Any] | None, range_: Range, lag: float | None
+) -> Process[Any] | None:
+    """Return what a caller gets of an entry, None if the events he wants are not there."""
+    if range_ is NO_EVENTS:
+        return process_from(entry, namespace, (), lag)
+    max_events, after, direction = range_
+    if max_events == 0:
+        return process_from(entry, namespace, (), lag)
+    forward = direction == "forward"
+    if direction not in {"forward", "backward"} or not entry.has_range(
+        max_events=max_events, after=after, forward=forward
+    ):
+        return None
+    events = entry.range(max_events=max_events, after=after, forward=forward)
+    return process_from(entry, namespace, events, lag)
+
+
+def _log_failure(reading: asyncio.Task[None]) -> None:
+    """Say it when the reader fails: it is a bug, and PostgreSQL is read from then on."""
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        log.error("cache_failed", error=error)

@@ -1,0 +1,81 @@
+"""The connection by which a cache learns how far the log is, and what snapshots see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+
+import psycopg
+
+from pgprog.errors import StoreUnavailable
+from pgprog.store.faults import RolledBack
+from pgprog.store.lane import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+# A log page begins with a header, of 24 bytes or, the first of a file, 40: nothing ends within it.
+_PAGE_BYTES, _HEADER_BYTES = 8192, 40
+
+
+class Beat(NamedTuple):
+    """The columns of pgprog.replication_state, and what else may change under a cache.
+
+    *lsn*: all that was acknowledged before lies below it.  *has_standby*: commits wait for a
+    synchronous standby.  *server* names one run of one server.
+    """
+
+    lsn: int
+    snapshot: str
+    fingerprint: str
+    missing: list[str]
+    in_recovery: bool
+    has_standby: bool
+    server: str
+
+
+class Beats:
+    """Asks, about *publications*, on a direct connection to *dsn*, opened when it is needed."""
+
+    def __init__(self, dsn: str, *, publications: Sequence[str], name: str) -> None:
+        self._lane = Lane(dsn, name=f"{name} beats")
+        self._publications = [*publications]
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._lane.close()
+
+    async def beat(self) -> Beat:
+        """Return how things are; all that was committed before the call is below its *lsn*.
+
+        Raises:
+            StoreUnavailable: It cannot be told.
+        """
+        [row] = await self._fetch(
+            # A commit that does not wait for the disk is acknowledged before it is there.
+            "select case when in_recovery then 0"
+            "   when current_setting('synchronous_commit') <> 'off' then flush_lsn"
+            "   else (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint end,"
+            " snapshot, fingerprint, missing, in_recovery,"
+            " current_setting('synchronous_standby_names') <> '',"
+            " pg_postmaster_start_time()::text"
+            " from pgprog.replication_state(%s::text[])",
+            (self._publications,),
+        )
+        beat = Beat._make(row)
+        in_page = beat.lsn % _PAGE_BYTES
+        return beat._replace(lsn=beat.lsn - in_page) if in_page <= _HEADER_BYTES else beat
+
+    async def take_xid(self) -> None:
+        """Take a transaction id and be done with it.
+
+        A running transaction with the highest id is at or above the xmax of snapshots; once this
+        has ended, it is below.
+        """
+        await self._fetch("select pg_current_xact_id()::text")
+
+    async def _fetch(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            return await self._lane.fetch(statement, values)
+        except (psycopg.Error, RolledBack) as e:
+            raise StoreUnavailable(str(e)) from e

@@ -1,0 +1,444 @@
+"""`get` from memory: as fresh as asked, never older than what the client knows."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import pgprog
+from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step, UnsetTimer
+from pgprog.config import CacheSettings
+from pgprog.embedded import EmbeddedPostgres
+from pgprog.errors import InvalidArgument, StaleRead
+from pgprog.store.beats import Beats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgprog.model import Process
+
+# Lag is asked for where it is meant: a loaded machine is no reason to read PostgreSQL.
+CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
+
+
+@dataclass
+class Order:
+    lines: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def orders() -> Namespace[Order]:
+    namespace = Namespace(
+        "orders", state=Order, cache={"enabled": True, "max_lag": "30s", "wait": "5s"}
+    )
+
+    @namespace.init
+    def open_order(step: Step[Order], args: Any) -> Intent[Order]:
+        return Intent(
+            state=Order(["first"]),
+            metadata={"tags": ["new"]},
+            events=[{"opened": [1]}],
+            timers=[SetTimer(after=timedelta(days=1), name="expiry")],
+        )
+
+    @namespace.call
+    def add(step: Step[Order], line: str) -> Intent[Order, int]:
+        lines = [*step.state.lines, line]
+        return Intent(state=Order(lines), events=[{"added": line}], response=len(lines))
+
+    @namespace.call
+    def keep(step: Step[Order], args: Any) -> Intent[Order]:
+        return Intent(timers=[UnsetTimer("expiry")])
+
+    @namespace.call
+    def tag(step: Step[Order], tags: list[str]) -> Intent[Order]:
+        return Intent(metadata={"tags": tags})
+
+    return namespace
+
+
+@pytest.fixture
+def engine(make_engine: Any, orders: Namespace[Order]) -> Engine:
+    made: Engine = make_engine(orders)
+    return made
+
+
+async def cached(
+    client: AsyncClient, *, where: Callable[[Process[Any]], bool] = lambda _: True, **options: Any
+) -> Process[Any]:
+    """Return process o-1 from the cache, once it is there as it should be."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await client.get("orders", "o-1", **options)
+            if found is not None and found.source == "cache" and where(found):
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cached_read_is_what_postgresql_would_say(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await engine.call("orders", "o-1", {"line": "second"}, name="add")
+        kept = await cached(engine, max_events=10)
+        read = await engine.get("orders", "o-1", max_events=10, cache=False)
+
+    assert read is not None
+    assert kept == read
+    assert (read.source, read.lag) == ("postgresql", 0.0)
+    assert 0 < kept.lag < 30
+    assert kept.state == {"lines": ["first", "second"]}
+    assert [each.event_id for each in kept.history] == [1, 2]
+    assert list(kept.timers) == ["expiry"]
+
+
+async def test_what_the_stream_tells_is_what_postgresql_would_say(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        await engine.call("orders", "o-1", {"line": "é"}, name="add")
+        await engine.call("orders", "o-1", {"tags": ["a", "b"]}, name="tag")
+        kept = await engine.get("orders", "o-1", max_events=10, direction="backward")
+        read = await engine.get("orders", "o-1", max_events=10, direction="backward", cache=False)
+
+    assert kept is not None
+    assert kept.source == "cache"
+    assert kept == read
+
+
+async def test_own_writes_are_always_read(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        lengths, sources = [], []
+        for number in range(2, 40):
+            length = await engine.call("orders", "o-1", {"line": str(number)}, name="add")
+            process = await engine.get("orders", "o-1")
+            assert process is not None
+            lengths.append(len(process.state["lines"]) - length)
+            sources.append(process.source)
+
+    assert set(lengths) == {0}
+    assert sources.count("cache") > 30
+
+
+async def test_own_removal_and_next_init_are_read_at_once(engine: Engine) -> None:
+    async with engine:
+        for _ in range(5):
+            await engine.init("orders", "o-1")
+            first = await cached(engine)
+            await engine.remove("orders", "o-1", version=first.version)
+            assert await engine.get("orders", "o-1") is None
+
+
+async def test_own_puts_repairs_and_cancels_are_read_at_once(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        process = await cached(engine, max_events=9)
+        await engine.remove("orders", "o-1")
+        version = await engine.put(replace(process, state={"lines": ["imported"]}))
+
+        found = await engine.get("orders", "o-1", at_least=version)
+        assert found is not None
+        assert found.state == {"lines": ["imported"]}
+        await cached(engine)
+        [timer] = [t for t in await engine._store.tasks(
+            namespace="orders", process_id="o-1", status=None, type_="timeout", limit=9
+        ) if t["status"] == "waiting"]  # fmt: skip
+        await engine.cancel(timer["task_id"])
+        found = await engine.get("orders", "o-1")
+        assert found is not None
+        assert not found.timers
+
+
+async def test_a_version_of_another_client_is_waited_for(
+    engine: Engine, db: str, orders: Namespace[Order]
+) -> None:
+    async with engine, AsyncClient(db, cache={"orders": CACHED}) as other:
+        await engine.init("orders", "o-1")
+        await cached(other)
+        for number in range(20):
+            task = await engine.submit("call", "orders", "o-1", {"line": "x"}, name="add")
+            await task.wait()
+            found = await other.get(orders, "o-1", at_least=task.version)
+            assert found is not None
+            assert len(found.state.lines) == number + 2
+
+
+async def test_a_version_that_does_not_come_is_a_stale_read(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        process = await cached(engine)
+        with pytest.raises(StaleRead, match=rf"version {process.version}, .* asked for"):
+            await engine.get("orders", "o-1", at_least=1 << 60, timeout=0.05, cache=False)
+        with pytest.raises(InvalidArgument, match="at_least"):
+            await engine.get("orders", "o-1", at_least=-1)
+
+
+async def test_a_read_that_may_have_no_lag_is_of_postgresql(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        process = await engine.get("orders", "o-1", max_lag=0)
+
+    assert process is not None
+    assert process.source == "postgresql"
+
+
+async def test_absence_is_never_cached(engine: Engine, db: str) -> None:
+    async with engine, AsyncClient(db, cache={"orders": CACHED}) as other:
+        await engine.init("orders", "o-1")
+        await cached(other)
+        for number in range(20):
+            assert await other.get("orders", f"n-{number}") is None
+            await engine.init("orders", f"n-{number}")
+            assert await other.get("orders", f"n-{number}") is not None
+
+
+@pytest.mark.parametrize("is_typed", [True, False])
+async def test_changing_what_was_returned_never_changes_a_later_read(
+    engine: Engine, orders: Namespace[Order], is_typed: bool
+) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        for _ in range(2):
+            process: Any = await engine.get(orders if is_typed else "orders", "o-1", max_events=9)
+            assert process.source == "cache"
+            lines = process.state.lines if is_typed else process.state["lines"]
+            assert lines == ["first"]
+            assert process.metadata == {"tags": ["new"]}
+            assert process.history[0].payload == {"opened": [1]}
+            assert list(process.timers) == ["expiry"]
+            lines.append("mine")
+            process.metadata["tags"].append("mine")
+            process.history[0].payload["opened"].append(2)
+            process.timers.clear()
+
+
+@pytest.mark.parametrize("is_pickled", [True, False])
+async def test_a_cached_process_can_be_copied(
+    engine: Engine, orders: Namespace[Order], is_pickled: bool
+) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        process = await engine.get(orders, "o-1")
+        copied: Any = pickle.loads(pickle.dumps(process)) if is_pickled else copy.copy(process)
+
+    assert copied == process
+    with pytest.raises(AttributeError, match="'Process' object has no attribute 'colour'"):
+        copied.colour  # noqa: B018
+
+
+async def test_a_timer_that_started_is_gone_from_the_cache(db: str, make_engine: Any) -> None:
+    orders = Namespace("orders", cache={"enabled": True, "max_lag": "30s"})
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @orders.init
+    def begin(step: Step[Any], args: Any) -> Intent[Any]:
+        return Intent(state={}, timers=[SetTimer(after=timedelta(days=1))])
+
+    @orders.call
+    def hurry(step: Step[Any], args: Any) -> Intent[Any]:
+        return Intent(timers=[SetTimer(after=timedelta(0))])
+
+    @orders.timeout
+    async def fire(step: Step[Any]) -> None:
+        begun.set()
+        await ended.wait()
+
+    async with make_engine(orders) as engine:
+        await engine.init("orders", "o-1")
+        await cached(engine, where=lambda process: bool(process.timers))
+        await engine.call("orders", "o-1", name="hurry")
+        await begun.wait()
+        process = await cached(engine, where=lambda process: not process.timers)
+        ended.set()
+
+    assert process.version > 0
+
+
+async def test_events_beyond_the_window_come_from_postgresql(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await asyncio.gather(
+            *(engine.call("orders", "o-1", {"line": "x"}, name="add") for _ in range(70))
+        )
+        await cached(engine)
+        old = await engine.get("orders", "o-1", max_events=5)
+        new = await engine.get("orders", "o-1", max_events=5, after=60)
+        newest = await cached(engine, max_events=2, direction="backward")
+
+    assert old is not None
+    assert new is not None
+    assert [each.event_id for each in old.history] == [1, 2, 3, 4, 5]
+    assert [each.event_id for each in new.history] == [61, 62, 63, 64, 65]
+    assert [each.event_id for each in newest.history] == [71, 70]
+
+
+async def test_many_who_miss_at_once_read_once(engine: Engine, sql: Any) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        engine._cached.cache.begin_fill(("orders", "o-1"), now=0.0)  # type: ignore[union-attr]
+        engine._cached.cache._fills.clear()  # type: ignore[union-attr]
+        reads = []
+        get_fenced = engine._store.get_fenced
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            reads.append(args)
+            return await get_fenced(*args, **options)
+
+        engine._store.get_fenced = counted  # type: ignore[method-assign]
+        found = await asyncio.gather(*(engine.get("orders", "o-1") for _ in range(50)))
+
+    assert len(reads) == 1
+    assert all(process is not None for process in found)
+
+
+def test_a_blocking_client_reads_from_the_cache_in_the_thread_of_its_caller(
+    db: str, orders: Namespace[Order], engine: Engine
+) -> None:
+    with engine as client:
+        client.init("orders", "o-1")
+        for _ in range(1000):
+            process = client.get("orders", "o-1")
+            if process is not None and process.source == "cache":
+                break
+        found: list[Any] = []
+
+        def read() -> None:
+            found.extend(client.get(orders, "o-1") for _ in range(200))
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in range(2, 30):
+            assert client.call("orders", "o-1", {"line": "x"}, name="add") == number
+            process = client.get(orders, "o-1")
+            assert process is not None
+            assert len(process.state.lines) == number
+        for thread in threads:
+            thread.join()
+
+    assert len(found) == 800
+    with Client(db, cache={"orders": CACHED}) as client:
+        assert client.get("orders", "o-1", cache=False) is not None
+
+
+async def test_a_lost_stream_empties_the_cache_and_is_opened_again(
+    engine: Engine, sql: Any
+) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        for number in range(3):
+            sql.execute("select pg_terminate_backend(pid) from pg_stat_replication")
+            await engine.call("orders", "o-1", {"line": "x"}, name="add")
+            process = await engine.get("orders", "o-1")
+            assert process is not None
+            assert len(process.state["lines"]) == number + 2
+            await cached(engine)
+
+
+async def test_a_table_that_is_altered_empties_the_cache(engine: Engine, sql: Any) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        was = engine._cached.cache.lease  # type: ignore[union-attr]
+        assert was.as_of > 0
+        sql.execute("truncate pgprog_data.timers")
+        process = await cached(engine, where=lambda process: not process.timers)
+
+    assert process.state == {"lines": ["first"]}
+
+
+async def test_publications_that_are_altered_end_the_cache_until_they_are_right(
+    engine: Engine, sql: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        sql.execute("alter publication pgprog_processes drop table pgprog_data.processes")
+        try:
+            async with asyncio.timeout(20):
+                while "replication_refused" not in caplog.text:
+                    assert await engine.get("orders", "o-1") is not None
+                    await asyncio.sleep(0.01)
+            refusals = [r for r in caplog.records if r.getMessage() == "replication_refused"]
+            await asyncio.sleep(0.5)
+            process = await engine.get("orders", "o-1")
+            assert process is not None
+            assert process.source == "postgresql"
+        finally:
+            sql.execute("alter publication pgprog_processes add table pgprog_data.processes")
+        await cached(engine)
+
+    assert len(refusals) == 1
+    assert caplog.text.count("cache_emptied") == 1
+
+
+@pytest.mark.slow  # it needs a server of its own, whose commits wait for a standby
+async def test_what_no_standby_has_acknowledged_is_not_served() -> None:
+    with EmbeddedPostgres() as server, psycopg.connect(server.dsn, autocommit=True) as admin:
+        pgprog.migrate(server.dsn)
+        admin.execute("select pgprog_engine._create_namespace('orders', '{}')")
+        async with AsyncClient(server.dsn, cache={"orders": CACHED}) as client:
+            await client.put(
+                {"namespace": "orders", "process_id": "o-1", "status": "running", "state": 1}
+            )
+            await cached(client)
+            wait_for(admin, "ghost")
+            gate = client._cached._reader._gate  # type: ignore[union-attr]
+            await until(lambda: gate.is_shut)
+            removal = asyncio.create_task(client.remove("orders", "o-1"))
+            await until(lambda: gate.is_waiting)
+            for _ in range(50):
+                assert await client.get("orders", "o-1") is not None
+                await asyncio.sleep(0.002)
+            kept = await client.get("orders", "o-1")
+            wait_for(admin, "")
+
+            assert await removal
+            assert await client.get("orders", "o-1") is None
+    assert kept is not None
+    assert kept.source == "cache"
+
+
+def wait_for(admin: psycopg.Connection[Any], standby: str) -> None:
+    """Let commits wait for a standby; for none, those that wait end."""
+    admin.execute(sql.SQL("alter system set synchronous_standby_names = {}").format(standby))
+    admin.execute("select pg_reload_conf()")
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(
+    db: str, session: Any
+) -> None:
+    beats = Beats(db, publications=["pgprog_processes"], name="test")
+    running = session(db)
+    running.execute("begin")
+    xid = int(running.execute("select pg_current_xact_id()::text").fetchone()[0])
+
+    before = (await beats.beat()).snapshot
+    await beats.take_xid()
+    after = (await beats.beat()).snapshot
+    running.execute("rollback")
+    await beats.close()
+
+    assert int(before.split(":")[1]) <= xid < int(after.split(":")[1])
+    assert str(xid) in after.split(":")[2].split(",")

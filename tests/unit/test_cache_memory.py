@@ -1,0 +1,53 @@
+"""What the cache says of its size, beside what Python says."""
+
+from __future__ import annotations
+
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgprog.cache.snapshots import Snapshot
+from pgprog.client.entry_reading import entry_from, process_from
+from pgprog.codec import encode
+
+if TYPE_CHECKING:
+    from pgprog.cache.entries import Entry
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+ENTRIES = 200
+
+
+def raw(number: int, *, events: int, timers: int) -> bytes:
+    at = AT + timedelta(seconds=number)
+    plain: dict[str, Any] = {
+        "namespace": "orders", "process_id": f"order-{number:010}", "incarnation": 10**6 + number,
+        "status": "running", "previous_status": None, "status_changed_at": at, "detail": None,
+        "corrupted_by": None, "state": {"pad": "x" * 900}, "state_version": 1, "metadata": None,
+        "created_at": at, "last_event_id": 1000, "version": 10**7 + number,
+        "timers": {f"timer {each}": at for each in range(timers)},
+        "history": [
+            {"event_id": 1000 - each, "at": at + timedelta(microseconds=each),
+             "task_id": 10**6 + 10 * number + each, "payload": {"x": "y" * 180}, "metadata": None,
+             "state_version": 1}
+            for each in range(events)
+        ],
+    }  # fmt: skip
+    return encode(plain, field="process", limit=1 << 20)
+
+
+@pytest.mark.parametrize(("events", "timers"), [(0, 0), (5, 0), (50, 0), (0, 3)])
+def test_an_entry_takes_no_more_than_it_says(events: int, timers: int) -> None:
+    texts = [raw(number, events=events, timers=timers) for number in range(ENTRIES)]
+    tracemalloc.start()
+    entries: list[Entry] = []
+    for number, text in enumerate(texts):
+        snapshot = Snapshot(10**9 + number, 10**9 + number)
+        entries.append(entry_from(text, snapshot=snapshot, as_of=1.0))
+        process_from(entries[-1], None, (), 0.1)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    said = sum(entry.size for entry in entries)
+    assert 0.95 < said / taken < 1.35
