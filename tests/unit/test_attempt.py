@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgprog import Intent, Namespace, Step
-from pgprog.engine.attempt import Attempt
+from pgprog.engine.attempt import Attempt, Attempts
 from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
 from pgprog.store.engine_store import EngineStore
@@ -95,3 +95,25 @@ async def test_a_timeout_of_the_handlers_own_is_not_the_engines(namespace: Names
         await _attempt(namespace, "time_out").run()
 
     assert not isinstance(raised.value, StepTimeout)
+
+
+async def test_a_handler_is_quick_until_it_has_waited(namespace: Namespace[Any]) -> None:
+    @namespace.call
+    def block(step: Step[Any]) -> None: ...
+
+    attempts = Attempts(
+        {"orders": namespace},
+        store=EngineStore("", name=""),
+        transactions=StepTransactions("", size=1, lease=timedelta(seconds=10), name=""),
+        concurrency=1,
+    )
+    known = []
+    for is_quick in (True, False, True):
+        known.append(attempts.is_quick(_claimed("answer")))
+        attempts.learn(_claimed("answer"), is_quick=is_quick)
+    known.append(attempts.is_quick(_claimed("answer")))
+
+    assert known == [None, True, False, False]
+    assert attempts.is_quick(_claimed("hang")) is None
+    assert attempts.is_quick(_claimed("block")) is False
+    attempts.close()

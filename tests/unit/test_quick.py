@@ -197,3 +197,21 @@ async def test_what_a_coroutine_raises_comes_out() -> None:
 
     with pytest.raises(LookupError):
         await within_task(body(), on_wait=lambda: None)
+
+
+async def test_what_is_asked_of_the_loop_at_once_comes_before_the_steps() -> None:
+    began: list[str] = []
+
+    async def body(_: int) -> None:
+        began.append("step")
+
+    async def claim() -> None:
+        began.append("claim")
+
+    steps = Steps(body)
+    steps.take(1)
+    claiming = asyncio.create_task(claim())
+    await steps.settle()
+    await claiming
+
+    assert began == ["claim", "step"]

@@ -23,32 +23,59 @@ def holdings() -> Holdings:
     return Holdings()
 
 
-@pytest.fixture
-def runner(holdings: Holdings) -> Runner:
-    nothing: Any = None
-    attempts: Any = FakeAttempt(nothing)
-    return Runner(
-        attempts,
-        concurrency=2,
-        holdings=holdings,
-        lease=nothing,
-        endings=nothing,
-        on_free=lambda: None,
-    )
-
-
-async def test_a_step_that_is_cancelled_before_its_start_frees_its_place(
-    runner: Runner, holdings: Holdings
+@pytest.mark.parametrize("is_quick", [True, False])
+async def test_a_step_that_is_given_up_before_its_start_frees_its_place(
+    holdings: Holdings, is_quick: bool
 ) -> None:
+    attempts = FakeAttempt(asyncio.Event().wait, is_quick=is_quick)
+    runner = make_runner(holdings, attempt=attempts, lease=Lease(), endings=Endings())
     for claim_id in (1, 2, 3):
         runner.take(holdings.add(make_claim(claim_id), since=0))
-    assert runner.room == 0
+    assert runner.busy == 2
 
     holdings.drop()
     await runner.wait_idle()
     await asyncio.sleep(0)
 
     assert (runner.room, runner.busy) == (2, 0)
+
+
+async def test_a_step_that_waits_holds_a_place_and_one_that_never_does_holds_none(
+    holdings: Holdings,
+) -> None:
+    free = asyncio.Event()
+    attempts = FakeAttempt(free.wait, is_quick=None)
+    endings = Endings()
+    runner = make_runner(holdings, attempt=attempts, lease=Lease(), endings=endings)
+    runner.take(holdings.add(make_claim(1), since=0))
+    assert runner.room == 1
+    await asyncio.sleep(0)
+    assert attempts.speed is False
+
+    attempts.speed = True
+    runner.take(holdings.add(make_claim(2), since=0))
+    assert (runner.room, runner.busy) == (1, 2)
+
+    while attempts.speed:
+        await asyncio.sleep(0)
+    assert (runner.room, runner.busy) == (0, 2)
+
+    free.set()
+    async with asyncio.timeout(5):
+        await runner.wait_idle()
+    assert endings.ended == [1, 2]
+
+
+async def test_a_handler_is_quick_that_has_never_waited(holdings: Holdings) -> None:
+    async def run() -> None:
+        return
+
+    attempts = FakeAttempt(run, is_quick=None)
+    runner = make_runner(holdings, attempt=attempts, lease=Lease(), endings=Endings())
+    runner.take(holdings.add(make_claim(1), since=0))
+    await runner.wait_idle()
+
+    assert attempts.speed is True
 
 
 class FakeAttempt:
@@ -59,15 +86,18 @@ class FakeAttempt:
     is_interrupted = False
     namespace = Namespace[Any]("shop")
 
-    def __init__(self, run: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, run: Callable[[], Awaitable[object]], *, is_quick: bool | None = False
+    ) -> None:
         self.run = run
         self.access = self
+        self.speed = is_quick
 
-    def is_quick(self, _: object) -> bool:
-        return True
+    def is_quick(self, _: object) -> bool | None:
+        return self.speed
 
-    def waits(self, _: object) -> None:
-        pass
+    def learn(self, _: object, *, is_quick: bool) -> None:
+        self.speed = is_quick and self.speed is not False
 
     def make(self, _: object) -> FakeAttempt:
         return self

@@ -16,7 +16,7 @@ from pgprog.engine.steps import step_of
 from pgprog.model import Step, TaskType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import EngineStore
@@ -44,20 +44,26 @@ class Attempts:
         self._namespaces = namespaces
         self._store = store
         self._transactions = transactions
-        self._slow: set[object] = set()
+        self._is_quick: dict[Callable[..., object], bool] = {}
         self._deadlines = Deadlines()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
 
-    def is_quick(self, claimed: Claimed) -> bool:
-        """Return whether a claim's handler runs in the loop and has never waited for anything."""
-        handler = self._namespaces[claimed.namespace].resolve(TaskType(claimed.type), claimed.name)
-        return handler is None or (handler.is_async and handler.function not in self._slow)
+    def is_quick(self, claimed: Claimed) -> bool | None:
+        """Return whether a claim's handler has never waited for anything, None before it has run.
 
-    def waits(self, claimed: Claimed) -> None:
-        """Remember that a claim's handler waits for something."""
-        handler = self._namespaces[claimed.namespace].resolve(TaskType(claimed.type), claimed.name)
+        Handlers in threads are waited for.
+        """
+        handler = self._handler(claimed)
+        if handler is None or not handler.is_async:
+            return False
+        return self._is_quick.get(handler.function)
+
+    def learn(self, claimed: Claimed, *, is_quick: bool) -> None:
+        """Remember whether a claim's handler has waited; that it once did counts for ever."""
+        handler = self._handler(claimed)
         if handler is not None:
-            self._slow.add(handler.function)
+            known = self._is_quick.get(handler.function, True)
+            self._is_quick[handler.function] = is_quick and known
 
     def make(self, claimed: Claimed) -> Attempt:
         """Return the attempt that a claim asks for."""
@@ -69,6 +75,9 @@ class Attempts:
             deadlines=self._deadlines,
             threads=self._threads,
         )
+
+    def _handler(self, claimed: Claimed) -> Handler[..., Any] | None:
+        return self._namespaces[claimed.namespace].resolve(TaskType(claimed.type), claimed.name)
 
     def close(self) -> None:
         """Let the threads end, stragglers when they like: they cannot be stopped."""

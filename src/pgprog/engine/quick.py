@@ -38,6 +38,10 @@ class QuickSteps:
         self._steps: deque[Held] = deque()
         self._task: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        """Return how many steps have not begun."""
+        return len(self._steps)
+
     def add(self, held: Held) -> None:
         """Run a step when those before it have ended or wait."""
         self._steps.append(held)

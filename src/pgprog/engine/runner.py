@@ -13,6 +13,7 @@ from pgprog.codec import Misfit
 from pgprog.engine import decide
 from pgprog.engine.quick import QuickSteps
 from pgprog.engine.turns import Turns
+from pgprog.engine.within_task import within_task
 from pgprog.errors import InvalidArgument, StepError
 from pgprog.store.rows import Outcome
 
@@ -100,10 +101,10 @@ class Runner:
         self._waiting: Turns[Held] = Turns()
         self._lone: deque[Held] = deque()
         self._has_lone = False
-        self._alone: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._quick = QuickSteps(
             self._run,
-            waits=lambda held: attempts.waits(held.claimed),
+            waits=lambda held: attempts.learn(held.claimed, is_quick=False),
             stepped=self._stepped,
         )
 
@@ -117,7 +118,9 @@ class Runner:
         """How many more tasks could start at once."""
         if self._has_lone:
             return 0
-        return max(0, self._concurrency - self._running - len(self._waiting))
+        # Quick steps will have ended when a claim is answered.
+        free = self._concurrency - self._running - len(self._waiting) + len(self._quick)
+        return max(0, free)
 
     @property
     def busy(self) -> int:
@@ -143,12 +146,12 @@ class Runner:
 
     async def wait_idle(self) -> None:
         """Return when no handler runs and none waits, stragglers in threads apart."""
-        while tasks := self._alone | self._quick.tasks:
+        while tasks := self._tasks | self._quick.tasks:
             await asyncio.wait(tasks)
 
     async def abandon(self) -> int:
         """Cancel all that still runs, and return how many steps do not care."""
-        steps = self._alone | self._quick.tasks
+        steps = self._tasks | self._quick.tasks
         for step in steps:
             step.cancel()
         if not steps:
@@ -167,20 +170,24 @@ class Runner:
         self._begun_at_once += 1
         self._running += 1
         if self._apart is not None and self._apart.takes(held.claimed):
-            self._run_alone(held, self._run_apart(self._apart, held))
-        elif held.claimed.attempt == 1 and self._attempts.is_quick(held.claimed):
+            self._spawn(held, self._run_apart(self._apart, held))
+            return
+        is_quick = held.claimed.attempt == 1 and self._attempts.is_quick(held.claimed)
+        if is_quick:
             self._quick.add(held)
+        elif is_quick is None:
+            self._spawn(held, self._try(held))
         else:
-            self._run_alone(held, self._run(held))
+            self._spawn(held, self._run(held))
 
-    def _run_alone(self, held: Held, step: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, held: Held, step: Coroutine[Any, Any, None]) -> None:
         """Give a step a task of its own."""
         held.step = asyncio.create_task(step)
-        self._alone.add(held.step)
-        held.step.add_done_callback(functools.partial(self._ended_alone, held))
+        self._tasks.add(held.step)
+        held.step.add_done_callback(functools.partial(self._ended, held))
 
-    def _ended_alone(self, held: Held, task: asyncio.Task[None]) -> None:
-        self._alone.discard(task)
+    def _ended(self, held: Held, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         self._stepped(held, asyncio.CancelledError() if task.cancelled() else task.exception())
 
     def _stepped(self, held: Held, error: BaseException | None) -> None:
@@ -191,6 +198,12 @@ class Runner:
             log.error("step_broke", task_id=held.claimed.task_id, error=error)
         if error is not None and not held.is_dropped:
             self._endings.give_back(held)
+
+    async def _try(self, held: Held) -> None:
+        """Run a handler of which nobody knows whether it waits."""
+        learn = functools.partial(self._attempts.learn, held.claimed)
+        await within_task(self._run(held), on_wait=functools.partial(learn, is_quick=False))
+        learn(is_quick=True)
 
     async def _run_apart(self, apart: Apart, held: Held) -> None:
         try:
@@ -281,8 +294,8 @@ class Runner:
         """Clean up behind a thread that ended too late."""
         attempt.straggler = None
         undoing = asyncio.create_task(self._undo(attempt))
-        self._alone.add(undoing)
-        undoing.add_done_callback(self._alone.discard)
+        self._tasks.add(undoing)
+        undoing.add_done_callback(self._tasks.discard)
         self._stragglers -= 1
         self._free()
 
