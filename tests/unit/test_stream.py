@@ -87,7 +87,7 @@ async def test_a_message_that_is_none_of_the_protocol_ends_the_stream() -> None:
 
 
 async def test_24_others_run_every_5_ms_however_much_there_is_to_read() -> None:
-    inserts = [data(wire.insert([b"orders", b"o-1", wire.int8(7), wire.jsonb("1")]))] * 20_000
+    inserts = [data(wire.insert([b"orders", b"o-1", wire.int8(7), wire.jsonb("1")]))] * 10_000
     parts = [data(wire.begin(9)), data(wire.relation()), *inserts, data(wire.commit(9))]
     stream, _ = stream_of(*parts, max_bytes=1 << 30)
     turns: list[float] = []
@@ -105,5 +105,5 @@ async def test_24_others_run_every_5_ms_however_much_there_is_to_read() -> None:
     gc.enable()
 
     assert isinstance(told, m.Transaction)
-    assert len(turns) > 10
+    assert len(turns) > 5
     assert max(turns) <= 0.005
