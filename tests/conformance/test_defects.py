@@ -19,7 +19,7 @@ from pgprog.config import PoolConfig, WorkerConfig
 from pgprog.errors import Overloaded, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import psycopg
 
@@ -218,17 +218,27 @@ async def test_a_call_costs_two_writing_transactions_and_many_at_once_share_thei
         assert row is not None
         return int(row[0])
 
+    async def spent(calls: Callable[[], Awaitable[object]]) -> float:
+        """Return what *calls* used at least: heartbeats, upkeep and other tests only add to it."""
+        rounds = []
+        for _ in range(4):
+            began_at, before = time.monotonic(), used()
+            await calls()
+            rounds.append(used() - before - 10 * (time.monotonic() - began_at))
+        return min(rounds) - 20
+
     async with Engine(db, [counters], worker=RARE_POLLS) as engine:
+
+        async def one_by_one() -> None:
+            for each in IDS[:40]:
+                await engine.call("counters", each, name="add")
+
+        async def at_once() -> None:
+            await asyncio.gather(*(engine.call("counters", each, name="add") for each in IDS))
+
         await engine.submit_many(Request("init", "counters", each) for each in IDS)
         for each in IDS:
             await engine.call("counters", each, name="add")
-        began_at, before = time.monotonic(), used()
-        for each in IDS[:40]:
-            await engine.call("counters", each, name="add")
-        between = used()
-        await asyncio.gather(*(engine.call("counters", each, name="add") for each in IDS))
-        after = used()
-        beside = 20 + 10 * (time.monotonic() - began_at)  # heartbeats and upkeep write too
 
-    assert between - before <= 2 * 40 + beside
-    assert after - between <= len(IDS) + beside
+        assert await spent(one_by_one) <= 2 * 40
+        assert await spent(at_once) <= len(IDS)
