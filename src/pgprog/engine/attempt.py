@@ -13,11 +13,11 @@ from pgprog.engine.access import AsyncAccess, SyncAccess
 from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
 from pgprog.engine.steps import step_of
-from pgprog.model import Step, TaskType
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from pgprog.model import Step
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.rows import Claimed
@@ -77,7 +77,7 @@ class Attempts:
         )
 
     def _handler(self, claimed: Claimed) -> Handler[..., Any] | None:
-        return self._namespaces[claimed.namespace].resolve(TaskType(claimed.type), claimed.name)
+        return self._namespaces[claimed.namespace].resolve(claimed.type, claimed.name)
 
     def close(self) -> None:
         """Let the threads end, stragglers when they like: they cannot be stopped."""
@@ -108,8 +108,7 @@ class Attempt:
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
         self._is_expired = False
-        self._type = TaskType(claimed.type)
-        self.handler = namespace.resolve(self._type, claimed.name)
+        self.handler = namespace.resolve(claimed.type, claimed.name)
         colour = AsyncAccess if self.handler is None or self.handler.is_async else SyncAccess
         self.access: AsyncAccess | SyncAccess = colour(
             claimed, namespace=namespace, store=store, transactions=transactions

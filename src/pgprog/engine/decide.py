@@ -56,15 +56,10 @@ def after_success(
     Raises:
         InvalidArgument: It is no intent, or a part of it cannot be stored; the message names it.
     """
-    intent: Intent[Any, Any]
-    match returned:
-        case None:
-            intent = Intent()
-        case Intent():
-            intent = returned
-        case _:
-            msg = f"the handler returned {type(returned).__name__}; an Intent or None is needed"
-            raise InvalidArgument(msg)
+    if returned is not None and not isinstance(returned, Intent):
+        msg = f"the handler returned {type(returned).__name__}; an Intent or None is needed"
+        raise InvalidArgument(msg)
+    intent: Intent[Any, Any] = Intent() if returned is None else returned
     settings = namespace.settings
     limits = settings.limits
     events = _events(intent.events, settings=settings)

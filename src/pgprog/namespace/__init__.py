@@ -172,7 +172,7 @@ class Namespace(Generic[S]):
         self.state_codec: Codec[Any] = Codec(state, self.settings.numbers)
         self.plain_codec: Codec[Any] = Codec(None, self.settings.numbers)
         self.state_version = state_version
-        self._handlers: dict[tuple[TaskType, str | None], Handler[..., Any]] = {}
+        self._handlers: dict[tuple[str, str | None], Handler[..., Any]] = {}
         self._fallback: functools.partial[Handler[..., Any]] | None = None
         self._upcasts = Upcasts(f"the state of namespace {name}", latest=state_version)
         self._event_upcasts = Upcasts(f"events of namespace {name}", latest=state_version)
@@ -260,16 +260,14 @@ class Namespace(Generic[S]):
         self._handlers[key] = self._bound(function)(type_=type_, name=key[1])
         return self._handlers[key]
 
-    def resolve(self, type_: TaskType, name: str | None) -> Handler[..., Any] | None:
+    def resolve(self, type_: str, name: str | None) -> Handler[..., Any] | None:
         """Return what takes a task: its handler, else the processor, else None.
 
         A remove is the engine's: nothing takes it.
         """
-        if type_ is TaskType.REMOVE:
-            return None
         handler = self._handlers.get(_key(type_, name))
-        if handler is None and self._fallback is not None:
-            return self._fallback(type_=type_, name=name)
+        if handler is None and self._fallback is not None and type_ != TaskType.REMOVE:
+            return self._fallback(type_=TaskType(type_), name=name)
         return handler
 
     @property
@@ -345,6 +343,6 @@ class Namespace(Generic[S]):
         raise ConfigError(msg)
 
 
-def _key(type_: TaskType, name: str | None) -> tuple[TaskType, str | None]:
+def _key(type_: str, name: str | None) -> tuple[str, str | None]:
     """Return where a handler is kept: a timer always has a name, be it the empty one."""
-    return type_, name or "" if type_ is TaskType.TIMEOUT else name
+    return type_, name or "" if type_ == TaskType.TIMEOUT else name

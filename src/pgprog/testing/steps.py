@@ -114,7 +114,7 @@ class Stage:
             InvalidArgument: The intent could not be stored.
             BaseException: What the handler raised; what it did on its connection is undone.
         """
-        handler = namespace.resolve(TaskType(claimed.type), claimed.name)
+        handler = namespace.resolve(claimed.type, claimed.name)
         if handler is None:
             what = f"{claimed.type} {claimed.name or ''}".rstrip()
             msg = f"namespace {namespace.name} has no handler for {what}"
