@@ -18,7 +18,7 @@ begin
   return query
     select t.task_id, t.status, t.response, t.error, t.version
     from unnest(results.task_ids) as x(task_id)
-    join pgprog_data.tasks as t on t.task_id = x.task_id;
+    join pgprog_data.tasks as t on t.task_id = any (array[x.task_id]);
 end
 $$;
 

@@ -115,7 +115,7 @@ begin
   -- 2. What has come due joins the waiting ones; like an insert this needs no process lock.
   update pgprog_data.queue as q
   set status = 'w'
-  where q.task_id in (
+  where q.task_id = any (array(
     select d.task_id
     from unnest(v_served) as s(namespace)
     cross join lateral (
@@ -123,12 +123,12 @@ begin
       where l.namespace = s.namespace and l.status in ('f', 'h') and l.due_at <= v_now
       order by l.due_at limit 1000
       for update skip locked
-    ) as d);
+    ) as d));
   -- So do timers whose patience with a task in retry has ended; there are hardly ever any.
   if exists (select 1 from pgprog_data.timers as t where t.status = 'p') then
     update pgprog_data.timers as t
     set status = 'w'
-    where t.task_id in (
+    where t.task_id = any (array(
       select d.task_id
       from unnest(v_served) as s(namespace)
       join pgprog_data.namespaces as n on n.namespace = s.namespace
@@ -137,7 +137,7 @@ begin
         where p.namespace = s.namespace and p.status = 'p' and p.due_at <= v_now - n.timer_patience
         order by p.due_at limit 1000
         for update skip locked
-      ) as d);
+      ) as d));
   end if;
 
   if exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
@@ -379,7 +379,7 @@ begin
         s.attempt > 1 and (s.crashes > 0 or s.task_id = any (v_lost)),
         null::bigint
       from started as s
-      join pgprog_data.processes as p on p.incarnation = s.incarnation;
+      join pgprog_data.processes as p on p.incarnation = any (array[s.incarnation]);
     get diagnostics v_count = row_count;
     v_got := v_got + v_count;
     if v_timers is not null then
@@ -393,7 +393,7 @@ begin
           s.attempt > 1 and (s.crashes > 0 or s.task_id = any (v_lost)),
           null::bigint
         from started as s
-        join pgprog_data.processes as p on p.incarnation = s.incarnation;
+        join pgprog_data.processes as p on p.incarnation = any (array[s.incarnation]);
       get diagnostics v_count = row_count;
       v_got := v_got + v_count;
     end if;

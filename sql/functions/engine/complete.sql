@@ -91,7 +91,7 @@ begin
   if 6 = any (complete.outcomes) then
     select pgprog_engine._stop_starts(array_agg(p.namespace)) into v_stopped
     from unnest(complete.incarnations, complete.outcomes) as x(incarnation, outcome)
-    join pgprog_data.processes as p on p.incarnation = x.incarnation
+    join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
     where x.outcome = 6;
   end if;
 
@@ -99,8 +99,8 @@ begin
   for v_row in
     select x.pos::integer as pos, p.last_event_id, p.changed_at, p.status, p.version, p.namespace
     from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
-    join pgprog_data.processes as p on p.incarnation = x.incarnation
-    order by p.incarnation
+    join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
+    order by x.incarnation
     for no key update of p skip locked
   loop
     if v_outcomes[v_row.pos] = 6 then
@@ -136,7 +136,7 @@ begin
         from unnest(v_locked) as l(pos)
         where complete.outcomes[l.pos] <> 3
       ) as x
-      where q.task_id = x.task_id
+      where q.task_id = any (array[x.task_id])
         and q.claim_id = x.claim_id
       returning q.*, x.pos
     ),
@@ -171,7 +171,7 @@ begin
           from unnest(v_locked) as l(pos)
           where complete.outcomes[l.pos] = 3
         ) as x
-        where q.task_id = x.task_id
+        where q.task_id = any (array[x.task_id])
           and q.claim_id = x.claim_id
           and q.type not in ('timeout', 'remove')
         returning q.task_id, q.attempt, q.started_at, q.due_at, x.pos, x.claim_id
@@ -193,7 +193,7 @@ begin
           from unnest(v_locked) as l(pos)
           where complete.outcomes[l.pos] = 3
         ) as x
-        where q.task_id = x.task_id
+        where q.task_id = any (array[x.task_id])
           and q.claim_id = x.claim_id
           and q.type in ('timeout', 'remove')
         returning q.*, x.pos
@@ -264,7 +264,7 @@ begin
       from unnest(v_done) as d(pos)
       where v_outcomes[d.pos] in (1, 4)
     ) as x
-    where p.incarnation = complete.incarnations[x.pos];
+    where p.incarnation = any (array[complete.incarnations[x.pos]]);
 
     -- 6. Timers: those of the same name give way first.
     if cardinality(complete.timer_of) > 0 then
@@ -286,7 +286,7 @@ begin
         where v_ok[t.pos] and v_outcomes[t.pos] = 1
         order by t.pos, t.name, t.no desc
       ) as t
-      join pgprog_data.processes as p on p.incarnation = complete.incarnations[t.pos]
+      join pgprog_data.processes as p on p.incarnation = any (array[complete.incarnations[t.pos]])
       where t.at is not null or t.after is not null;
     end if;
 
@@ -301,7 +301,7 @@ begin
       insert into pgprog_data.ended_processes (incarnation, namespace, status, at, type, name, priority, args, context)
       select p.incarnation, p.namespace, p.status, v_at, e.type, e.name, e.priority, e.args, e.context
       from unnest(v_done) as d(pos)
-      join pgprog_data.processes as p on p.incarnation = complete.incarnations[d.pos]
+      join pgprog_data.processes as p on p.incarnation = any (array[complete.incarnations[d.pos]])
       left join lateral (
         select e.type, e.name, e.priority, e.args, e.context from pgprog_data.tasks as e
         where e.task_id = complete.task_ids[d.pos] and e.ended_at = v_stamps[d.pos] and v_outcomes[d.pos] = 4 limit 1
@@ -406,7 +406,7 @@ begin
         set status = 'r', worker_id = complete.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
           attempt = q.attempt + 1, started_at = v_at, begun = false
         from unnest(v_heads, v_heads_pos) as x(task_id, pos)
-        where q.task_id = x.task_id
+        where q.task_id = any (array[x.task_id])
         returning x.pos, 'next'::text, v_versions[x.pos], q.task_id, q.claim_id, q.type, q.name, q.attempt,
           q.created_at, q.due_at, q.args, q.context, v_stamps[x.pos];
     end if;

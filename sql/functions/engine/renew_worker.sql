@@ -27,13 +27,13 @@ begin
   end if;
   update pgprog_data.queue as q
   set begun = true
-  where q.task_id in (
+  where q.task_id = any (array(
     select b.task_id from pgprog_data.queue as b
     where b.task_id = any (renew_worker.begun)
       and b.worker_id = renew_worker.worker_id
       and b.status = 'r'
       and not b.begun
-    for no key update skip locked);
+    for no key update skip locked));
   return query
     select q.task_id, q.claim_id from pgprog_data.queue as q
     where q.status = 'r' and q.worker_id = renew_worker.worker_id;

@@ -19,7 +19,7 @@ begin
   with gone as (
     delete from pgprog_data.queue as q
     using unnest(_cancel_queued.task_ids) as x(task_id)
-    where q.task_id = x.task_id
+    where q.task_id = any (array[x.task_id])
     returning q.*
   )
   insert into pgprog_data.tasks (

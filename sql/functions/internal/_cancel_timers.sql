@@ -22,10 +22,10 @@ begin
       from unnest(_cancel_timers.incarnations, _cancel_timers.names) as x(incarnation, name)
       cross join lateral (
         select t.incarnation, t.name from pgprog_data.timers as t
-        where t.incarnation = x.incarnation and (x.name is null or t.name = x.name)
+        where t.incarnation = any (array[x.incarnation]) and (x.name is null or t.name = x.name)
       ) as c
     ) as dead
-    where t.incarnation = dead.incarnation
+    where t.incarnation = any (array[dead.incarnation])
       and t.name = dead.name
     returning t.*
   )

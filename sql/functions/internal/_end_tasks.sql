@@ -33,8 +33,8 @@ begin
       (select f.task_id, f.type from pgprog_data.queue as f
        where f.incarnation = x.incarnation and f.status = 'f')
     ) as c
-    join pgprog_data.queue as q on q.task_id = c.task_id
-    left join pgprog_data.processes as p on p.incarnation = x.incarnation
+    join pgprog_data.queue as q on q.task_id = any (array[c.task_id])
+    left join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
     where q.status <> 'r'
       and (c.type <> 'repair' or p.status is distinct from 'error')
     order by q.task_id

@@ -22,7 +22,7 @@ begin
   with held as (
     select q.*
     from unnest(_let_go.task_ids, _let_go.claim_ids) as x(task_id, claim_id)
-    join pgprog_data.queue as q on q.task_id = x.task_id and q.claim_id = x.claim_id
+    join pgprog_data.queue as q on q.task_id = any (array[x.task_id]) and q.claim_id = x.claim_id
     order by q.task_id
     for update of q skip locked
   ),
@@ -35,7 +35,7 @@ begin
   freed as (
     delete from pgprog_data.queue as q
     using held as h
-    where q.task_id = h.task_id
+    where q.task_id = any (array[h.task_id])
       and h.type in ('timeout', 'remove')
   ),
   back as (
@@ -53,7 +53,7 @@ begin
       attempt = q.attempt - (not _let_go.crashed)::integer,
       crashes = q.crashes + (_let_go.crashed and q.begun)::integer
     from held as h
-    where q.task_id = h.task_id
+    where q.task_id = any (array[h.task_id])
       and h.type not in ('timeout', 'remove')
   )
   select count(*) into v_count from held;

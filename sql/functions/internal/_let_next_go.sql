@@ -33,14 +33,13 @@ begin
     update pgprog_data.queue as q
     set status = 'w'
     from heads
-    where q.task_id = heads.task_id
-      and heads.status = 'b'
-      and q.status = 'b'
+    where q.task_id = any (array[heads.task_id])
+      and heads.status = 'b'  -- q is that row; with its own status a plan may walk the whole of queue_head
   )
   update pgprog_data.timers as t
   set status = case when heads.status = 'h' then 'p' else 'w' end
   from heads
-  where t.incarnation = heads.incarnation
+  where t.incarnation = any (array[heads.incarnation])
     and t.status in ('b', 'p')
     and (heads.status is distinct from 'h' or (t.status = 'b' and t.due_at < heads.created_at));
 end

@@ -35,13 +35,13 @@ begin
       where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
       order by q.rank, q.task_id limit v_share
     ) as d
-    join pgprog_data.processes as p on p.incarnation = d.incarnation
-    join pgprog_data.queue as q on q.task_id = d.task_id
+    join pgprog_data.processes as p on p.incarnation = any (array[d.incarnation])
+    join pgprog_data.queue as q on q.task_id = any (array[d.task_id])
     where p.state_version > pgprog_engine._version_read(p.namespace, _set_aside.reads_in, _set_aside.reads)
       and q.status = 'w'
     for update of q skip locked
   ) as x
-  where q.task_id = x.task_id;
+  where q.task_id = any (array[x.task_id]);
   update pgprog_data.timers as t
   set needs_version = x.state_version
   from (
@@ -52,14 +52,14 @@ begin
       where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
       order by t.due_at limit v_share
     ) as d
-    join pgprog_data.processes as p on p.incarnation = d.incarnation
-    join pgprog_data.timers as t on t.incarnation = d.incarnation and t.name = d.name
+    join pgprog_data.processes as p on p.incarnation = any (array[d.incarnation])
+    join pgprog_data.timers as t on t.incarnation = any (array[d.incarnation]) and t.name = d.name
     where p.state_version > pgprog_engine._version_read(p.namespace, _set_aside.reads_in, _set_aside.reads)
       and t.status = 'w'
       and t.due_at <= v_now
     for update of t skip locked
   ) as x
-  where t.incarnation = x.incarnation
+  where t.incarnation = any (array[x.incarnation])
     and t.name = x.name;
 end
 $$;

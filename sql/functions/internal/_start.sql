@@ -92,7 +92,7 @@ begin
     for v_row in
       select x.pos, k.task_id, k.fingerprint = v_fingerprints[x.pos] as same
       from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
-      join pgprog_data.keys as k on k.namespace = x.namespace and k.key = x.key
+      join pgprog_data.keys as k on k.namespace = any (array[x.namespace]) and k.key = x.key
       where v_codes[x.pos] is null
     loop
       if v_row.same then
@@ -122,41 +122,36 @@ begin
 
   -- 3. New processes, in the order of their ids.
   if v_inits then
-    with fresh as (
-      insert into pgprog_data.processes (
-        namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at)
-      select distinct on (x.namespace, x.process_id)
-        x.namespace, x.process_id, v_ids[x.pos], 'init', v_now, nextval('pgprog_data.versions'), v_now, v_now
-      from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
-      where x.type = 'init'
-        and v_codes[x.pos] is null
-        and v_winners[x.pos] = v_ids[x.pos]
-      order by x.namespace, x.process_id, x.pos
-      on conflict do nothing
-      returning incarnation
-    )
-    select array_agg(f.incarnation order by x.pos) into v_incarnations
-    from unnest(v_ids) with ordinality as x(task_id, pos)
-    left join fresh as f on f.incarnation = x.task_id;
+    insert into pgprog_data.processes (
+      namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at)
+    select distinct on (x.namespace, x.process_id)
+      x.namespace, x.process_id, v_ids[x.pos], 'init', v_now, nextval('pgprog_data.versions'), v_now, v_now
+    from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
+    where x.type = 'init'
+      and v_codes[x.pos] is null
+      and v_winners[x.pos] = v_ids[x.pos]
+    order by x.namespace, x.process_id, x.pos
+    on conflict do nothing;
   end if;
 
-  -- 4. What stands against each; a later statement, which sees the new processes.  One whose init drew
-  -- a later number than the request was not there when it came: init is first.
+  -- 4. What stands against each; a later statement, which sees the new processes: one is ours by its number.
+  -- One whose init drew a later number than the request was not there when it came: init is first.
   for v_row in
     select x.pos, p.incarnation, p.status, x.type
     from unnest(_start.namespaces, _start.process_ids, _start.types) with ordinality as x(namespace, process_id, type, pos)
     left join pgprog_data.processes as p
-      on p.namespace = x.namespace and p.process_id = x.process_id and p.incarnation < v_ids[x.pos]
+      on p.namespace = any (array[x.namespace]) and p.process_id = x.process_id and p.incarnation <= v_ids[x.pos]
     where v_codes[x.pos] is null
       and v_winners[x.pos] = v_ids[x.pos]
   loop
-    if v_row.type = 'init' then
-      v_codes[v_row.pos] := case when v_incarnations[v_row.pos] is null then 'UP005' end;
-    else
+    if v_row.type <> 'init' then
       v_codes[v_row.pos] := pgprog_engine._refusal_code(v_row.type, v_row.status);
-      v_incarnations[v_row.pos] := v_row.incarnation;
       v_messages[v_row.pos] := v_row.status;
+    elsif v_row.incarnation is distinct from v_ids[v_row.pos] then
+      v_codes[v_row.pos] := 'UP005';
+      continue;
     end if;
+    v_incarnations[v_row.pos] := v_row.incarnation;
   end loop;
   -- A refused request keeps no key, and what shares its key in this batch is refused with it.
   for v_row in
@@ -183,12 +178,12 @@ begin
     from (
       select x.pos::integer
       from unnest(v_incarnations) with ordinality as x(incarnation, pos)
-      join pgprog_data.processes as p on p.incarnation = x.incarnation
+      join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
       where v_codes[x.pos] is null
         and v_winners[x.pos] = v_ids[x.pos]
         and _start.namespaces[x.pos] = any (v_startable)
         and (_start.run_ats[x.pos] is null or _start.run_ats[x.pos] <= v_now)
-      order by p.incarnation, x.pos
+      order by x.incarnation, x.pos
       for no key update of p skip locked
     ) as l;
   end if;
@@ -200,8 +195,8 @@ begin
     from (
       select distinct on (v_incarnations[l.pos]) l.pos
       from unnest(v_locked) as l(pos)
-      join pgprog_data.processes as p on p.incarnation = v_incarnations[l.pos]
-      join pgprog_data.namespaces as n on n.namespace = p.namespace
+      join pgprog_data.processes as p on p.incarnation = any (array[v_incarnations[l.pos]])
+      join pgprog_data.namespaces as n on n.namespace = any (array[p.namespace])
       left join lateral (
         select f.task_id from pgprog_data.queue as f
         where f.incarnation = v_incarnations[l.pos] and f.status = 'f' and f.due_at <= v_now limit 1
@@ -263,7 +258,7 @@ begin
       case when x.code is null then v_winners[x.pos] end,
       v_claims[x.pos], v_incarnations[x.pos], v_now, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version
     from unnest(v_codes) with ordinality as x(code, pos)
-    left join pgprog_data.processes as p on p.incarnation = v_incarnations[x.pos] and v_claims[x.pos] is not null
+    left join pgprog_data.processes as p on p.incarnation = any (array[v_incarnations[x.pos]]) and v_claims[x.pos] is not null
     order by x.pos;
 end
 $$;

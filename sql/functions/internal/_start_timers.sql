@@ -19,7 +19,7 @@ begin
     with due as (
       delete from pgprog_data.timers as t
       using unnest(_start_timers.incarnations, _start_timers.names) as x(incarnation, name)
-      where t.incarnation = x.incarnation
+      where t.incarnation = any (array[x.incarnation])
         and t.name = x.name
       returning t.*
     )

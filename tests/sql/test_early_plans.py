@@ -1,0 +1,119 @@
+"""Plans that were made while the tables were tiny, and analysed so, must do when these have grown.
+
+A session keeps its plans until statistics change.  One that begins with the whole table, not with
+the few ids that are asked for, costs nothing beside a row or two, and later the whole table each
+time: that may have been a drain of 80 s where 2 are usual.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MANY = 3000
+FEW = 30
+
+READ = """
+select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_xact_user_tables
+where schemaname = 'pgprog_data'
+"""
+
+GROW = """
+with grown as (
+  insert into pgprog_data.processes (
+    namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at)
+  select 'orders', 'g' || p, 1000000 + p, 'running', now(), p, now(), now()
+  from generate_series(1, %(many)s) as p
+  returning process_id, incarnation),
+calls as (
+  insert into pgprog_data.queue (
+    task_id, namespace, process_id, incarnation, type, status, due_at, rank, created_at)
+  select 2000000 + incarnation, 'orders', process_id, incarnation, 'call', 'w', now(), now(), now()
+  from grown),
+timers as (
+  insert into pgprog_data.timers (
+    incarnation, name, task_id, namespace, process_id, type, due_at, created_at)
+  select incarnation, 't', 4000000 + incarnation, 'orders', process_id, 'timeout',
+    now() + interval '1 hour', now()
+  from grown),
+keys as (
+  insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
+  select 'orders', 'g' || incarnation, incarnation, now(), '' from grown)
+insert into pgprog_data.tasks (
+  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at, ended_at)
+select incarnation, 'orders', process_id, incarnation, 'init', 'finished', 1, now(), now(), now()
+from grown
+"""
+
+
+@pytest.fixture
+def db(module_db: str) -> str:
+    """A database of our own: statistics and plans of others stay as they are."""
+    return module_db
+
+
+@pytest.fixture
+def life(worker: Any) -> Callable[[str], None]:
+    """One of each: an init, a call that is queued and chained, timers, a retry, a direct start."""
+
+    def live(process_id: str) -> None:
+        worker.complete(*worker.start(("init", process_id, f"{process_id} init")))
+        worker.start(("call", process_id, f"{process_id} first"), limit=0)
+        worker.start(("call", process_id, None), limit=0)
+        [first] = worker.claim(1)
+        worker.renew(first)
+        [chained, _] = worker.complete(first, chain=True, timers={"t": 0, "u": 3600 * 10**6})
+        chained = SimpleNamespace(**chained._asdict(), incarnation=first.incarnation)
+        worker.complete(chained, timers={"u": 3600 * 10**6}, response='"yes"')
+        [timer] = worker.claim(1)
+        worker.complete(timer, outcome=3, retry_after=0)
+        [timer] = worker.claim(1)
+        worker.complete(timer)
+        [failing] = worker.start(("call", process_id, None))
+        worker.complete(failing, outcome=3, retry_after=0)
+        worker.complete(*worker.claim(1))
+        worker.complete(*worker.start(("notify", process_id, None)))
+
+    return live
+
+
+def test_plans_made_while_the_tables_were_tiny_do_when_they_have_grown(
+    app: Any, worker: Any, life: Any
+) -> None:
+    life("p0")
+    worker.start(("call", "p0", "left"), limit=0)
+    app.execute("vacuum (analyze)")
+    life("p1")
+
+    app.execute(GROW, {"many": MANY})
+    held: list[Any] = worker.claim(1)
+    calls: dict[str, Callable[[], object]] = {
+        "claim": lambda: worker.claim(1),
+        "start": lambda: worker.start(("call", "g1", "a key"), ("init", "new", "another")),
+        "renew_worker": lambda: worker.renew(*held),
+        "complete": lambda: worker.complete(*held, chain=True, timers={"t": 3600 * 10**6}),
+        "complete, for a retry": lambda: worker.complete(*held, outcome=3, retry_after=0),
+        "complete, to break": lambda: worker.complete(*held, outcome=4),
+        "hand_back": lambda: worker.connection.execute(
+            "select pgprog_engine.hand_back(%s, %s)",
+            ([task.task_id for task in held], [task.claim_id for task in held]),
+        ),
+        "results": lambda: worker.connection.execute("select * from pgprog.results('{1000001}')"),
+    }
+    read = {name: _rows_read(worker.connection, call) for name, call in calls.items()}
+
+    assert [(name, rows) for name, rows in read.items() if rows > FEW] == []
+
+
+def _rows_read(connection: Any, call: Callable[[], object]) -> int:
+    """Return how many rows of our tables a call reads, which is taken back."""
+    with connection.transaction(force_rollback=True):
+        [[before]] = connection.execute(READ).fetchall()
+        call()
+        [[after]] = connection.execute(READ).fetchall()
+    return int(after - before)
