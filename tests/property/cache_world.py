@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from tests.property.cache_postgres import NAMESPACE, TIMERS, Moment, Postgres, Process
 
+from pgprog.cache.advice import Advice
 from pgprog.cache.entries import Entry
-from pgprog.cache.fence import Advice, Cache
+from pgprog.cache.fence import Cache
 from pgprog.cache.gate import Gate
+from pgprog.cache.recent import unseen_by
 from pgprog.cache.shelves import Shelf
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Read:
     name: str
     fill: Fill | None
     seen: dict[object, int]
+    told: tuple[int, ...]
     process: Process | None = None
     snapshot: Snapshot | None = None
 
@@ -158,8 +161,9 @@ class World:
         if advice is Advice.WAIT and self.random.random() < 0.5:
             return
         is_fill = advice in {Advice.FILL, Advice.WAIT}
+        told = self.cache.told(key)
         fill = self.cache.begin_fill(key, now=now) if is_fill else None
-        self.reads.append(Read(name, fill, dict(self.seen)))
+        self.reads.append(Read(name, fill, dict(self.seen), told))
 
     def go_on_reading(self) -> None:
         """Take some read one step further: to its snapshot, or back to its client."""
@@ -169,6 +173,12 @@ class World:
         if read.snapshot is None:
             read.snapshot = self.postgres.snapshot()
             read.process = self.postgres.processes.get(read.name)
+            return
+        if unseen_by(read.snapshot, read.told):  # too soon: the client reads once more
+            self.counts["too soon"] += 1
+            if read.fill is not None:
+                self.cache.drop_fill(read.fill)
+            read.fill = read.snapshot = None
             return
         self.reads.remove(read)
         now, key = self.postgres.now, (NAMESPACE, read.name)
@@ -246,16 +256,22 @@ class World:
         self._see(subject, min(allowed))
 
     def _check_answer(self, read: Read) -> None:
-        """Note what PostgreSQL answered."""
-        self._see(read.name, self._index_of(read))
+        """Check and note what PostgreSQL answered."""
+        index = self._index_of(read)
+        if read.process is not None:
+            assert index >= read.seen.get(read.name, -1), f"{read.name} went back in time"
+        self._see(read.name, index)
         if read.process is None:
             return
         for timer in TIMERS:
             subject = (read.process.row.incarnation, timer)
             value = read.process.timers.get(timer)
             moments = self.postgres.timelines.get(subject, [])
-            fitting = [i for i, moment in enumerate(moments) if moment.value == value]
-            self._see(subject, min(fitting, default=-1))
+            fitting = {i for i, moment in enumerate(moments) if moment.value == value}
+            fitting |= {-1} if value is None else set()
+            known = read.seen.get(subject, -1)
+            assert max(fitting) >= known, f"{subject} went back in time"
+            self._see(subject, min(i for i in fitting if i >= known))
 
     def _index_of(self, read: Read) -> int:
         """Return which moment of its process a read has seen."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgprog.cache.advice import Advice
 from pgprog.cache.entries import (
     Entry,
     EventAdded,
@@ -21,7 +22,7 @@ from pgprog.cache.entries import (
     TimerSet,
     TimerUnset,
 )
-from pgprog.cache.fence import Advice, Cache
+from pgprog.cache.fence import Cache
 from pgprog.cache.gate import Gate
 from pgprog.cache.shelves import Shelf
 from pgprog.cache.snapshots import Snapshot

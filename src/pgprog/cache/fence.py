@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from pgprog.cache.advice import Advice
 from pgprog.cache.changes import by_process
 from pgprog.cache.entries import ProcessRemoved
 from pgprog.cache.lease import NEVER, Lease
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 # Of what has to be remembered until the stream comes as far, before everything is given up.
 _MOST_RECENT = 100_000
-
-
-class Advice(Enum):
-    """What a reader should do whom the cache cannot serve."""
-
-    FILL = "read it, and let the cache keep it"
-    JOIN = "somebody is reading it"
-    WAIT = "the stream has not told yet what is asked for"
-    READ = "read it for yourself"
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +67,7 @@ class Cache:
         self._fills: dict[Key, Fill] = {}
         self._recent: Recent[Key] = Recent()
         self._loose: Recent[int] = Recent()  # by incarnation: their changes name no process
+        self._served: Recent[Key] = Recent()  # what was given up had them, and may have been served
         self._keys: dict[int, Key] = {}  # of the incarnations that are kept
         self._filled: deque[tuple[float, Key, Snapshot]] = deque()  # they carry it still
         self._watchers: dict[Key, list[Callable[[], None]]] = {}
@@ -98,6 +90,8 @@ class Cache:
         self.is_warm = False
         self.lease.end()
         for shelf in self.shelves.values():
+            for entry in shelf.entries.values():
+                self._served.add(entry.key, self._unseen(entry.unseen))
             shelf.clear()
         self._fills.clear()
         self._recent.clear()
@@ -137,6 +131,7 @@ class Cache:
         self._newest = snapshot
         self._recent.prune(snapshot)
         self._loose.prune(snapshot)
+        self._served.prune(snapshot)
         self.lease.add_beat(lsn, sent_at=sent_at)
         self._release()
         for shelf in self.shelves.values():
@@ -186,6 +181,19 @@ class Cache:
         floor = shelf.floors.get(key[1])
         wanted = at_least if floor is None else max(at_least, floor.version)
         return Advice.FILL if entry is None or entry.row.version >= wanted else Advice.WAIT
+
+    def told(self, key: Key) -> tuple[int, ...]:
+        """Return transactions that readers of a process may know, and snapshots may not see.
+
+        The stream tells a commit a moment before it is visible.  An answer of PostgreSQL that does
+        not see them would be older than what was served.
+        """
+        entry = self.shelves[key[0]].entries.get(key[1]) if key[0] in self.shelves else None
+        return (*self._served.of(key), *(() if entry is None else self._unseen(entry.unseen)))
+
+    def forget_told(self) -> None:
+        """Expect nothing of other snapshots: they are those of another server."""
+        self._served.clear()
 
     def watch(self, key: Key, call: Callable[[], None]) -> None:
         """Call once when something is told of a process, or nothing can be any more."""
@@ -307,7 +315,9 @@ class Cache:
         entry = self.shelves[key[0]].pop(key[1])
         if entry is not None:
             del self._keys[entry.row.incarnation]
-            self._recent.add(key, (*self._unseen(entry.unseen), *besides))
+            unseen = self._unseen(entry.unseen)
+            self._recent.add(key, (*unseen, *besides))
+            self._served.add(key, unseen)
             self.counts["evicted"] += 1
 
     def _make_room(self, shelf: Shelf, *, now: float) -> None:

@@ -103,6 +103,8 @@ class Reader:
         beat = await self._beats.beat()
         if ends != self._ends:
             return  # the stream was lost meanwhile, or told what ends the cache
+        if beat.server != self.server:
+            self._cache.forget_told()
         self._fingerprint, self.server = beat.fingerprint, beat.server
         if fault := self._fault_of(beat):
             self._begin_anew(fault)

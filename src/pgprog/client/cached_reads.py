@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
-from pgprog.cache.fence import Advice, Cache
+from pgprog.cache.advice import Advice
+from pgprog.cache.fence import Cache
 from pgprog.cache.reader import Reader
+from pgprog.cache.recent import unseen_by
 from pgprog.cache.shelves import Shelf
 from pgprog.cache.snapshots import Snapshot
 from pgprog.cache.stream import COLUMNS, PUBLICATIONS
@@ -35,6 +37,10 @@ log = logs.get(__name__)
 
 _WINDOW = 50
 _MOST_TASKS = 10_000
+
+
+class TooSoon(Exception):  # noqa: N818 - what happened; it never leaves the client
+    """A snapshot does not see yet what readers of this client may have seen."""
 
 
 class CachedReads:
@@ -131,7 +137,10 @@ class CachedReads:
             advice = self.cache.advise(key, now=time.monotonic(), max_lag=max_lag)
         if advice not in {Advice.FILL, Advice.WAIT}:
             return False, None
-        entry = await self._fill(key)
+        try:
+            entry = await self._fill(key)
+        except TooSoon:
+            return False, None
         if entry is None:
             return not at_least, None
         found = _answer(entry, namespace, range_, None)
@@ -158,11 +167,21 @@ class CachedReads:
         """Return whose a task is that this client has asked for, None if it is another's."""
         return self._asked.pop(task_id, None)
 
-    def served_version(self, key: Key) -> int:
-        """Return the version that a read of PostgreSQL must not fall behind."""
-        shelf = self.cache.shelves.get(key[0])
-        entry = None if shelf is None else shelf.entries.get(key[1])
-        return 0 if entry is None else entry.version
+    async def read_past(self, key: Key, range_: Range, told: tuple[int, ...]) -> bytes | None:
+        """Return a process from PostgreSQL, as raw JSON, in a snapshot that sees *told*.
+
+        Raises:
+            TooSoon: It does not yet.
+        """
+        snapshot, server, raw = await self._store.get_fenced(*key, **range_._asdict())
+        self.note(key)
+        self._check_past(told, Snapshot.parse(snapshot), server)
+        return raw
+
+    def _check_past(self, told: tuple[int, ...], snapshot: Snapshot, server: str) -> None:
+        is_same = self._reader is not None and server == self._reader.server
+        if is_same and unseen_by(snapshot, told):
+            raise TooSoon
 
     async def _told(
         self, key: Key, namespace: Namespace[Any] | None, range_: Range, wanted: Wanted
@@ -185,22 +204,24 @@ class CachedReads:
 
     async def _fill(self, key: Key) -> Entry | None:
         """Read a process from PostgreSQL into the cache; None when there is none."""
+        told = self.cache.told(key)
         fill = self.cache.begin_fill(key, now=time.monotonic())
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
-            return await self._read_into(fill)
+            return await self._read_into(fill, told)
         finally:
             self.cache.drop_fill(fill)  # does nothing if it was ended
             flight.set_result(None)
             if self._flights.get(key) is flight:  # not that of a fill since the cache went cold
                 del self._flights[key]
 
-    async def _read_into(self, fill: Fill) -> Entry | None:
-        snapshot, server, raw = await self._store.get_fenced(*fill.key, max_events=_WINDOW)
-        now = time.monotonic()
+    async def _read_into(self, fill: Fill, told: tuple[int, ...]) -> Entry | None:
+        text, server, raw = await self._store.get_fenced(*fill.key, max_events=_WINDOW)
+        now, snapshot = time.monotonic(), Snapshot.parse(text)
+        self._check_past(told, snapshot, server)
         if raw is None:
             return None
-        entry = entry_from(raw, snapshot=Snapshot.parse(snapshot), as_of=fill.began_at)
+        entry = entry_from(raw, snapshot=snapshot, as_of=fill.began_at)
         is_same = self._reader is not None and server == self._reader.server
         kept = self.cache.end_fill(fill, entry, now=now) if is_same else None
         if kept is None:

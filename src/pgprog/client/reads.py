@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pgprog.client import reading
+from pgprog.client.cached_reads import TooSoon
 from pgprog.client.freshness import check_range, is_within, range_of, wanted
 from pgprog.codec import check_text
 from pgprog.engine.events import events_of
@@ -124,28 +126,39 @@ class AsyncReads:
     async def _read(self, key: tuple[str, str], range_: Range, wanted: Wanted) -> bytes | None:
         """Read PostgreSQL, again and again while it is older than is wanted.
 
-        It can be older than what a stream has told: a commit is told a moment before it is visible.
-        A process that is not there was removed since, but for that moment.
+        A process that is not there was removed since, but for the moment in which its commit may
+        be known and is not visible.
+
+        Raises:
+            StaleRead: It is older for too long.
         """
-        served = 0 if self._cached is None else self._cached.served_version(key)
-        at_least = max(wanted.at_least, served)
         until = time.monotonic() + wanted.seconds
         pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
+        told = () if self._cached is None else self._cached.cache.told(key)
         while True:
-            raw = await self._store.get(*key, **range_._asdict())
-            if self._cached is not None:
-                self._cached.note(key)
-            pause = next(pauses)
-            version = None if raw is None else reading.raw_process(raw).version
-            if not at_least or (version is None and pause == _PAUSES[-1]):
-                return raw
-            if version is not None and version >= at_least:
-                return raw
+            pause, version = next(pauses), None
+            with contextlib.suppress(TooSoon):
+                raw = await self._read_once(key, range_, told)
+                if raw is None:
+                    if not wanted.at_least or pause == _PAUSES[-1]:
+                        return None
+                else:
+                    version = reading.raw_process(raw).version if wanted.at_least else 0
+                    if version >= wanted.at_least:
+                        return raw
             if time.monotonic() + pause > until:
-                msg = f"process {key[1]} in namespace {key[0]} is of version {version},"
-                msg += f" {at_least} was asked for"
+                shown = "older than what was read" if version is None else f"of version {version}"
+                msg = f"process {key[1]} in namespace {key[0]} is {shown},"
+                msg += f" {wanted.at_least} was asked for"
                 raise StaleRead(msg)
             await asyncio.sleep(pause)
+
+    async def _read_once(
+        self, key: tuple[str, str], range_: Range, told: tuple[int, ...]
+    ) -> bytes | None:
+        if self._cached is None or key[0] not in self._cached.cache.shelves:
+            return await self._store.get(*key, **range_._asdict())
+        return await self._cached.read_past(key, range_, told)
 
     async def history(
         self,

@@ -143,16 +143,19 @@ class ClientStore:
         return None if found is None else bytes(found)
 
     async def get_fenced(
-        self, namespace: str, process_id: str, *, max_events: int
+        self,
+        namespace: str,
+        process_id: str,
+        *,
+        max_events: int,
+        after: int | None = None,
+        direction: Direction = "backward",
     ) -> tuple[str, str, bytes | None]:
-        """Return a snapshot, which server it is of, and a process in it with its newest events.
-
-        The process is raw JSON, None when there is none; its events come the newest first.
-        """
+        """Return a snapshot, which server it is of, and a process in it as `get` does."""
         [[snapshot, server, found]] = await self._read(
             "select pg_current_snapshot()::text, pg_postmaster_start_time()::text,"
-            " pgprog.get(%s, %s, %s, null, 'backward')",
-            (namespace, process_id, max_events),
+            " pgprog.get(%s, %s, %s, %s, %s)",
+            (namespace, process_id, max_events, after, direction),
         )
         return snapshot, server, None if found is None else bytes(found)
 
