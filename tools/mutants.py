@@ -81,7 +81,7 @@ def main(words: list[str]) -> int:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         jobs = stack.enter_context(ThreadPoolExecutor(_JOBS))
         faults = 0
-        verdicts = jobs.map(judge, mutants, repeat(Path(directory)), repeat(test_files()))
+        verdicts = jobs.map(judge, mutants, repeat(Path(directory)), repeat(files_of_tests()))
         for mutant, (fault, killers) in zip(mutants, verdicts, strict=True):
             print(f"{'FAULT' if fault else 'dead':5}  {mutant.name}", flush=True)
             print("".join(f"         {line}\n" for line in [fault, *killers] if line), end="")
@@ -104,7 +104,7 @@ def read_mutants(directory: Path) -> list[Mutant]:
     ]
 
 
-def test_files() -> dict[str, str]:
+def files_of_tests() -> dict[str, str]:
     """Return the file of each test, by its name."""
     return {
         name: str(path)
