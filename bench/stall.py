@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,11 +120,16 @@ def _standing_still(postmaster: int) -> Iterator[None]:
     processes = [postmaster, *children_of(postmaster)]
     try:
         for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+            _signal(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in processes:
-            os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it was ending when the server was stopped
+        os.kill(pid, number)
 
 
 def _figures(sql: psycopg.Connection[Any], log: _Log) -> dict[str, float]:
