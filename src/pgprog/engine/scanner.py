@@ -37,9 +37,9 @@ _LONGEST_AGAIN_SECONDS = 0.05
 class Scanner:
     """Claims when places are free and something is due, and sleeps on a reason otherwise.
 
-    Never claims more than can start at once.  *has_backlog* says that the last claim left due
-    tasks behind.  While a neighbour's backlog keeps it busy, what it is told of is claimed beside
-    that, for namespaces of which few steps are held.
+    Claims no more than can start by the time the claim is answered.  *has_backlog* says that
+    the last claim left due tasks behind.  While a neighbour's backlog keeps it busy, what it is
+    told of is claimed beside that, for namespaces of which few steps are held.
     """
 
     def __init__(
