@@ -52,9 +52,9 @@ from grown
 
 
 @pytest.fixture
-def db(module_db: str) -> str:
+def db(fresh_db: str) -> str:
     """A database of our own: statistics and plans of others stay as they are."""
-    return module_db
+    return fresh_db
 
 
 @pytest.fixture
@@ -108,6 +108,25 @@ def test_plans_made_while_the_tables_were_tiny_do_when_they_have_grown(
     read = {name: _rows_read(worker.connection, call) for name, call in calls.items()}
 
     assert [(name, rows) for name, rows in read.items() if rows > FEW] == []
+
+
+def test_an_old_worker_sets_aside_by_early_plans_without_reading_all_for_each(
+    app: Any, worker: Any, make_worker: Any, life: Any
+) -> None:
+    newer = make_worker(version=2)
+    life("p0")
+    upgrade = newer.start(("call", "p0", None))
+    newer.complete(*upgrade, state="{}", state_version=2, timers={"due": 0})
+    app.execute("select pgprog.call('orders', 'p0')")
+    app.execute("vacuum (analyze)")
+    worker.claim(1)
+
+    app.execute(GROW, {"many": MANY})
+    app.execute("update pgprog_data.processes set state_version = 2")
+    app.execute("update pgprog_data.timers set due_at = now() where name = 't'")
+
+    # Thousands at the head, each looked at a few times: not all of them for each.
+    assert _rows_read(worker.connection, lambda: worker.claim(1)) < FEW * MANY
 
 
 def _rows_read(connection: Any, call: Callable[[], object]) -> int:

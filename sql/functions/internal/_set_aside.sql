@@ -24,11 +24,11 @@ declare
   v_now timestamptz := pgprog_engine._now();
   v_in text[] := array(select distinct s.namespace from unnest(_set_aside.namespaces) as s(namespace));
   v_share integer := ceil(1000.0 / cardinality(v_in));
+  v_tasks bigint[];
+  v_timers bigint[];
 begin
-  update pgprog_data.queue as q
-  set needs_version = x.state_version
-  from (
-    select d.task_id, p.state_version
+  v_tasks := array(
+    select d.task_id
     from unnest(v_in) as s(namespace)
     cross join lateral (
       select q.task_id, q.incarnation from pgprog_data.queue as q
@@ -36,31 +36,29 @@ begin
       order by q.rank, q.task_id limit v_share
     ) as d
     join pgprog_data.processes as p on p.incarnation = any (array[d.incarnation])
-    join pgprog_data.queue as q on q.task_id = any (array[d.task_id])
-    where p.state_version > pgprog_engine._version_read(p.namespace, _set_aside.reads_in, _set_aside.reads)
-      and q.status = 'w'
-    for update of q skip locked
-  ) as x
-  where q.task_id = any (array[x.task_id]);
-  update pgprog_data.timers as t
-  set needs_version = x.state_version
-  from (
-    select d.incarnation, d.name, p.state_version
+    where p.state_version > pgprog_engine._version_read(p.namespace, _set_aside.reads_in, _set_aside.reads));
+  -- One that a worker took meanwhile is marked as rightly.
+  update pgprog_data.queue as q
+  set needs_version = (select p.state_version from pgprog_data.processes as p where p.incarnation = q.incarnation)
+  where q.task_id = any (array(
+    select l.task_id from pgprog_data.queue as l where l.task_id = any (v_tasks) for update skip locked));
+
+  v_timers := array(
+    select d.task_id
     from unnest(v_in) as s(namespace)
     cross join lateral (
-      select t.incarnation, t.name from pgprog_data.timers as t
+      select t.task_id, t.incarnation from pgprog_data.timers as t
       where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
       order by t.due_at limit v_share
     ) as d
     join pgprog_data.processes as p on p.incarnation = any (array[d.incarnation])
-    join pgprog_data.timers as t on t.incarnation = any (array[d.incarnation]) and t.name = d.name
-    where p.state_version > pgprog_engine._version_read(p.namespace, _set_aside.reads_in, _set_aside.reads)
-      and t.status = 'w'
-      and t.due_at <= v_now
-    for update of t skip locked
-  ) as x
-  where t.incarnation = any (array[x.incarnation])
-    and t.name = x.name;
+    where p.state_version > pgprog_engine._version_read(p.namespace, _set_aside.reads_in, _set_aside.reads));
+  update pgprog_data.timers as t
+  set needs_version = (select p.state_version from pgprog_data.processes as p where p.incarnation = t.incarnation)
+  where t.task_id = any (array(
+    select l.task_id from pgprog_data.timers as l
+    where l.task_id = any (v_timers) and l.due_at <= v_now
+    for update skip locked));
 end
 $$;
 
