@@ -69,7 +69,8 @@ class NamespaceSettings:
     a step that asks for others reads the database.  A worker holds them for all its running steps
     at once.  A timer overdue by *timer_patience* goes
     before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
-    in error.  *numbers* says what a fraction in plain JSON becomes.
+    in error.  *numbers* says what a fraction in plain JSON becomes.  *roles* are the database roles
+    whose members may use the namespace, None everybody whom the grants let.
     """
 
     concurrency: Annotated[int, "1 to 1000000"] | None = None
@@ -86,6 +87,7 @@ class NamespaceSettings:
     timer_patience: Annotated[timedelta, "0s to 36500d"] = timedelta(seconds=60)
     max_crashes: Annotated[int, "1 to 1000"] = 3
     numbers: Numbers = "float"
+    roles: frozenset[str] | None = None
     limits: Limits = field(default_factory=Limits)
 
     def retry_for(self, type_: TaskType) -> RetryPolicy:
