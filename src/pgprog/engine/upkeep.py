@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
+# Between two batches of what is erased, which take about as long: others are to be served, too.
+_ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
 _IDLE_ROUNDS = 5
 # The payload of a notification has 8000 bytes.
@@ -83,14 +85,24 @@ class Upkeep:
                 loops.create_task(self._measure())
 
     async def _maintain(self) -> None:
+        """Keep house each minute; in between, erase what is old for as long as there is any."""
+        clock = asyncio.get_running_loop().time
         while True:
+            next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
                 await self._store.maintain(
                     task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
                 )
+                await self._erase_old(until=next_at)
             except (RolledBack, StoreUnavailable) as e:
                 log.warning("maintenance_failed", detail=str(e))
-            await asyncio.sleep(_MAINTAIN_SECONDS * random.uniform(0.8, 1.2))
+            await asyncio.sleep(next_at - clock())
+
+    async def _erase_old(self, *, until: float) -> None:
+        while await self._store.erase_old(key_ttl=self._config.key_ttl):
+            if asyncio.get_running_loop().time() > until:
+                return
+            await asyncio.sleep(_ERASE_SECONDS)
 
     async def _measure(self) -> None:
         """Measure the queues each second; while nothing is done here, now and then."""

@@ -220,6 +220,11 @@ class EngineStore:
         )
         return bool(done)
 
+    async def erase_old(self, *, key_ttl: timedelta) -> bool:
+        """Erase a batch of what nobody asks for any more; return whether there is more."""
+        [[more]] = await self._upkeep.fetch("select pgprog_engine.erase_old(%s)", (key_ttl,))
+        return bool(more)
+
     async def measure_queues(self) -> bool:
         """Count the tasks that wait, by which requests are refused; False when others just did."""
         [[done]] = await self._upkeep.fetch("select pgprog_engine.measure_queues()")
