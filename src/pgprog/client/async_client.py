@@ -328,6 +328,7 @@ class AsyncClient(AsyncOperations):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pool.checkout_timeout.total_seconds()):
                 await self._submitter.wait_idle()
+                await self._due.flush()  # or workers would find the last requests by polling
         closed = StoreUnavailable("the client is closed")
         self._submitter.close(closed)
         self._answers.close(closed)

@@ -339,8 +339,8 @@ class Worker:
 
     async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
-        if handed_back:
-            with contextlib.suppress(StoreUnavailable, RolledBack):
-                names = [namespace.name for namespace in self._namespaces]
-                await self._store.announce(wakeups.DUE, names)
+        # Though nothing was handed back: what was let go since chains ended waits for the others.
+        with contextlib.suppress(StoreUnavailable, RolledBack):
+            names = [namespace.name for namespace in self._namespaces]
+            await self._store.announce(wakeups.DUE, names)
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)
