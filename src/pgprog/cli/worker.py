@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import sys
 from functools import partial
@@ -79,6 +80,9 @@ def worker(
     started again, after a pause that grows to 8 s where the last ones did not live for 10 s.
     Workers whose supervisor is killed stop as if they were told to.
 
+    Under systemd it says when it is ready, what it does, and, if that waits for it, that it makes
+    progress; `pgprog systemd` prints the unit.
+
     \b
     Exit codes:
       0        stopped, all steps ended or handed back
@@ -93,6 +97,7 @@ def worker(
     link = None if fd is None else Link(fd)
     loaded = read() if link is None else link.read_config()
     logs.configure(format=log_format, level=loaded.log_level)
+    faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if link is None and loaded.worker.processes > 1:
         sys.exit(supervise(loaded, command=_command(roles, log_format), read=read))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []

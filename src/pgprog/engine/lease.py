@@ -96,6 +96,16 @@ class Lease:
         """Whether the worker may claim and run."""
         return self._held.is_set()
 
+    @property
+    def answers(self) -> int:
+        """How many renewals the database has answered."""
+        return self._heartbeat.answers
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether nothing is renewed any more."""
+        return self._has_stopped
+
     async def begin(self) -> None:
         """Register an incarnation and begin to renew.
 

@@ -18,7 +18,9 @@ from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_schema, serves
 from pgprog.engine.settings import Settings
+from pgprog.engine.settling import wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
+from pgprog.engine.vitals import vitals_of
 from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
 from pgprog.namespace.origins import importing
 from pgprog.store import wakeups
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.engine.holdings import Held
+    from pgprog.engine.vitals import Vitals
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -100,7 +103,8 @@ class Worker:
         self._chains_on = False
         self._scanner.stop()
         try:
-            await self._wait_settled()
+            within = self._config.worker.stop_timeout
+            await wait_settled(self._runner, self._completer, loops=self._loops, within=within)
         finally:
             await self._closing.aclose()
 
@@ -108,6 +112,14 @@ class Worker:
     def worker_id(self) -> int:
         """The present incarnation."""
         return self._lease.worker_id
+
+    @property
+    def vitals(self) -> Vitals:
+        """What shows whether this worker makes progress."""
+        config = self._config.worker
+        return vitals_of(
+            self._scanner, self._lease, self._runner, upkeep=self._upkeep.signs, config=config
+        )
 
     async def wait_failed(self) -> None:
         """Wait for a loop of the worker to fail, which none should, and raise why."""
@@ -310,22 +322,6 @@ class Worker:
         if self._scanner.has_backlog:
             room = min(room, max(0, self._config.worker.concurrency // 2 - self._runner.busy))
         return room
-
-    async def _wait_settled(self) -> None:
-        """Return when all steps have ended, in time, or can end no more: a loop has failed."""
-        settling = asyncio.create_task(self._settle())
-        try:
-            await asyncio.wait(
-                [settling, self._loops],
-                timeout=self._config.worker.stop_timeout.total_seconds(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            settling.cancel()
-
-    async def _settle(self) -> None:
-        await self._runner.wait_idle()
-        await self._completer.wait_idle()
 
     async def _end_loops(self) -> None:
         self._loops.cancel()
