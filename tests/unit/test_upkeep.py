@@ -9,6 +9,7 @@ from tests.unit.claims import make_claim
 
 from pgprog.config import Config
 from pgprog.engine.upkeep import Upkeep
+from pgprog.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ class Store:
     """Keeps what was announced; *told* is set when that has come."""
 
     def __init__(self, last: str) -> None:
+        self.metrics = Metrics()
         self.payloads: list[str] = []
         self.last = last
         self.told = asyncio.Event()

@@ -59,6 +59,7 @@ class Scanner:
         self._runner = runner
         self._settings = settings
         self._poll_seconds = poll_every.total_seconds()
+        self._vital = store.metrics.vitals.part("scanner")
         self._awake = asyncio.Event()
         self._told = asyncio.Event()
         self._freed = asyncio.Event()
@@ -117,10 +118,12 @@ class Scanner:
             except (RolledBack, StoreUnavailable) as e:
                 log.warning("claim_failed", detail=str(e))
                 self._lease.renew_now()
+                self._vital.failed(f"nothing can be claimed: {e}")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
+                self._vital.succeeded()
                 await self._sleep(wait_seconds)
 
     async def _claim(self, room: int) -> float:
