@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.cached_reads import CachedReads
+from pgprog.client.figures import Figures
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -71,6 +72,7 @@ class AsyncClient(AsyncOperations):
         self._pool = pool or PoolConfig()
         self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
         self._closing = contextlib.AsyncExitStack()
+        self._figures = Figures(dsn, name=_NAME)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -85,13 +87,16 @@ class AsyncClient(AsyncOperations):
             size=self._pool.api,
             checkout_timeout=self._pool.checkout_timeout,
             name=_NAME,
+            metrics=self._figures.metrics,
         )
         self._closing.push_async_callback(self._store.close)
         try:
             await self._store.open()
+            await self._closing.enter_async_context(self._figures)
             deadlines = Deadlines()
             if self._cache:
                 self._cached = CachedReads(self._cache, self._store)
+                self._figures.metrics.sources.append(self._cached.samples)
                 await self._closing.enter_async_context(
                     self._cached.follow(self._direct_dsn, name=_NAME)
                 )

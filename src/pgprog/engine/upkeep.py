@@ -36,11 +36,12 @@ _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
 
 
 class Role(StrEnum):
-    """What a worker program does: run steps, end zombies, keep house."""
+    """What a worker program does: run steps, end zombies, keep house, answer over HTTP."""
 
     STEPS = "steps"
     COLLECTOR = "collector"
     MAINTENANCE = "maintenance"
+    HTTP = "http"
 
 
 class Upkeep:
@@ -60,7 +61,7 @@ class Upkeep:
         self._config = config
         self._roles = roles
         self._is_busy = is_busy
-        self._collector = Collector(store, lease=config.worker.lease, on_freed=wake)
+        self._wake = wake
         self._is_few = is_few
         self._measures = 0
         self._ended = wakeups.Hints(self._announce)
@@ -95,7 +96,9 @@ class Upkeep:
             loops.create_task(self._ended.run())
             loops.create_task(self._ended_of_few.run())
             if Role.COLLECTOR in self._roles:
-                loops.create_task(self._collector.run())
+                lease = self._config.worker.lease
+                collector = Collector(self._store, lease=lease, on_freed=self._wake)
+                loops.create_task(collector.run())
             if Role.MAINTENANCE in self._roles:
                 loops.create_task(self._maintain())
                 loops.create_task(self._measure())
@@ -103,6 +106,8 @@ class Upkeep:
     async def _maintain(self) -> None:
         """Keep house each minute; in between, erase what is old for as long as there is any."""
         clock = asyncio.get_running_loop().time
+        vitals = self._store.metrics.vitals
+        vital = vitals.part("maintenance", patience=5 * _MAINTAIN_SECONDS, is_needed=False)
         while True:
             next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
@@ -110,7 +115,9 @@ class Upkeep:
                     task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
                 )
                 await self._erase_old(until=next_at)
+                vital.succeeded()
             except (RolledBack, StoreUnavailable) as e:
+                vital.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(next_at - clock())
 

@@ -9,10 +9,13 @@ long, one for hints to other programs.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pgprog.metrics import Metrics
 from pgprog.store import completions
 from pgprog.store.lane import Lane
+from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
 from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
 from pgprog.store.rows import (
     Claimed,
@@ -57,14 +60,20 @@ from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 """
 
 _VERSION: Final = Claimed._fields.index("version")
+_TOLD_AT: Final = Claimed._fields.index("due_at")
 _STARTED = "started"
 _FIRST_ATTEMPT = 1
 
 
 class EngineStore:
-    """Connections of one worker to *dsn*, which may be a transaction pooler."""
+    """Connections of one worker to *dsn*, which may be a transaction pooler.
 
-    def __init__(self, dsn: str, *, name: str) -> None:
+    *metrics* are told of every round trip that has one there.
+    """
+
+    def __init__(self, dsn: str, *, name: str, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
+        self._served: Sequence[str] = ()
         self._starts = Lane(dsn, name=f"{name} start")
         self._alone = Lane(dsn, name=f"{name} start alone")
         self._claims = Lane(dsn, name=f"{name} claim")
@@ -99,11 +108,14 @@ class EngineStore:
         columns = list(zip(*requests, strict=True))
         on = self._starts if lane == "batches" else self._alone
         parameters = (worker_id, max_starts, *packed(columns))
+        began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_START, parameters)
+            measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
             return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
         most = [self._preload.get(request.namespace) for request in requests]
         rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
+        measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
         return [
             _with_events(submitted(request, row), raw, most=each or 0)
             for request, (raw, *row), each in zip(requests, rows, most, strict=True)
@@ -127,19 +139,18 @@ class EngineStore:
         """
         on = self._claims if most is None else self._claims_of_few
         asked = (worker_id, max_tasks, texts([*held]), integers([*held.values()]), most)
+        began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_CLAIM, asked)
             last = rows.pop()
             tasks = [Claimed(*row[:-1]) for row in rows]
-            return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
-        names, events = texts([*self._preload]), integers([*self._preload.values()])
-        rows = await on.fetch(_CLAIM_WITH_EVENTS, (events, names, *asked))
-        _, *last = rows.pop()
-        claimed = [(Claimed(*row[:-1]), raw) for raw, *row in rows]
-        tasks = [
-            task if raw is None else _windowed(task, raw, most=self._preload[task.namespace])
-            for task, raw in claimed
-        ]
+        else:
+            names, events = texts([*self._preload]), integers([*self._preload.values()])
+            rows = await on.fetch(_CLAIM_WITH_EVENTS, (events, names, *asked))
+            _, *last = rows.pop()
+            tasks = [self._preloaded(Claimed(*row[:-1]), raw) for raw, *row in rows]
+        seconds, told_at = time.monotonic() - began_at, last[_TOLD_AT]
+        measure_claim(self.metrics, tasks, served=self._served, told_at=told_at, seconds=seconds)
         return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
 
     async def complete(
@@ -161,13 +172,18 @@ class EngineStore:
         on = self._completions_of_few
         if lane == "batches":
             on = min(self._completions, key=lambda each: each.flights)
+        began_at = time.monotonic()
         rows = await on.fetch(completions.COMPLETE, parameters)
-        return completions.results(batch, rows)
+        seconds = time.monotonic() - began_at
+        completed = completions.results(batch, rows)
+        measure_completions(self.metrics, batch, completed, seconds=seconds)
+        return completed
 
     async def register_worker(
         self, name: str, serves: Mapping[str, Served], lease: timedelta
     ) -> int:
         """Begin an incarnation that serves these namespaces, by their names; return its id."""
+        self._served = [*serves]
         [[worker_id]] = await self._upkeep.fetch(
             "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
             (
@@ -208,9 +224,11 @@ class EngineStore:
 
     async def collect_zombies(self, worker_id: int | None, renewals: int | None) -> int:
         """End a worker that has this renewal counter; return how many tasks were freed."""
-        [[count]] = await self._upkeep.fetch(
-            "select pgprog_engine.collect_zombies(%s, %s)", (worker_id, renewals)
-        )
+        with timed(self.metrics.zombie_collection[()]):
+            [[count]] = await self._upkeep.fetch(
+                "select pgprog_engine.collect_zombies(%s, %s)", (worker_id, renewals)
+            )
+        self.metrics.zombies.add(by=count)
         return int(count)
 
     async def maintain(self, *, task_retention: timedelta, key_ttl: timedelta) -> bool:
@@ -261,10 +279,15 @@ class EngineStore:
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
         """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
-        await self._hints.fetch(
-            "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
-            (channel, texts(payloads)),
-        )
+        with timed(self.metrics.notification[()]):
+            await self._hints.fetch(
+                "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
+                (channel, texts(payloads)),
+            )
+
+    def _preloaded(self, task: Claimed, raw: bytes | None) -> Claimed:
+        """Return a claim with the events that came with it."""
+        return task if raw is None else _windowed(task, raw, most=self._preload[task.namespace])
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
