@@ -126,6 +126,8 @@ class Endings:
 class Lease:
     """A lease that is held."""
 
+    worker_id = 1
+
     def check(self) -> None:
         pass
 

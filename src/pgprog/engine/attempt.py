@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from pgprog.store.transactions import StepTransactions
 
 
-# The process whose step runs in this context: (namespace, process_id).
-current_process: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
-    "current_process", default=None
-)
-
-
 class Attempts:
     """Makes the attempts of one worker; sync handlers run in *concurrency* threads."""
 
@@ -132,7 +126,6 @@ class Attempt:
             access=self.access,
             deadline=datetime.now(UTC) + self._timeout,
         )
-        current_process.set((self._claimed.namespace, self._claimed.process_id))
         self.access.begin(self._deadlines.loop)
         if isinstance(self.access, SyncAccess):
             return await self._run_in_thread(self.handler, step)

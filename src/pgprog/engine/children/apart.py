@@ -10,9 +10,10 @@ from pgprog import logs
 from pgprog.engine import decide
 from pgprog.engine.children import wire
 from pgprog.engine.children.process import ChildUnavailable
-from pgprog.engine.runner import log_failure
+from pgprog.engine.failures import log_failure
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import DataFault, RolledBack
+from pgprog.tracing import enter_step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -83,6 +84,7 @@ class Apart:
     async def run(self, held: Held) -> None:
         """Run a step and hand its end over to the endings; a cancellation kills its child."""
         claimed = held.claimed
+        enter_step(claimed, claimed.context, worker_id=self._lease.worker_id)
         try:
             async with self._children.one(claimed.namespace) as child:
                 held.runs = True
@@ -92,12 +94,7 @@ class Apart:
                 if not held.is_dropped:
                     await self._run_in(child, held)
         except ChildUnavailable as e:
-            log.error(  # noqa: TRY400 - the message says it all
-                "no_child_process",
-                namespace=claimed.namespace,
-                task_id=claimed.task_id,
-                detail=str(e),
-            )
+            log.error("no_child_process", detail=str(e))  # noqa: TRY400 - the message says it all
             await asyncio.sleep(_UNAVAILABLE_SECONDS)
             self._endings.give_back(held)
 
@@ -105,12 +102,13 @@ class Apart:
         settings = self._namespaces[held.claimed.namespace].settings
         try:
             async with asyncio.timeout(settings.step_timeout.total_seconds()):
-                ended = await child.run(held.claimed, settings)
+                worker_id = self._lease.worker_id
+                ended = await child.run(held.claimed, settings, worker_id=worker_id)
         except TimeoutError:
             await child.end()
             child.is_busy = False
             error = decide.StepTimeout.over(settings.step_timeout)
-            log_failure(held, error)
+            log_failure(error)
             ended = wire.Ended(
                 decide.after_failure(held.claimed, error, settings=settings, random=random.random())
             )
@@ -134,17 +132,7 @@ class Apart:
     async def _lost(self, held: Held, child: ChildProcess) -> None:
         """Count a crash where the step had begun, and let it go; its child is dead."""
         claimed = held.claimed
-        log.error(
-            "child_died",
-            namespace=claimed.namespace,
-            process_id=claimed.process_id,
-            task_id=claimed.task_id,
-            type=claimed.type,
-            name=claimed.name,
-            attempt=claimed.attempt,
-            exit_code=child.exit_code,
-            has_begun=child.has_begun,
-        )
+        log.error("child_died", exit_code=child.exit_code, has_begun=child.has_begun)
         if child.has_begun and await self._reported(claimed):
             self._holdings.remove(held)
             self._owner.wake()
@@ -159,7 +147,7 @@ class Apart:
                 ):
                     return True
             except (RolledBack, StoreUnavailable) as e:
-                log.warning("crash_not_reported", task_id=claimed.task_id, detail=str(e))
+                log.warning("crash_not_reported", detail=str(e))
             self._lease.renew_now()  # where the claim is gone, this step is dropped
             await asyncio.sleep(_REPORT_PAUSE_SECONDS)
         return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pgprog.logs import Format
+from pgprog.config import LogFormat
 from pgprog.namespace.origins import Origin
 from pgprog.store.rows import Claimed, Completed, Completion
 
@@ -28,7 +28,7 @@ class Hello(msgspec.Struct, tag=True):
     dsn: str
     lease: timedelta
     origins: dict[str, Origin]
-    log_format: Format
+    log_format: LogFormat
     log_level: int
 
 
@@ -38,6 +38,7 @@ class Run(msgspec.Struct, tag=True):
     claimed: Claimed
     settings: bytes | None
     log_level: int
+    worker_id: int
 
 
 class Complete(msgspec.Struct, tag=True):
