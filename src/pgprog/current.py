@@ -69,6 +69,14 @@ class Current:
         """Return the same step with *carried* over what travelled before."""
         return Current(self.task, self.worker_id, {**self.carried, **carried})
 
+    def with_trace(self, traceparent: str, tracestate: str | None) -> Current:
+        """Return the same step going on with another trace."""
+        carried = {**self.carried, TRACEPARENT: traceparent}
+        carried.pop(TRACESTATE, None)
+        if tracestate:
+            carried[TRACESTATE] = tracestate
+        return Current(self.task, self.worker_id, carried)
+
     def fields(self) -> dict[str, object]:
         """Return what a line of the log says of it."""
         fields: dict[str, object] = {}

@@ -70,6 +70,10 @@ class Attempts:
             threads=self._threads,
         )
 
+    async def first_trace(self, task_id: int) -> str | None:
+        """Return the traceparent of the first attempt of a task, None where it has told none."""
+        return await self._store.first_trace(task_id)
+
     def _handler(self, claimed: Claimed) -> Handler[..., Any] | None:
         return self._namespaces[claimed.namespace].resolve(claimed.type, claimed.name)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
-from pgprog.engine import decide
+from pgprog.engine import decide, traces
 from pgprog.engine.batcher import Batcher
 from pgprog.engine.failures import fields_of
 from pgprog.errors import InvalidArgument, StoreUnavailable
@@ -122,6 +122,7 @@ class Completer:
 
     def give_back(self, held: Held) -> None:
         """Forget a claim; the next renewal finds it to be nobody's and hands it back."""
+        traces.given_up(held)
         self._holdings.remove(held)
         self._lease.renew_now()
 
@@ -214,6 +215,7 @@ class Completer:
 
     def _settle(self, ending: _Ending, completed: Completed, *, since: int) -> None:
         held = ending.held
+        traces.settled(held, completed.outcome, ending.completion)
         match completed.outcome:
             case "done" | "already":
                 self._holdings.remove(held)

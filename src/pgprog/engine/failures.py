@@ -9,6 +9,7 @@ from pgprog.codec import Misfit
 from pgprog.current import Current, read_context
 from pgprog.engine import decide
 from pgprog.errors import InvalidArgument, StepError
+from pgprog.tracing.spans import record
 
 if TYPE_CHECKING:
     from pgprog.store.rows import Claimed
@@ -25,6 +26,8 @@ def log_failure(error: BaseException) -> None:
         detail=decide.text_of(error) if expected else None,
         error=None if expected else error,
     )
+    if not expected:
+        record(error)
 
 
 def fields_of(claimed: Claimed) -> dict[str, Any]:

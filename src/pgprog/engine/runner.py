@@ -9,13 +9,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
-from pgprog.engine import decide
+from pgprog.engine import decide, traces
 from pgprog.engine.failures import fields_of, log_failure
 from pgprog.engine.quick import QuickSteps
 from pgprog.engine.turns import Turns
 from pgprog.engine.within_task import within_task
 from pgprog.store.rows import Outcome
-from pgprog.tracing import enter_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -219,13 +218,14 @@ class Runner:
 
     async def _run(self, held: Held) -> None:
         held.runs = True  # what was given up before its start never comes here
-        enter_step(held.claimed, held.claimed.context, worker_id=self._lease.worker_id)
+        traces.enter(held, worker_id=self._lease.worker_id)
         attempt = self._attempts.make(held.claimed)
         try:
             if held.claimed.attempt > 1:
                 # Its worker may have died of it: this time a crash must count, however quick.
                 await self._lease.report_begun()
-            completion = await self._outcome(attempt, held)
+                await traces.link(held, self._attempts.first_trace)
+            completion = traces.handled(held, await self._outcome(attempt, held))
         finally:
             attempt.access.close()
             straggler = attempt.straggler

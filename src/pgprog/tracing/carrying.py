@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from pgprog import logs
@@ -17,6 +17,7 @@ from pgprog.current import (
     current,
     read_context,
 )
+from pgprog.tracing.spans import going_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,13 +42,15 @@ def carry(
     given = {CORRELATION_ID: correlation_id, TRACEPARENT: traceparent, TRACESTATE: tracestate}
     carried, faults = checked(given)
     here = current.get()
-    if TRACEPARENT in carried and TRACESTATE not in carried:
-        carried_on = {name: text for name, text in here.carried.items() if name != TRACESTATE}
-        here = Current(here.task, here.worker_id, carried_on)
-    token = current.set(here.with_carried(carried))
+    if TRACEPARENT in carried:
+        here = here.with_trace(carried[TRACEPARENT], carried.get(TRACESTATE))
+    if CORRELATION_ID in carried:
+        here = here.with_carried({CORRELATION_ID: carried[CORRELATION_ID]})
+    token = current.set(here)
     _warn(faults)
     try:
-        yield
+        with going_on(here) if TRACEPARENT in carried else nullcontext():
+            yield
     finally:
         current.reset(token)
 

@@ -7,13 +7,12 @@ import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
-from pgprog.engine import decide
+from pgprog.engine import decide, traces
 from pgprog.engine.children import wire
 from pgprog.engine.children.process import ChildUnavailable
 from pgprog.engine.failures import log_failure
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import DataFault, RolledBack
-from pgprog.tracing import enter_step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -84,12 +83,13 @@ class Apart:
     async def run(self, held: Held) -> None:
         """Run a step and hand its end over to the endings; a cancellation kills its child."""
         claimed = held.claimed
-        enter_step(claimed, claimed.context, worker_id=self._lease.worker_id)
+        traces.enter(held, worker_id=self._lease.worker_id)
         try:
             async with self._children.one(claimed.namespace) as child:
                 held.runs = True
                 if claimed.attempt > 1:
                     await self._lease.report_begun()
+                    await traces.link(held, self._store.first_trace)
                 self._lease.check()
                 if not held.is_dropped:
                     await self._run_in(child, held)
@@ -103,7 +103,7 @@ class Apart:
         try:
             async with asyncio.timeout(settings.step_timeout.total_seconds()):
                 worker_id = self._lease.worker_id
-                ended = await child.run(held.claimed, settings, worker_id=worker_id)
+                ended = await child.run(held, settings, worker_id=worker_id)
         except TimeoutError:
             await child.end()
             child.is_busy = False
@@ -114,12 +114,14 @@ class Apart:
             )
         if ended is None:
             await self._lost(held, child)
-        elif held.is_dropped:
             return
-        elif ended.completion is None:
+        completion = traces.handled(held, ended.completion)
+        if held.is_dropped:
+            return
+        if completion is None:
             self._endings.give_back(held)
         else:
-            await self._end(held, child, ended.completion)
+            await self._end(held, child, completion)
 
     async def _end(self, held: Held, child: ChildProcess, completion: Completion) -> None:
         held.ends = True
@@ -132,6 +134,7 @@ class Apart:
     async def _lost(self, held: Held, child: ChildProcess) -> None:
         """Count a crash where the step had begun, and let it go; its child is dead."""
         claimed = held.claimed
+        traces.given_up(held, "child died")
         log.error("child_died", exit_code=child.exit_code, has_begun=child.has_begun)
         if child.has_begun and await self._reported(claimed):
             self._holdings.remove(held)

@@ -139,7 +139,9 @@ class _Child:
         self.worker_id = message.worker_id
         self._say(wire.Begun())
         self._watch.begin()
-        self._runner.take(self._holdings.add(message.claimed, since=self._holdings.drops))
+        held = self._holdings.add(message.claimed, since=self._holdings.drops)
+        held.carried = message.carried
+        self._runner.take(held)
 
     def check(self) -> None:
         """Do nothing: the worker has looked at its clock."""

@@ -20,7 +20,7 @@ from pgprog.engine.children import wire
 
 if TYPE_CHECKING:
     from pgprog.config import NamespaceSettings
-    from pgprog.store.rows import Claimed
+    from pgprog.engine.holdings import Held
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -118,13 +118,14 @@ class ChildProcess:
         return self._process.returncode
 
     async def run(
-        self, claimed: Claimed, settings: NamespaceSettings, *, worker_id: int
+        self, held: Held, settings: NamespaceSettings, *, worker_id: int
     ) -> wire.Ended | None:
         """Run a step and return how it ended, None where the child died.
 
         Then *has_begun* says whether the step had begun.  A step with a transaction keeps the
         child busy until that is committed or undone by `ask`.
         """
+        claimed = held.claimed
         self.is_busy = True
         self.has_begun = False
         self.steps += 1
@@ -133,7 +134,7 @@ class ChildProcess:
             plain = encode(settings.to_json(), field="settings", limit=1 << 20)
             self._told[claimed.namespace] = settings
         level = logging.getLogger("pgprog").getEffectiveLevel()
-        self._send(wire.Run(claimed, plain, level, worker_id))
+        self._send(wire.Run(claimed, plain, level, worker_id, {**(held.carried or {})}))
         message = await self._receive()
         if isinstance(message, wire.Begun):
             self.has_begun = True

@@ -33,12 +33,16 @@ class Hello(msgspec.Struct, tag=True):
 
 
 class Run(msgspec.Struct, tag=True):
-    """A step; *settings* are those of its namespace where the child does not have them yet."""
+    """A step; *settings* are those of its namespace where the child does not have them yet.
+
+    *carried* travels with it: within the span of the worker, which is the only one.
+    """
 
     claimed: Claimed
     settings: bytes | None
     log_level: int
     worker_id: int
+    carried: dict[str, str]
 
 
 class Complete(msgspec.Struct, tag=True):
