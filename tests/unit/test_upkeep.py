@@ -57,6 +57,7 @@ class Rubbish:
     """A store with batches to erase; *clean* is set by the call that finds none."""
 
     def __init__(self, batches: int) -> None:
+        self.metrics = Metrics()
         self.batches = batches
         self.clean = asyncio.Event()
 

@@ -21,6 +21,7 @@ from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
 from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
 from pgprog.store.client_store import ClientStore
+from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -269,17 +270,21 @@ class AsyncClient(AsyncOperations):
         check_not_current(asked.request.namespace, asked.request.process_id)
         began_at = time.monotonic()
         seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
-        submitted = await self._submit(asked.request, seconds=seconds)
-        left = began_at + seconds - time.monotonic()
         process = (asked.request.namespace, asked.request.process_id)
-        is_new = submitted.outcome != "known"
-        ended = await self._await_end(submitted.task_id, left, process=process, is_new=is_new)
-        return asked.response.decode(response_of(ended))
+        with requesting(asked.request) as span:
+            submitted = await self._submit(asked.request, seconds=seconds)
+            span.sent(submitted.task_id)
+            left = began_at + seconds - time.monotonic()
+            is_new = submitted.outcome != "known"
+            ended = await self._await_end(submitted.task_id, left, process=process, is_new=is_new)
+            return asked.response.decode(response_of(ended))
 
     async def queue(self, asked: Asked) -> AsyncTask:
         """Return the task of what `asked` made, for clients of another colour."""
         seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
-        submitted = await self._submit(asked.request, seconds=seconds)
+        with requesting(asked.request) as span:
+            submitted = await self._submit(asked.request, seconds=seconds)
+            span.sent(submitted.task_id)
         process = (asked.request.namespace, asked.request.process_id)
         if self._cached is not None:
             self._cached.remember(submitted.task_id, process)

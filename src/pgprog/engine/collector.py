@@ -52,11 +52,12 @@ class Collector:
         self._look_seconds = min(LOOK_SECONDS, self._lease_seconds / 4)
         self._on_freed = on_freed
         self._clock = clock
-        self._vital = store.metrics.vitals.part("collector", patience=30 + 4 * self._look_seconds)
         self._sightings: dict[int, _Sighting] = {}
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        vitals = self._store.metrics.vitals
+        vital = vitals.part("collector", patience=30 + 4 * self._look_seconds)
         orphans_at = -self._lease_seconds
         due_at = self._clock()
         while True:
@@ -66,10 +67,10 @@ class Collector:
                 if due_at - orphans_at >= self._lease_seconds:
                     await self._collect(None, None)
                     orphans_at = due_at
-                self._vital.succeeded()
+                vital.succeeded()
             except (RolledBack, StoreUnavailable) as e:
                 self.looks += isinstance(e, RolledBack)
-                self._vital.failed(f"nobody can be looked at: {e}")
+                vital.failed(f"nobody can be looked at: {e}")
                 log.warning("collector_without_database", detail=str(e))
                 self._sightings.clear()
             is_alone = len(self._sightings) < 2

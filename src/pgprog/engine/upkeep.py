@@ -61,7 +61,7 @@ class Upkeep:
         self._config = config
         self._roles = roles
         self._is_busy = is_busy
-        self._wake = wake
+        self._collector = Collector(store, lease=config.worker.lease, on_freed=wake)
         self._is_few = is_few
         self._measures = 0
         self._ended = wakeups.Hints(self._announce)
@@ -96,9 +96,7 @@ class Upkeep:
             loops.create_task(self._ended.run())
             loops.create_task(self._ended_of_few.run())
             if Role.COLLECTOR in self._roles:
-                lease = self._config.worker.lease
-                collector = Collector(self._store, lease=lease, on_freed=self._wake)
-                loops.create_task(collector.run())
+                loops.create_task(self._collector.run())
             if Role.MAINTENANCE in self._roles:
                 loops.create_task(self._maintain())
                 loops.create_task(self._measure())

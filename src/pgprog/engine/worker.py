@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
+from pgprog.current import OUTSIDE, current
 from pgprog.engine.attempt import Attempts
 from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
@@ -293,6 +294,7 @@ class Worker:
         )
 
     async def _run(self) -> None:
+        current.set(OUTSIDE)  # we may be opened within a step, or a block of `carry`
         listening = wakeups.listen(
             self._config.direct_dsn or self._config.dsn,
             channels=(wakeups.DUE,),

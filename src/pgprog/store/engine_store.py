@@ -218,6 +218,13 @@ class EngineStore:
         )
         return bool(done)
 
+    async def first_trace(self, task_id: int) -> str | None:
+        """Return the traceparent of the first attempt of a task, None where it has told none."""
+        [[traceparent]] = await self._upkeep.fetch(
+            "select pgprog_engine.first_trace(%s)", (task_id,)
+        )
+        return None if traceparent is None else str(traceparent)
+
     async def list_workers(self) -> dict[int, int]:
         """Return the renewal counter of each worker incarnation."""
         return dict(await self._upkeep.fetch("select * from pgprog_engine.list_workers()"))
