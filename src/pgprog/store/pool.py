@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from pgprog.errors import ConfigError
 from pgprog.store import packing
-from pgprog.store.faults import translated
+from pgprog.store.faults import translated, translated_denials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -79,6 +79,7 @@ def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Conn
         StoreUnavailable: The database cannot be reached.
     """
     with (
+        translated_denials(),
         translated(),
         psycopg.connect(conninfo(dsn, name=name), autocommit=True) as connection,
     ):
