@@ -231,6 +231,8 @@ def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) 
         ("inspect_held()", 20_000),
         ("inspect_failures()", 100),
         ("inspect_zombies('0 s')", 300),
+        ("inspect_workers()", 300),
+        ("inspect_rates()", 300),
     ],
 )
 def test_what_the_doctor_asks_of_a_long_queue_reads_a_bounded_number_of_blocks(

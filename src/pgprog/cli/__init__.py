@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "namespace": "pgprog.cli.namespace:namespace",
     "process": "pgprog.cli.process:process",
     "task": "pgprog.cli.task:task",
+    "top": "pgprog.cli.top:top",
     "worker": "pgprog.cli.worker:worker",
 }
 
@@ -96,6 +97,11 @@ def main() -> None:
       pgprog process repair --all --namespace orders     many of them
       pgprog namespace pause orders --reason 'the bank is down'
       pgprog namespace resume orders
+
+    \b
+    See what is going on:
+      pgprog top            queues, workers, rates and errors, live
+      pgprog worker list    who is at work
 
     \b
     When something is wrong and you do not know what:

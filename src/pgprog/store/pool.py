@@ -57,6 +57,12 @@ def without_password(dsn: str) -> str:
     return make_conninfo("", **{k: _HIDDEN if k in _SECRETS else v for k, v in given.items()})
 
 
+def place_of(dsn: str) -> str:
+    """Return which database a DSN means, in short: `orders on db`."""
+    given = conninfo_to_dict(conninfo(dsn, name=""))
+    return f"{given.get('dbname') or 'the database'} on {given.get('host') or 'this machine'}"
+
+
 @asynccontextmanager
 async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.AsyncConnection]:
     """Open one autocommit connection for as long as the block lasts.
