@@ -14,6 +14,7 @@ import click
 
 from pgprog import config as configuration
 from pgprog import logs
+from pgprog.cli.worker_list import list_workers
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
@@ -37,7 +38,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(msg) from e
 
 
-@click.command()
+@click.group(invoke_without_command=True, commands=[list_workers])
 @click.option(
     "--config",
     "path",
@@ -90,6 +91,8 @@ def worker(
                10 s after worker.stop_timeout
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
