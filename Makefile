@@ -45,7 +45,7 @@ check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house 
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python tools/check_text.py
 	$(BIN)/python tools/check_shape.py src tools bench
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 
 docs: $(VENV)/.ready-to-check ## Build the documentation as a site, in build/site
 	$(BIN)/mkdocs build --strict
