@@ -82,7 +82,7 @@ _router = APIRouter()
 
 
 @_router.get("/tasks/{task_id}", name="pgprog_task")
-async def read_task(
+async def _read_task(
     task_id: int,
     client: Pgprog,
     wait: Annotated[float, Query(ge=0, le=_LONGEST_WAIT_SECONDS)] = 0,
