@@ -76,8 +76,13 @@ class AsyncBound:
         return task_id
 
 
+def _no_namespace(name: str) -> None:
+    """Know no handlers, as a mere client."""
+    del name
+
+
 def bound_to(
-    connection: BlockingConnection | AsyncConnection, *, namespace_of: NamespaceOf
+    connection: BlockingConnection | AsyncConnection, *, namespace_of: NamespaceOf = _no_namespace
 ) -> Bound | AsyncBound:
     """Return the bound client of the connection's colour.
 
