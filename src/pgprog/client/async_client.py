@@ -93,14 +93,13 @@ class AsyncClient(AsyncOperations):
         self._closing.push_async_callback(self._store.close)
         try:
             await self._store.open()
-            await self._closing.enter_async_context(self._figures)
+            enter = self._closing.enter_async_context
+            await enter(self._figures)
             deadlines = Deadlines()
             if self._cache:
                 self._cached = CachedReads(self._cache, self._store)
                 self._figures.metrics.sources.append(self._cached.samples)
-                await self._closing.enter_async_context(
-                    self._cached.follow(self._direct_dsn, name=_NAME)
-                )
+                await enter(self._cached.follow(self._direct_dsn, name=_NAME))
             self._answers = Answers(self._store.results, deadlines=deadlines)
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
@@ -322,17 +321,15 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
+        listening = wakeups.listen(
+            self._direct_dsn,
+            channels=(wakeups.ENDED,),
+            hear=lambda _, payload: self._answers.hint(payload),
+            name=_NAME,
+        )
         async with asyncio.TaskGroup() as loops:
-            for part in (self._submitter, self._answers, self._due):
-                loops.create_task(part.run())
-            loops.create_task(
-                wakeups.listen(
-                    self._direct_dsn,
-                    channels=(wakeups.ENDED,),
-                    hear=lambda _, payload: self._answers.hint(payload),
-                    name=_NAME,
-                )
-            )
+            for part in (self._submitter.run(), self._answers.run(), self._due.run(), listening):
+                loops.create_task(part)
 
     async def _end_loops(self) -> None:
         with contextlib.suppress(TimeoutError):
