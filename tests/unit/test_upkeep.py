@@ -10,6 +10,7 @@ from tests.unit.claims import make_claim
 from pgprog.config import Config
 from pgprog.engine import upkeep as upkeep_module
 from pgprog.engine.upkeep import Role, Upkeep
+from pgprog.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ class Store:
     """Keeps what was announced; *told* is set when that has come."""
 
     def __init__(self, last: str) -> None:
+        self.metrics = Metrics()
         self.payloads: list[str] = []
         self.last = last
         self.told = asyncio.Event()
@@ -55,6 +57,7 @@ class Rubbish:
     """A store with batches to erase; *clean* is set by the call that finds none."""
 
     def __init__(self, batches: int) -> None:
+        self.metrics = Metrics()
         self.batches = batches
         self.clean = asyncio.Event()
 
