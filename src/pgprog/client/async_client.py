@@ -11,7 +11,7 @@ from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.cached_reads import CachedReads
 from pgprog.client.operations import AsyncOperations
-from pgprog.client.requests import Asked, asked, raw_request, seconds_of
+from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.config import PoolConfig
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from pgprog.client.requests import Options
+    from pgprog.client.requests import Asked, Options
     from pgprog.config import CacheSettings
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import RequestLane
@@ -237,14 +237,14 @@ class AsyncClient(AsyncOperations):
         self, requests: Iterable[Request], *, timeout: Timeout = None
     ) -> list[AsyncTask | PgprogError]:
         """Queue many requests in few statements; return the task or the error of each, in order."""
-        queued = (self.queue(Asked(request, timeout=timeout)) for request in requests)
-        outcomes = await asyncio.gather(*queued, return_exceptions=True)
-        tasks: list[AsyncTask | PgprogError] = []
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, PgprogError):
-                raise outcome
-            tasks.append(outcome)
-        return tasks
+        seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
+        asked = [*requests]
+        raws = [raw_or_fault(each, namespace=self.namespace_of(each.namespace)) for each in asked]
+        outcomes = await self._submitter.submit_many(raws, seconds=seconds)
+        return [
+            outcome if isinstance(outcome, PgprogError) else self._task(request, outcome)
+            for request, outcome in zip(asked, outcomes, strict=True)
+        ]
 
     async def end_of(
         self,
@@ -274,8 +274,10 @@ class AsyncClient(AsyncOperations):
     async def queue(self, asked: Asked) -> AsyncTask:
         """Return the task of what `asked` made, for clients of another colour."""
         seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
-        submitted = await self._submit(asked.request, seconds=seconds)
-        process = (asked.request.namespace, asked.request.process_id)
+        return self._task(asked.request, await self._submit(asked.request, seconds=seconds))
+
+    def _task(self, request: Request, submitted: Submitted) -> AsyncTask:
+        process = (request.namespace, request.process_id)
         if self._cached is not None:
             self._cached.remember(submitted.task_id, process)
         return AsyncTask(self, TaskId(submitted.task_id), process=process)

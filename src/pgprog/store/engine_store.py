@@ -2,8 +2,8 @@
 
 Lanes of their own for taking requests, claiming and completing, so that these overlap; two more for
 claiming and completing the few steps of a namespace beside the many of another; one for requests
-that wait for a stranger's transaction, one for what handlers read, one for what is rare and may be
-long, one for hints to other programs.
+that come many at once, one for those that wait for a stranger's transaction, one for what handlers
+read, one for what is rare and may be long, one for hints to other programs.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 # Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
 COMPLETIONS = 2
 
-# 'alone' is for requests that wait for a stranger's transaction and would hold up a batch.
-RequestLane = Literal["batches", "alone"]
+# 'many' is for requests that come at once and would hold up others; 'alone' for those that wait for
+# a stranger's transaction and would hold up a batch.
+RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
 CompletionLane = Literal["batches", "few"]
 
@@ -65,8 +66,11 @@ class EngineStore:
     """Connections of one worker to *dsn*, which may be a transaction pooler."""
 
     def __init__(self, dsn: str, *, name: str) -> None:
-        self._starts = Lane(dsn, name=f"{name} start")
-        self._alone = Lane(dsn, name=f"{name} start alone")
+        self._starts: dict[RequestLane, Lane] = {
+            "batches": Lane(dsn, name=f"{name} start"),
+            "many": Lane(dsn, name=f"{name} start many"),
+            "alone": Lane(dsn, name=f"{name} start alone"),
+        }
         self._claims = Lane(dsn, name=f"{name} claim")
         self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
         self._claims_of_few = Lane(dsn, name=f"{name} claim few")
@@ -97,7 +101,7 @@ class EngineStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
         """
         columns = list(zip(*requests, strict=True))
-        on = self._starts if lane == "batches" else self._alone
+        on = self._starts[lane]
         parameters = (worker_id, max_starts, *packed(columns))
         if not self._preload:
             rows = await on.fetch(_START, parameters)
@@ -263,7 +267,7 @@ class EngineStore:
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
-        steps = (self._starts, self._alone, self._claims, *self._completions)
+        steps = (*self._starts.values(), self._claims, *self._completions)
         few = (self._claims_of_few, self._completions_of_few)
         others = (self._reads, self._upkeep, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
