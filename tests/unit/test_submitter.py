@@ -82,10 +82,15 @@ def calls(count: int) -> list[RawRequest | PgprogError]:
 
 async def test_what_is_asked_at_once_goes_in_great_batches_beside_the_others() -> None:
     sender = Sender(None)
+    sender.answered.clear()
     async with submitting(sender) as submitter:
-        many = asyncio.create_task(submitter.submit_many(calls(4100), seconds=3))
-        await submitter.submit(RawRequest("call", "shop", "s"), seconds=3)
-        outcomes = await many
+        asking = asyncio.create_task(submitter.submit_many(calls(4100), seconds=3))
+        while len(submitter._many) < 4000:
+            await asyncio.sleep(0)
+        single = asyncio.create_task(submitter.submit(RawRequest("call", "s", "s"), seconds=3))
+        await asyncio.sleep(0)
+        sender.answered.set()
+        outcomes = [*await asking, await single]
 
     assert sorted(sender.sent) == [("batches", 1), ("many", 100), ("many", 2000), ("many", 2000)]
     assert [outcome for outcome in outcomes if not isinstance(outcome, Submitted)] == []

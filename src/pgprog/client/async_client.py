@@ -239,7 +239,7 @@ class AsyncClient(AsyncOperations):
         """Queue many requests in few statements; return the task or the error of each, in order."""
         seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
         asked = [*requests]
-        raws = [raw_or_fault(each, namespace=self.namespace_of(each.namespace)) for each in asked]
+        raws = (raw_or_fault(each, namespace=self.namespace_of(each.namespace)) for each in asked)
         outcomes = await self._submitter.submit_many(raws, seconds=seconds)
         return [
             outcome if isinstance(outcome, PgprogError) else self._task(request, outcome)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MOST = 64
 # With 2000 programs enqueue twice as fast as with 64, of which each batch is a commit to wait for.
 _MOST_OF_MANY = 2000
+# So many are made in a turn of the loop, which takes some 2 ms.
+_AT_A_TURN = 100
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _TAKEN = ("started", "queued", "known")
@@ -76,8 +78,6 @@ class Submitter:
             Overloaded: It was not sent within *seconds*; nothing was done.
             StoreUnavailable: It was sent, and its outcome is unknown; or the client is closed.
         """
-        if self._closed is not None:
-            raise StoreUnavailable(str(self._closed))
         pending = self._add(request, to=self._batches)
         try:
             submitted = await within(pending.outcome, seconds=seconds, deadlines=self._deadlines)
@@ -90,25 +90,33 @@ class Submitter:
         return submitted
 
     async def submit_many(
-        self, requests: Sequence[RawRequest | PgprogError], *, seconds: float
+        self, requests: Iterable[RawRequest | PgprogError], *, seconds: float
     ) -> list[Submitted | PgprogError]:
         """Return what became of each, in order: what `submit` returns or raises.
 
-        What is an error already stays one.
+        What is an error already stays one.  Each is made while those before it are on their way.
         """
-        if self._closed is not None:
-            return [StoreUnavailable(str(self._closed)) for _ in requests]
-        many = [self._add(each, to=self._many) for each in requests if isinstance(each, RawRequest)]
+        many: list[_Pending] = []
+        faults: dict[int, PgprogError] = {}
         deadline = self._deadlines.set(seconds, _expire, (many, seconds))
         try:
+            for pos, request in enumerate(requests):
+                if isinstance(request, RawRequest):
+                    many.append(self._add(request, to=self._many))
+                else:
+                    faults[pos] = request
+                if pos % _AT_A_TURN == _AT_A_TURN - 1:
+                    await asyncio.sleep(0)
             outcomes = await asyncio.gather(
                 *(pending.outcome for pending in many), return_exceptions=True
             )
         finally:
             self._deadlines.clear(deadline)
             self._pending.difference_update(many)
+            for pending in many:
+                pending.outcome.cancel()  # nobody waits for it any more
         settled = map(_settled, outcomes)
-        return [each if isinstance(each, PgprogError) else next(settled) for each in requests]
+        return [faults.get(pos) or next(settled) for pos in range(len(many) + len(faults))]
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -131,8 +139,11 @@ class Submitter:
 
     def _add(self, request: RawRequest, *, to: Batcher[_Pending]) -> _Pending:
         pending = _Pending(request, self._deadlines.loop.create_future())
-        self._pending.add(pending)
-        to.add(pending)
+        if self._closed is None:
+            self._pending.add(pending)
+            to.add(pending)
+        else:
+            _settle(pending, StoreUnavailable(str(self._closed)))
         return pending
 
     async def _flush(self, batch: list[_Pending]) -> None:
