@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "dev": "pgprog.cli.dev:dev",
     "namespace": "pgprog.cli.namespace:namespace",
     "process": "pgprog.cli.process:process",
+    "systemd": "pgprog.cli.systemd:systemd",
     "task": "pgprog.cli.task:task",
     "worker": "pgprog.cli.worker:worker",
 }
@@ -100,6 +101,7 @@ def main() -> None:
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
+      pgprog systemd        units for systemd, which runs workers
       pgprog config show    every value of it, and where it comes from
       pgprog namespace set orders step_timeout=1m      running workers obey
       pgprog namespace rollback orders
