@@ -101,6 +101,7 @@ def main() -> None:
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
+      pgprog worker log-level debug                    those that run, from here on
       pgprog systemd        units for systemd, which runs workers
       pgprog config show    every value of it, and where it comes from
       pgprog namespace set orders step_timeout=1m      running workers obey

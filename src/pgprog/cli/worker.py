@@ -14,6 +14,7 @@ import click
 
 from pgprog import config as configuration
 from pgprog import logs
+from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
@@ -32,11 +33,12 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     try:
         return frozenset(Role(name.strip()) for name in value.split(","))
     except ValueError as e:
-        msg = f"{e}; known are {', '.join(Role)}"
+        unknown = [x.strip() for x in value.split(",") if x.strip() not in set(Role)]
+        msg = f"no role {', '.join(map(repr, unknown))}; there are {', '.join(Role)}"
         raise click.BadParameter(msg) from e
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--config",
     "path",
@@ -58,7 +60,10 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--log-format", type=_FORMATS, default="console", show_default=True)
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
+@click.pass_context
 def worker(
+    ctx: click.Context,
+    /,
     *,
     path: Path | None,
     profile: str | None,
@@ -90,6 +95,8 @@ def worker(
                10 s after worker.stop_timeout
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
+    if ctx.invoked_subcommand is not None:
+        return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
@@ -102,6 +109,9 @@ def worker(
         sys.exit(supervise(loaded, command=_command(roles, log_format), read=read))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
+
+
+worker.add_command(log_level)
 
 
 def end_at_once(code: int) -> None:

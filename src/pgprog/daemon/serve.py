@@ -16,6 +16,7 @@ from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
 from pgprog.daemon.reload import Reload
 from pgprog.engine import Role, Upkeep, Vitals, Worker
+from pgprog.engine.served import check_schema
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
                 failed.cancel()
         return
     store = EngineStore(config.dsn, name="pgprog upkeep")
+    await check_schema(store)
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
     running = asyncio.ensure_future(upkeep.run())
     try:
