@@ -93,6 +93,7 @@ def worker(
       0        stopped, all steps ended or handed back
       1        it could not start, or failed; of a supervisor also: a worker had to be killed,
                10 s after worker.stop_timeout
+      75       stopped, to be started again: it held more than worker.memory_limit
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
     if ctx.invoked_subcommand is not None:
