@@ -171,7 +171,9 @@ class WorkerConfig:
     """One worker daemon: *concurrency* steps at once in each of its *processes*.
 
     Of these, *children* at most run in child processes: steps of namespaces with isolation
-    process, and those that were lost with a worker before.
+    process, and those that were lost with a worker before.  A worker that holds more than
+    *memory_limit*, its children apart, claims no more, lets its steps end within *stop_timeout*,
+    and ends for another to be started in its place; None is no limit.
     """
 
     concurrency: Annotated[int, "1 to 100000"] = 100
@@ -181,6 +183,7 @@ class WorkerConfig:
     lease: Annotated[timedelta, "1s to 1h"] = timedelta(seconds=10)
     heartbeat_every: Annotated[timedelta, "100ms to 30m"] = timedelta(seconds=2)
     stop_timeout: Annotated[timedelta, "0s to 1d"] = timedelta(seconds=30)
+    memory_limit: Annotated[int, "32MiB to 1024GiB"] | None = None
 
     def __post_init__(self) -> None:
         if self.heartbeat_every * 2 > self.lease:
