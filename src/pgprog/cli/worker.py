@@ -22,6 +22,7 @@ _KEYS = {
     "dsn": "dsn",
     "concurrency": "worker.concurrency",
     "processes": "worker.processes",
+    "http": "worker.http",
     "log_level": "log_level",
 }
 _LEVELS = click.Choice(get_args(configuration.LogLevel))
@@ -45,6 +46,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--profile", help="The profile to lay over the file; default: $PGPROG_PROFILE.")
 @click.option("--dsn", help="The database; default: the configuration's.")
 @click.option("--concurrency", type=int, help="How many steps run at once.")
+@click.option("--http", help="HOST:PORT of /live, /ready, /health and /metrics; default: none.")
 @click.option("--processes", type=int, help="How many workers, each a program with its own lease.")
 @click.option(
     "--only",
@@ -94,7 +96,7 @@ def worker(
     loaded = read() if link is None else link.read_config()
     logs.configure(format=log_format, level=loaded.log_level)
     if link is None and loaded.worker.processes > 1:
-        sys.exit(supervise(loaded, command=_command(roles, log_format), read=read))
+        sys.exit(supervise(loaded, command=_command(roles, log_format), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
 

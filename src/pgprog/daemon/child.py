@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.daemon.link import packed, reload_of
+from pgprog.daemon.link import reload_of, send_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Child:
     """A worker of this configuration, started by *command* with the number of its file at the end.
 
     *worker_id* is its last incarnation, None before the first; *is_ready* says that it has started;
-    *started_at* is monotonic.
+    *started_at* is monotonic; *view* is the line by which it is asked how it is.
     """
 
     def __init__(self, command: Sequence[str], config: Config) -> None:
@@ -35,6 +35,7 @@ class Child:
         self.is_ready = False
         self.started_at = time.monotonic()
         self._unread = b""
+        self.view, their_view = socket.socketpair()
         self.line, theirs = socket.socketpair()
         with theirs:
             # A group of its own: Ctrl-C is for the supervisor, who passes it on.
@@ -46,7 +47,8 @@ class Child:
             )
         try:
             self.line.settimeout(_SEND_SECONDS)
-            self.line.sendall(packed(config))
+            with their_view:
+                send_config(self.line, config, view=their_view)
         except OSError:  # it ended already, or hangs
             self.kill()
         self.line.settimeout(0)

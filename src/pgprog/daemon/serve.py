@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
 from pgprog.daemon.link import Order
+from pgprog.daemon.monitor import monitored
 from pgprog.daemon.reload import Reload
 from pgprog.engine import Role, Upkeep, Worker
+from pgprog.metrics import Metrics
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -126,7 +128,21 @@ async def _serve_until(
     roles: Collection[Role],
     link: Link | None,
 ) -> None:
-    async with _working(config, namespaces, roles, link) as failed:
+    metrics = Metrics()
+    view = None if link is None else link.view
+    with monitored(config, metrics, roles=roles, view=view):
+        await _serve_shown(asked, config, namespaces, roles, link, metrics)
+
+
+async def _serve_shown(
+    asked: asyncio.Event,
+    config: Config,
+    namespaces: Sequence[Namespace[Any]],
+    roles: Collection[Role],
+    link: Link | None,
+    metrics: Metrics,
+) -> None:
+    async with _working(config, namespaces, roles, link, metrics) as failed:
         if link is not None:
             link.tell_ready()
         stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
@@ -144,23 +160,28 @@ async def _working(
     namespaces: Sequence[Namespace[Any]],
     roles: Collection[Role],
     link: Link | None,
+    metrics: Metrics,
 ) -> AsyncIterator[asyncio.Future[None]]:
     """Work in the block; give what ends only when the work fails."""
     if Role.STEPS in roles:
         on_registered = None if link is None else link.tell_worker
-        async with Worker(config, namespaces, roles=roles, on_registered=on_registered) as worker:
+        async with Worker(
+            config, namespaces, roles=roles, on_registered=on_registered, metrics=metrics
+        ) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
                 yield failed
             finally:
                 failed.cancel()
         return
-    store = EngineStore(config.dsn, name="pgprog upkeep")
+    store = EngineStore(config.dsn, name="pgprog upkeep", metrics=metrics)
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
     running = asyncio.ensure_future(upkeep.run())
+    metrics.vitals.phase = "running"
     try:
         yield running
     finally:
+        metrics.vitals.phase = "draining"
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
