@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tests.unit.claims import make_claim
@@ -62,6 +63,16 @@ def metrics() -> Metrics:
 )
 def test_every_metric_of_the_specification_is_there_by_its_name(kind: str, names: set[str]) -> None:
     assert {name for name in names if METRICS[name].kind != kind} == set()
+
+
+def test_the_guide_lists_every_metric_as_it_is() -> None:
+    guide = (Path(__file__).parents[2] / "docs/operations/metrics.md").read_text()
+    rows = {
+        f"| `{name}` | {', '.join(each.labels)} | {each.kind}. {each.help_} |"
+        for name, each in METRICS.items()
+    }
+
+    assert rows - {*guide.splitlines()} == set()
 
 
 def test_buckets_are_in_seconds_and_begin_at_half_a_millisecond() -> None:

@@ -194,7 +194,7 @@ class Worker:
         self._store = EngineStore(self._config.dsn, name=_NAME, metrics=self._metrics)
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
-        self._holdings = Holdings()
+        self._holdings = Holdings(namespace.name for namespace in self._namespaces)
         self._metrics.sources.append(self._holdings.busy)
         self._lease = Lease(
             self._store,

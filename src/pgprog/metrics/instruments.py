@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Source = Callable[[], Iterable[Sample]]
 
+_TYPES = ("init", "call", "notify", "repair", "timeout")
+_OUTCOMES = ("finished", "rejected", "error")
 _bucket_of = partial(bisect_left, BOUNDS)
 
 
@@ -118,6 +120,16 @@ class Metrics:
         self.zombies = self._counter("pgprog_zombies_total")
         self.claims_lost = self._counter("pgprog_claims_lost_total")
         self.worker_falls = self._counter("pgprog_worker_falls_total")
+
+    def begin(self, namespaces: Iterable[str]) -> None:
+        """Show what counts in these from 0 on: Prometheus takes no first value for a rise."""
+        for namespace in namespaces:
+            self.claims_lost.add(namespace, by=0)
+            self.timer_lateness[namespace,].sort()
+            for type_ in _TYPES:
+                self.retries.add(namespace, type_, by=0)
+                for outcome in _OUTCOMES:
+                    self.tasks.add(namespace, type_, outcome, by=0)
 
     def samples(self) -> list[Sample]:
         """Return all figures as they are now; any thread may ask."""

@@ -185,6 +185,7 @@ class EngineStore:
     ) -> int:
         """Begin an incarnation that serves these namespaces, by their names; return its id."""
         self._served = [*serves]
+        self.metrics.begin(self._served)
         [[worker_id]] = await self._upkeep.fetch(
             "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
             (
