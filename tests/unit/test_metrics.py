@@ -13,8 +13,8 @@ from tests.unit.claims import make_claim
 from pgprog.metrics import Metrics, Sample, merged
 from pgprog.metrics.exposition import registry_of, text_of
 from pgprog.metrics.names import BOUNDS, METRICS
+from pgprog.metrics.parts import Part, Parts
 from pgprog.metrics.samples import lasting
-from pgprog.metrics.vitals import Vital, Vitals
 from pgprog.store.measuring import measure_claim, measure_completions
 from pgprog.store.rows import Completed, Completion, Outcome
 
@@ -219,26 +219,26 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_its_gauges_do_not(
 
 
 def test_a_part_is_critical_from_its_failure_to_its_next_success() -> None:
-    vital = Vital()
-    vital.failed("the database is gone")
-    assert vital.seen("scanner").status == "critical"
-    assert vital.seen("scanner").reason == "the database is gone"
+    part = Part()
+    part.failed("the database is gone")
+    assert part.seen("scanner").status == "critical"
+    assert part.seen("scanner").reason == "the database is gone"
 
-    vital.succeeded()
+    part.succeeded()
 
-    assert (vital.seen("scanner").status, vital.seen("scanner").reason) == ("passing", "")
+    assert (part.seen("scanner").status, part.seen("scanner").reason) == ("passing", "")
 
 
 def test_a_part_that_did_nothing_for_longer_than_it_may_is_critical(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    vitals = Vitals()
-    vitals.part("loop", patience=5)
-    vitals.part("scanner")
+    parts = Parts()
+    parts.watch("loop", patience=5)
+    parts.watch("scanner")
     began_at = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: began_at + 60)
 
-    loop, scanner = vitals.components()
+    loop, scanner = parts.components()
 
     assert (loop.status, loop.reason) == ("critical", "nothing was done for 60 s")
     assert scanner.status == "passing"

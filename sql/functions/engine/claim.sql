@@ -271,7 +271,7 @@ begin
     if cardinality(v_locked) < cardinality(v_wanted) then
       select array_agg(x.incarnation) into v_gone
       from unnest(v_wanted) as x(incarnation)
-      where not exists (select 1 from pgprog_data.processes as p where p.incarnation = x.incarnation);
+      where (select p.incarnation from pgprog_data.processes as p where p.incarnation = x.incarnation limit 1) is null;
     end if;
     if v_gone is not null then
       perform pgprog_engine._end_tasks(v_gone, null, v_at);

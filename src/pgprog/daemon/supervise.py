@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pgprog.client.loop_thread import LoopThread
 from pgprog.daemon.child import Child
 from pgprog.daemon.monitor import Fleet, monitoring
+from pgprog.daemon.notify import Notifier
 from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor
 from pgprog.engine import Role
@@ -37,6 +39,7 @@ def supervise(
         read=read,
         reports=Reports(config.dsn, namespaces=[*config.namespaces], metrics=fleet.metrics),
         fleet=fleet,
+        manager=Notifier(os.environ),
     )
     if config.worker.http is None or Role.HTTP not in roles:
         return supervisor.run()

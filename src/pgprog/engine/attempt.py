@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from pgprog.store.transactions import StepTransactions
 
 
-# The process whose step runs in this context: (namespace, process_id).
-current_process: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
-    "current_process", default=None
-)
-
-
 class Attempts:
     """Makes the attempts of one worker; sync handlers run in *concurrency* threads."""
 
@@ -76,6 +70,10 @@ class Attempts:
             deadlines=self._deadlines,
             threads=self._threads,
         )
+
+    async def first_trace(self, task_id: int) -> str | None:
+        """Return the traceparent of the first attempt of a task, None where it has told none."""
+        return await self._store.first_trace(task_id)
 
     def _handler(self, claimed: Claimed) -> Handler[..., Any] | None:
         return self._namespaces[claimed.namespace].resolve(claimed.type, claimed.name)
@@ -134,7 +132,6 @@ class Attempt:
             access=self.access,
             deadline=datetime.now(UTC) + self._timeout,
         )
-        current_process.set((self._claimed.namespace, self._claimed.process_id))
         self.access.begin(self._deadlines.loop)
         began_at = time.monotonic()
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pgprog.store.rows import Claimed
+    from pgprog.tracing.otel import StepSpan
 
 # With fewer claims than these every batch is short.  An eighth of them is few.
 _MANY = 64
@@ -27,7 +28,8 @@ class Held:
 
     *chained* counts the steps of its chain before it; *chain_began_at* and *taken_at* are
     monotonic.  *runs* is True from the start of its handler, *ends* from the decision how it ends;
-    *is_dropped* says that it was given up: nothing of it may be committed any more.
+    *is_dropped* says that it was given up: nothing of it may be committed any more.  *carried*
+    travels with its step, from its start; *span* is there where the program has set up tracing.
     """
 
     claimed: Claimed
@@ -38,6 +40,8 @@ class Held:
     ends: bool = False
     is_dropped: bool = False
     step: asyncio.Task[None] | None = None
+    carried: Mapping[str, str] | None = None
+    span: StepSpan | None = None
 
 
 class Holdings:

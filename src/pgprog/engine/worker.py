@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
+from pgprog.current import OUTSIDE, current
 from pgprog.engine.attempt import Attempts
 from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
@@ -18,7 +19,9 @@ from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_not_imported, check_schema, serves
 from pgprog.engine.settings import Settings
+from pgprog.engine.settling import wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
+from pgprog.engine.vitals import vitals_of
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.metrics import Metrics
 from pgprog.store import wakeups
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.engine.holdings import Held
+    from pgprog.engine.vitals import Vitals
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -100,11 +104,12 @@ class Worker:
             Exception: Why a loop of the worker failed, if one did.
         """
         log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
-        self._metrics.vitals.phase = "draining"
+        self._metrics.parts.phase = "draining"
         self._chains_on = False
         self._scanner.stop()
         try:
-            await self._wait_settled()
+            within = self._config.worker.stop_timeout
+            await wait_settled(self._runner, self._completer, loops=self._loops, within=within)
         finally:
             await self._closing.aclose()
 
@@ -112,6 +117,14 @@ class Worker:
     def worker_id(self) -> int:
         """The present incarnation."""
         return self._lease.worker_id
+
+    @property
+    def vitals(self) -> Vitals:
+        """What shows whether this worker makes progress."""
+        config = self._config.worker
+        return vitals_of(
+            self._scanner, self._lease, self._runner, upkeep=self._upkeep.signs, config=config
+        )
 
     async def wait_failed(self) -> None:
         """Wait for a loop of the worker to fail, which none should, and raise why."""
@@ -212,7 +225,7 @@ class Worker:
         await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
-        self._metrics.vitals.phase = "running"
+        self._metrics.parts.phase = "running"
         names = [namespace.name for namespace in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
@@ -281,6 +294,7 @@ class Worker:
         )
 
     async def _run(self) -> None:
+        current.set(OUTSIDE)  # we may be opened within a step, or a block of `carry`
         listening = wakeups.listen(
             self._config.direct_dsn or self._config.dsn,
             channels=(wakeups.DUE,),
@@ -312,22 +326,6 @@ class Worker:
             room = min(room, max(0, self._config.worker.concurrency // 2 - self._runner.busy))
         return room
 
-    async def _wait_settled(self) -> None:
-        """Return when all steps have ended, in time, or can end no more: a loop has failed."""
-        settling = asyncio.create_task(self._settle())
-        try:
-            await asyncio.wait(
-                [settling, self._loops],
-                timeout=self._config.worker.stop_timeout.total_seconds(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            settling.cancel()
-
-    async def _settle(self) -> None:
-        await self._runner.wait_idle()
-        await self._completer.wait_idle()
-
     async def _end_loops(self) -> None:
         self._loops.cancel()
         try:
@@ -340,8 +338,8 @@ class Worker:
 
     async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
-        if handed_back:
-            with contextlib.suppress(StoreUnavailable, RolledBack):
-                names = [namespace.name for namespace in self._namespaces]
-                await self._store.announce(wakeups.DUE, names)
+        # Though nothing was handed back: what was let go since chains ended waits for the others.
+        with contextlib.suppress(StoreUnavailable, RolledBack):
+            names = [namespace.name for namespace in self._namespaces]
+            await self._store.announce(wakeups.DUE, names)
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

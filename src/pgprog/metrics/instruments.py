@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pgprog.metrics.names import BOUNDS, METRICS
+from pgprog.metrics.parts import Parts
 from pgprog.metrics.samples import Sample
-from pgprog.metrics.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,13 +97,13 @@ class Metrics:
     """All that one program measures; two engines in one program have two of these.
 
     *sources* are asked for gauges when somebody looks, and must neither wait nor fail; any thread
-    may look.  *vitals* tell how the parts are.
+    may look.  *parts* tell how the parts are.
     """
 
     def __init__(self) -> None:
         self._histograms: dict[str, Histogram] = {}
         self._counters: dict[str, Counter] = {}
-        self.vitals = Vitals()
+        self.parts = Parts()
         self.sources: list[Source] = []
         self.calls_scanning = self._histogram("pgprog_calls_scanning_duration_seconds")
         self.timers_scanning = self._histogram("pgprog_timers_scanning_duration_seconds")

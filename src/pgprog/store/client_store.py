@@ -11,13 +11,13 @@ from psycopg.rows import dict_row
 
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
-from pgprog.store.engine_store import packed
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
 from pgprog.store.packing import bigints
 from pgprog.store.pool import make_pool, pool_samples
 from pgprog.store.rows import Ended, NamespaceStats, RawRequest, Submitted
+from pgprog.store.starting import packed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -16,7 +16,7 @@ from pgprog.metrics import Metrics
 from pgprog.store import completions
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
-from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
+from pgprog.store.packing import bigints, integers, jsonbs, texts
 from pgprog.store.rows import (
     Claimed,
     Claims,
@@ -27,6 +27,7 @@ from pgprog.store.rows import (
     Stored,
     Submitted,
 )
+from pgprog.store.starting import packed, submitted
 from pgprog.store.window import Window
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 
 _VERSION: Final = Claimed._fields.index("version")
 _TOLD_AT: Final = Claimed._fields.index("due_at")
-_STARTED = "started"
-_FIRST_ATTEMPT = 1
 
 
 class EngineStore:
@@ -220,6 +219,13 @@ class EngineStore:
         )
         return bool(done)
 
+    async def first_trace(self, task_id: int) -> str | None:
+        """Return the traceparent of the first attempt of a task, None where it has told none."""
+        [[traceparent]] = await self._upkeep.fetch(
+            "select pgprog_engine.first_trace(%s)", (task_id,)
+        )
+        return None if traceparent is None else str(traceparent)
+
     async def list_workers(self) -> dict[int, int]:
         """Return the renewal counter of each worker incarnation."""
         return dict(await self._upkeep.fetch("select * from pgprog_engine.list_workers()"))
@@ -239,6 +245,11 @@ class EngineStore:
             "select pgprog_engine.maintain(%s, %s)", (task_retention, key_ttl)
         )
         return bool(done)
+
+    async def erase_old(self, *, key_ttl: timedelta) -> bool:
+        """Erase a batch of what nobody asks for any more; return whether there is more."""
+        [[more]] = await self._upkeep.fetch("select pgprog_engine.erase_old(%s)", (key_ttl,))
+        return bool(more)
 
     async def measure_queues(self) -> bool:
         """Count the tasks that wait, by which requests are refused; False when others just did."""
@@ -294,22 +305,6 @@ class EngineStore:
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 
 
-def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
-    """Return the fields of requests as the arrays of start and of submit_many."""
-    types, namespaces, process_ids, args, names, keys, contexts, priorities, run_ats = columns
-    return (
-        texts(types),
-        texts(namespaces),
-        texts(process_ids),
-        jsonbs(args),
-        texts(names),
-        texts(keys),
-        jsonbs(contexts),
-        integers(priorities),
-        instants(run_ats),
-    )
-
-
 def _windowed(claimed: Claimed, raw: bytes, *, most: int) -> Claimed:
     window = Window.of(raw, most=most, last_event_id=claimed.last_event_id)
     return claimed._replace(window=window)
@@ -319,32 +314,3 @@ def _with_events(submitted: Submitted, raw: bytes | None, *, most: int) -> Submi
     if submitted.claimed is None or raw is None:
         return submitted
     return submitted._replace(claimed=_windowed(submitted.claimed, raw, most=most))
-
-
-def submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
-    """Return what became of a request, by its row of pgprog_engine.start."""
-    _, outcome, message, task_id, claim_id, incarnation, created_at, *process = row
-    if outcome != _STARTED:
-        return Submitted(outcome, message, task_id, None)
-    status, state_version, state, metadata, last_event_id, version = process
-    claimed = Claimed(
-        task_id,
-        claim_id,
-        incarnation,
-        request.namespace,
-        request.process_id,
-        request.type,
-        request.name,
-        _FIRST_ATTEMPT,
-        created_at,
-        request.run_at or created_at,
-        request.args,
-        request.context,
-        status,
-        state_version,
-        state,
-        metadata,
-        last_event_id,
-        version,
-    )
-    return Submitted(outcome, message, task_id, claimed)

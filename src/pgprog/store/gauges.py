@@ -11,7 +11,7 @@ import psycopg
 
 from pgprog.errors import PgprogError
 from pgprog.metrics import Sample
-from pgprog.metrics.vitals import Component
+from pgprog.metrics.parts import Component
 from pgprog.store.faults import DataFault, RolledBack
 from pgprog.store.lane import Lane
 

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from pgprog.errors import ConfigError
 from pgprog.metrics import Sample
 from pgprog.store import packing
-from pgprog.store.faults import translated
+from pgprog.store.faults import translated, translated_denials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -58,6 +58,12 @@ def without_password(dsn: str) -> str:
     return make_conninfo("", **{k: _HIDDEN if k in _SECRETS else v for k, v in given.items()})
 
 
+def place_of(dsn: str) -> str:
+    """Return which database a DSN means, in short: `orders on db`."""
+    given = conninfo_to_dict(conninfo(dsn, name=""))
+    return f"{given.get('dbname') or 'the database'} on {given.get('host') or 'this machine'}"
+
+
 @asynccontextmanager
 async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.AsyncConnection]:
     """Open one autocommit connection for as long as the block lasts.
@@ -80,6 +86,7 @@ def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Conn
         StoreUnavailable: The database cannot be reached.
     """
     with (
+        translated_denials(),
         translated(),
         psycopg.connect(conninfo(dsn, name=name), autocommit=True) as connection,
     ):

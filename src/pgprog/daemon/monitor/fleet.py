@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from pgprog.daemon.monitor.line import Far
 from pgprog.metrics import Metrics, Sample, merged
+from pgprog.metrics.parts import Component
 from pgprog.metrics.samples import lasting
-from pgprog.metrics.vitals import Component
 
 if TYPE_CHECKING:
     import socket

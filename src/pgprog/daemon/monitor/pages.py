@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pgprog.daemon.monitor.state import WorkerState
     from pgprog.metrics import Sample
-    from pgprog.metrics.vitals import Component
+    from pgprog.metrics.parts import Component
     from pgprog.store.gauges import Gauges
 
 _PATHS = "/live /ready /health /metrics"

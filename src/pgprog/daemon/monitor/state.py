@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from pgprog.metrics.parts import Component, Phase
 from pgprog.metrics.samples import Sample
-from pgprog.metrics.vitals import Component, Phase
 
 if TYPE_CHECKING:
     from pgprog.metrics import Metrics
@@ -38,7 +38,7 @@ class WorkerState(Struct, frozen=True):
 def state_of(metrics: Metrics) -> WorkerState:
     """Return how this program is; any thread may ask."""
     return WorkerState(
-        os.getpid(), metrics.vitals.phase, metrics.vitals.components(), metrics.samples()
+        os.getpid(), metrics.parts.phase, metrics.parts.components(), metrics.samples()
     )
 
 
