@@ -24,6 +24,7 @@ _KEYS = {
     "dsn": "dsn",
     "concurrency": "worker.concurrency",
     "processes": "worker.processes",
+    "http": "worker.http",
     "log_format": "log.format",
     "log_level": "log.level",
 }
@@ -50,6 +51,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--profile", help="The profile to lay over the file; default: $PGPROG_PROFILE.")
 @click.option("--dsn", help="The database; default: the configuration's.")
 @click.option("--concurrency", type=int, help="How many steps run at once.")
+@click.option("--http", help="HOST:PORT of /live, /ready, /health and /metrics; default: none.")
 @click.option("--processes", type=int, help="How many workers, each a program with its own lease.")
 @click.option(
     "--only",
@@ -108,7 +110,7 @@ def worker(
     logs.configure(format=loaded.log.format, level=loaded.log.level)
     faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if link is None and loaded.worker.processes > 1:
-        sys.exit(supervise(loaded, command=_command(roles), read=read))
+        sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
 

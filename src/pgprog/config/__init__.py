@@ -22,6 +22,7 @@ from pgprog.config.sources import (
     with_environ,
     with_profiles,
 )
+from pgprog.config.units import parse_address
 from pgprog.errors import ConfigError
 from pgprog.model import Limits, TaskType
 from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
@@ -171,9 +172,10 @@ class WorkerConfig:
     """One worker daemon: *concurrency* steps at once in each of its *processes*.
 
     Of these, *children* at most run in child processes: steps of namespaces with isolation
-    process, and those that were lost with a worker before.  A worker that holds more than
-    *memory_limit*, its children apart, claims no more, lets its steps end within *stop_timeout*,
-    and ends for another to be started in its place; None is no limit.
+    process, and those that were lost with a worker before.  *http* is the address at which health
+    and metrics are shown, None does not.  A worker that holds more than *memory_limit*, its
+    children apart, claims no more, lets its steps end within *stop_timeout*, and ends for another
+    to be started in its place; None is no limit.
     """
 
     concurrency: Annotated[int, "1 to 100000"] = 100
@@ -184,8 +186,15 @@ class WorkerConfig:
     heartbeat_every: Annotated[timedelta, "100ms to 30m"] = timedelta(seconds=2)
     stop_timeout: Annotated[timedelta, "0s to 1d"] = timedelta(seconds=30)
     memory_limit: Annotated[int, "32MiB to 1024GiB"] | None = None
+    http: str | None = None
 
     def __post_init__(self) -> None:
+        if self.http is not None:
+            try:
+                parse_address(self.http)
+            except ValueError as e:
+                msg = f"http: {e}"
+                raise ConfigError(msg) from e
         if self.heartbeat_every * 2 > self.lease:
             beat, lease = to_plain(self.heartbeat_every), to_plain(self.lease)
             msg = f"heartbeat_every, {beat}, must be at most half of lease, {lease}"
