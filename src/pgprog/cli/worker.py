@@ -55,7 +55,13 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     callback=_roles,
     help="What to do, separated by commas.",
 )
-@click.option("--log-format", type=_FORMATS, default="console", show_default=True)
+@click.option(
+    "--log-format",
+    type=_FORMATS,
+    default="console",
+    show_default=True,
+    help="For people or for programs.",
+)
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
 def worker(
