@@ -61,7 +61,11 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     callback=_roles,
     help="What to do, separated by commas.",
 )
-@click.option("--log-format", type=_FORMATS, help="Default: the configuration's, console.")
+@click.option(
+    "--log-format",
+    type=_FORMATS,
+    help="For people or for programs.  Default: the configuration's, console.",
+)
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
 @click.pass_context
