@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.cached_reads import CachedReads
+from pgprog.client.hearing import hear_ends
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgprog.client.requests import Options
-    from pgprog.config import CacheSettings
+    from pgprog.config import CacheSettings, Wakeups
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Ended, RawRequest, Submitted
@@ -48,9 +49,10 @@ _ANSWER_SECONDS = 30.0
 class AsyncClient(AsyncOperations):
     """Asks processes through PostgreSQL; an async context manager.
 
-    *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN; without a direct connection
-    answers are found by polling, every 50 ms.  One client serves any number of callers at once,
-    all of one event loop: their requests travel in batches.
+    *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN and replication.  Answers are
+    found by polling, every 50 ms; sooner, as *wakeups* says, by LISTEN when their worker tells, or
+    by the replication stream, too, whoever ends the task.  One client serves any number of callers
+    at once, all of one event loop: their requests travel in batches.
 
     A request with an idempotency key is repeated by itself when the connection is lost.
 
@@ -65,8 +67,10 @@ class AsyncClient(AsyncOperations):
         direct_dsn: str | None = None,
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
+        wakeups: Wakeups = "notify",
     ) -> None:
         self._dsn = dsn
+        self._wakeups = wakeups
         self._direct_dsn = direct_dsn or dsn
         self._pool = pool or PoolConfig()
         self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
@@ -316,12 +320,7 @@ class AsyncClient(AsyncOperations):
             for part in (self._submitter, self._answers, self._due):
                 loops.create_task(part.run())
             loops.create_task(
-                wakeups.listen(
-                    self._direct_dsn,
-                    channels=(wakeups.ENDED,),
-                    hear=lambda _, payload: self._answers.hint(payload),
-                    name=_NAME,
-                )
+                hear_ends(self._answers, by=self._wakeups, direct_dsn=self._direct_dsn, name=_NAME)
             )
 
     async def _end_loops(self) -> None:
