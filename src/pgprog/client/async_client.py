@@ -11,6 +11,7 @@ from pgprog.client.answers import Answers, response_of
 from pgprog.client.background import tell_failure_of
 from pgprog.client.cached_reads import CachedReads
 from pgprog.client.figures import Figures
+from pgprog.client.hearing import hear_ends
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgprog.client.requests import Asked, Options
-    from pgprog.config import CacheSettings
+    from pgprog.config import CacheSettings, Wakeups
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Ended, RawRequest, Submitted
@@ -48,9 +49,10 @@ _ANSWER_SECONDS = 30.0
 class AsyncClient(AsyncOperations):
     """Asks processes through PostgreSQL; an async context manager.
 
-    *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN; without a direct connection
-    answers are found by polling, every 50 ms.  One client serves any number of callers at once,
-    all of one event loop: their requests travel in batches.
+    *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN and replication.  Answers are
+    found by polling, every 50 ms; sooner, as *wakeups* says, by LISTEN when their worker tells, or
+    by the replication stream, too, whoever ends the task.  One client serves any number of callers
+    at once, all of one event loop: their requests travel in batches.
 
     A request with an idempotency key is repeated by itself when the connection is lost.
 
@@ -65,8 +67,10 @@ class AsyncClient(AsyncOperations):
         direct_dsn: str | None = None,
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
+        wakeups: Wakeups = "notify",
     ) -> None:
         self._dsn = dsn
+        self._wakeups = wakeups
         self._direct_dsn = direct_dsn or dsn
         self._pool = pool or PoolConfig()
         self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
@@ -322,14 +326,11 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
-        listening = wakeups.listen(
-            self._direct_dsn,
-            channels=(wakeups.ENDED,),
-            hear=lambda _, payload: self._answers.hint(payload),
-            name=_NAME,
+        hearing = hear_ends(
+            self._answers, by=self._wakeups, direct_dsn=self._direct_dsn, name=_NAME
         )
         async with asyncio.TaskGroup() as loops:
-            for part in (self._submitter.run(), self._answers.run(), self._due.run(), listening):
+            for part in (self._submitter.run(), self._answers.run(), self._due.run(), hearing):
                 loops.create_task(part)
 
     async def _end_loops(self) -> None:
