@@ -1,20 +1,17 @@
-"""The manual for operators: its restore goes on where the backup was, its commands exist."""
+"""A restore by the manual for operators goes on where the backup was."""
 
 from __future__ import annotations
 
 import os
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import click
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.docs.guide import DOCS, Reader
+from tests.docs.guide import Reader
 
 from pgprog import Engine, Intent, Namespace, SetTimer, Step
-from pgprog.cli import main
 from pgprog.config import WorkerConfig
 from pgprog.embedded.programs import find_programs
 
@@ -22,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MANUAL = (DOCS / "operations/manual.md").read_text()
-# Written at the same time, by others.
-COMING = {"doctor"}
 QUICK = WorkerConfig(lease=timedelta(seconds=1), heartbeat_every=timedelta(milliseconds=200))
 
 
@@ -93,24 +87,3 @@ def test_a_restored_database_goes_on_where_the_backup_was(
     assert [event.payload for event in process.history] == ["begun", "added", "added", "added"]
     assert timers == ["timer", "timer"]
     assert after.task_id > last + 1_000_000
-
-
-def commands() -> list[str]:
-    return sorted(set(re.findall(r"(?:`|^    |\$ )pgprog ([^`\n]+)", MANUAL, flags=re.MULTILINE)))
-
-
-@pytest.mark.parametrize("command", commands())
-def test_every_command_of_the_manual_is_one_with_these_options(command: str) -> None:
-    place: click.Command = main
-    context = click.Context(main)
-    words = command.split()
-    while isinstance(place, click.Group) and words:
-        found = place.get_command(context, words[0])
-        if found is None and words[0] in COMING:
-            return
-        assert found is not None, words[0]
-        place = found
-        words = words[1:]
-    options = {each for param in place.params for each in param.opts}
-    if "--all" not in words:  # a command of its own
-        assert {word for word in words if word.startswith("--")} <= options
