@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos mutants check docs fmt build matrix bench bench-quick bench-scale clean
+.PHONY: help demo demo-proof dev test proof chaos stress mutants check docs fmt build matrix bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 
 chaos: $(VENV)/.ready ## Kill and cut for a quarter of an hour, then prove the invariants
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+stress: $(VENV)/.ready ## Read a million times from memory under faults: ARGS="--reads N --seed N"
+	$(BIN)/python -m tests.stress $(ARGS)
 
 MINUTES ?= 30
 proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, SEED=number of a round
