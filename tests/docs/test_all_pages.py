@@ -15,7 +15,7 @@ from pgprog.cli import main
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("bench/**/*.md")])
 # Commands that pages speak of before they are written.
-COMING = {"doctor"}
+COMING: set[str] = set()
 _TYPED = re.compile(r"(?:^ {4}|^\$ |`)((?:\.venv/bin/)?pgprog [^`\n]+)", flags=re.MULTILINE)
 
 _NAME = re.compile("[a-z][a-z-]*")
