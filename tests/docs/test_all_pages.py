@@ -1,7 +1,8 @@
-"""What any page tells to type is there: commands with their options, targets of make, extras."""
+"""What any page tells to type is there: commands with their options, Python, targets of make, extras."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -55,6 +56,14 @@ def _words(command: str) -> list[str]:
         return shlex.split(command)
     except ValueError:  # a part of a command, in a sentence
         return command.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_all_python_of_a_page_is_python(page: Path) -> None:
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
+        name = f"{page.name}, block {number}"
+
+        assert compile(block, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
