@@ -1,4 +1,4 @@
-"""What any page tells to type is there: commands with their options, Python, targets of make, extras."""
+"""What any page tells to type is there: commands, options, Python, targets of make, extras."""
 
 from __future__ import annotations
 
