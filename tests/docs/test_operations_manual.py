@@ -1,7 +1,8 @@
-"""A restore by the manual for operators goes on where the backup was."""
+"""What the manual for operators says of restores and connections is so."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 QUICK = WorkerConfig(lease=timedelta(seconds=1), heartbeat_every=timedelta(milliseconds=200))
 
 
+COUNTED = """
+select
+  count(*) filter (where application_name like 'pgprog worker%' and not is_step),
+  count(*) filter (where is_step),
+  count(*) filter (where application_name like 'pgprog client%')
+from (
+  select application_name, application_name like '% transaction' as is_step
+  from pg_stat_activity
+  where datname = current_database()) as a
+"""
+
+
 @pytest.fixture
 def orders() -> Namespace[Any]:
     """Orders with a timer; each call adds."""
@@ -34,6 +47,12 @@ def orders() -> Namespace[Any]:
     @namespace.call
     async def add(step: Step[Any]) -> Intent[Any, int]:
         return Intent(state=step.state + 1, events=["added"], response=step.state + 1)
+
+    @namespace.call
+    async def add_in_a_transaction(step: Step[Any]) -> Intent[Any, int]:
+        async with step.transaction() as connection:
+            await connection.execute("select 1")
+        return Intent(response=step.state)
 
     return namespace
 
@@ -87,3 +106,23 @@ def test_a_restored_database_goes_on_where_the_backup_was(
     assert [event.payload for event in process.history] == ["begun", "added", "added", "added"]
     assert timers == ["timer", "timer"]
     assert after.task_id > last + 1_000_000
+
+
+@pytest.mark.slow  # an engine under load
+async def test_a_worker_and_its_client_hold_no_more_connections_than_the_manual_says(
+    db: str, orders: Namespace[Any]
+) -> None:
+    names = [f"o-{number}" for number in range(100)]
+    async with Engine(db, [orders]) as engine:
+        await asyncio.gather(*(engine.init("orders", name, {"after": 3600}) for name in names))
+        await asyncio.gather(*(engine.call("orders", name, name="add") for name in names))
+        await asyncio.gather(
+            *(engine.call("orders", name, name="add_in_a_transaction") for name in names),
+            *(engine.get("orders", name) for name in names),
+        )
+        async with await psycopg.AsyncConnection.connect(db) as connection:
+            [[worker, steps, client]] = await (await connection.execute(COUNTED)).fetchall()
+
+    assert worker <= 12
+    assert 1 <= steps <= 10
+    assert client <= 12
