@@ -182,6 +182,8 @@ def _plain(value: object) -> str:
     match value:
         case None:
             return "null"
+        case "":
+            return '""'
         case bool():
             return str(value).lower()
         case list() | frozenset():
