@@ -14,6 +14,7 @@ from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
+from pgprog.engine.places import Places
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_schema, serves
@@ -178,7 +179,7 @@ class Worker:
         most = config.concurrency
         if self._settings.all_are_isolated():
             most = min(most, config.children)  # no more is claimed than can run
-        self._runner.limit(most)
+        self._places.allow(most)
 
     def go_on(self, held: Held) -> None:
         """Run the next step of a chain."""
@@ -282,6 +283,12 @@ class Worker:
             apart=self._apart(served),
         )
         self._scanner = self._scanning(served)
+        self._places = Places(
+            self._runner,
+            least=config.worker.min_concurrency,
+            is_behind=lambda: self._scanner.has_backlog or not self._runner.places,
+        )
+        self._attempts.laps = self._places.laps
         self._upkeep = Upkeep(
             store,
             config=config,
@@ -300,7 +307,8 @@ class Worker:
         )
         try:
             async with asyncio.TaskGroup() as loops:
-                for part in (self._lease, self._scanner, self._completer, self._upkeep):
+                steps = (self._scanner, self._completer, self._places)
+                for part in (self._lease, *steps, self._upkeep):
                     loops.create_task(part.run())
                 loops.create_task(listening)
         finally:
