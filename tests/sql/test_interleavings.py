@@ -41,6 +41,7 @@ ELSEWHERE = {
     "set_log_level": "changes what only tell_log_level reads, and waits as renew_worker does; "
     "test_log_level.py",
     "tell_log_level": "as renew_worker, in its statement",
+    "erase_old": "a part of maintain; test_maintenance.py",
     "newest_events": "reads; volatile for a snapshot of its own",
 }
 # What a session waits for: a lock of starts, a row of a table, or a new process_id.

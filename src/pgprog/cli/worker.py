@@ -14,18 +14,20 @@ import click
 
 from pgprog import config as configuration
 from pgprog import logs
+from pgprog.cli.worker_list import list_workers
 from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
-_FORMATS = click.Choice(["console", "json"])
 # Option → what it overrides in the configuration.
 _KEYS = {
     "dsn": "dsn",
     "concurrency": "worker.concurrency",
     "processes": "worker.processes",
-    "log_level": "log_level",
+    "log_format": "log.format",
+    "log_level": "log.level",
 }
+_FORMATS = click.Choice(get_args(configuration.LogFormat))
 _LEVELS = click.Choice(get_args(configuration.LogLevel))
 
 
@@ -38,7 +40,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(msg) from e
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, commands=[list_workers, log_level])
 @click.option(
     "--config",
     "path",
@@ -57,18 +59,14 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     callback=_roles,
     help="What to do, separated by commas.",
 )
-@click.option("--log-format", type=_FORMATS, default="console", show_default=True)
+@click.option("--log-format", type=_FORMATS, help="Default: the configuration's, console.")
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
-@click.pass_context
 def worker(
-    ctx: click.Context,
-    /,
     *,
     path: Path | None,
     profile: str | None,
     roles: frozenset[Role],
-    log_format: logs.Format,
     fd: int | None,
     **given: str | int | None,
 ) -> None:
@@ -96,7 +94,7 @@ def worker(
       75       stopped, to be started again: it held more than worker.memory_limit
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
-    if ctx.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
@@ -104,15 +102,12 @@ def worker(
     )
     link = None if fd is None else Link(fd)
     loaded = read() if link is None else link.read_config()
-    logs.configure(format=log_format, level=loaded.log_level)
+    logs.configure(format=loaded.log.format, level=loaded.log.level)
     faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if link is None and loaded.worker.processes > 1:
-        sys.exit(supervise(loaded, command=_command(roles, log_format), read=read))
+        sys.exit(supervise(loaded, command=_command(roles), read=read))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
-
-
-worker.add_command(log_level)
 
 
 def end_at_once(code: int) -> None:
@@ -122,9 +117,9 @@ def end_at_once(code: int) -> None:
     os._exit(code)
 
 
-def _command(roles: frozenset[Role], log_format: str) -> list[str]:
+def _command(roles: frozenset[Role]) -> list[str]:
     """Return the command of one worker under a supervisor, without the number of its line."""
     return [
         *(sys.executable, "-m", "pgprog", "worker", "--only", ",".join(sorted(roles))),
-        *("--log-format", log_format, "--link"),
+        "--link",
     ]

@@ -64,7 +64,7 @@ class Reload:
 
     async def _take(self, config: Config) -> None:
         async with self._turn:
-            logs.set_level(config.log_level)
+            logs.set_level(config.log.level)
             if left := needs_start(self._config, config):
                 log.warning("reload_needs_start", settings=left)
             try:
@@ -72,7 +72,7 @@ class Reload:
             except (ConfigError, DataFault, PgprogError, RolledBack) as e:
                 log.error("reload_failed", detail=str(e))  # noqa: TRY400 - the message says it all
                 return
-            log.info("reloaded", log_level=config.log_level, namespaces=changed)
+            log.info("reloaded", log_level=config.log.level, namespaces=changed)
 
     async def _apply(self, config: Config) -> list[str]:
         """Give the namespaces of this worker the settings of *config*; return which had others."""
@@ -124,7 +124,7 @@ def needs_start(old: Config, new: Config) -> list[str]:
 
 def _at_start(config: Config) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(config)  # type: ignore[assignment] # of a dataclass
-    del plain["log_level"]
+    del plain["log"]["level"]
     plain["namespaces"] = {
         name: {"handlers": section.handlers} for name, section in config.namespaces.items()
     }

@@ -16,7 +16,7 @@ from pgprog.daemon.memory import wait_over
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
 from pgprog.daemon.reload import Reload
-from pgprog.engine import Role, Upkeep, Vitals, Worker
+from pgprog.engine import Pulse, Role, Upkeep, Worker
 from pgprog.engine.served import check_schema
 from pgprog.store.engine_store import EngineStore
 
@@ -144,8 +144,8 @@ class _Work:
 async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
     """Serve until asked to stop, or until too much memory is held; return the exit code."""
     config = work.config
-    async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, vitals):
-        begin(vitals)
+    async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, pulse):
+        begin(pulse)
         stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
         is_full = asyncio.ensure_future(_is_full(config.worker.memory_limit, work.link))
         try:
@@ -169,7 +169,7 @@ async def _is_full(limit: int | None, link: Link | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vitals]]:
+async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pulse]]:
     """Work in the block; give what ends only when the work fails, and signs of life."""
     config, roles = work.config, work.roles
     if Role.STEPS in roles:
@@ -179,7 +179,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
         ) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
-                yield failed, worker.vitals
+                yield failed, worker.pulse
             finally:
                 failed.cancel()
         return
@@ -188,7 +188,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
     running = asyncio.ensure_future(upkeep.run())
     try:
-        yield running, Vitals(signs=upkeep.signs)
+        yield running, Pulse(signs=upkeep.signs)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

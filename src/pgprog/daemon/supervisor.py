@@ -169,7 +169,7 @@ class Supervisor:
         config = read_again(self._read)
         if config is None:
             return
-        logs.set_level(config.log_level)
+        logs.set_level(config.log.level)
         if left := needs_start(self._first, config):
             log.warning("reload_needs_start", settings=left)
         self._config = config

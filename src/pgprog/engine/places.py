@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 from pgprog import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pgprog.engine.runner import Runner
+    from pgprog.engine.scanner import Scanner
 
 log = logs.get(__name__)
 
@@ -71,21 +70,12 @@ class Laps:
 
 
 class Places:
-    """Tells *runner* how many steps may run; as many as allowed if *least* is None.
+    """Tells *runner* how many steps may run; as many as allowed if *least* is None."""
 
-    *is_behind* says that due tasks wait for a place.
-    """
-
-    def __init__(
-        self,
-        runner: Runner,
-        *,
-        least: int | None,
-        is_behind: Callable[[], bool],
-    ) -> None:
+    def __init__(self, runner: Runner, scanner: Scanner, *, least: int | None) -> None:
         self.laps = None if least is None else Laps()
         self._runner = runner
-        self._is_behind = is_behind
+        self._scanner = scanner
         self._adaptive = None if least is None else Adaptive(least, runner.concurrency)
 
     def allow(self, most: int) -> None:
@@ -110,7 +100,8 @@ class Places:
         """Learn from the last second, in which *cpu* of one core was taken."""
         latency = None if self.laps is None else self.laps.take()
         before = adaptive.limit
-        limit = adaptive.learn(latency=latency, cpu=cpu, is_behind=self._is_behind())
+        is_behind = self._scanner.has_backlog or not self._runner.places
+        limit = adaptive.learn(latency=latency, cpu=cpu, is_behind=is_behind)
         if limit != before:
             self._runner.limit(limit)
             log.debug("places_changed", before=before, after=limit, latency=latency, cpu=cpu)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.engine.collector import LOOK_SECONDS, Collector
-from pgprog.engine.vitals import Sign
+from pgprog.engine.pulse import Sign
 from pgprog.errors import StoreUnavailable
 from pgprog.model import TaskType
 from pgprog.store import wakeups
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
+# Between two batches of what is erased, which take about as long: others are to be served, too.
+_ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
 _IDLE_ROUNDS = 5
 # The payload of a notification has 8000 bytes.
@@ -34,11 +36,12 @@ _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
 
 
 class Role(StrEnum):
-    """What a worker program does: run steps, end zombies, keep house."""
+    """What a worker program does: run steps, end zombies, keep house, answer over HTTP."""
 
     STEPS = "steps"
     COLLECTOR = "collector"
     MAINTENANCE = "maintenance"
+    HTTP = "http"
 
 
 class Upkeep:
@@ -99,14 +102,28 @@ class Upkeep:
                 loops.create_task(self._measure())
 
     async def _maintain(self) -> None:
+        """Keep house each minute; in between, erase what is old for as long as there is any."""
+        clock = asyncio.get_running_loop().time
+        vitals = self._store.metrics.vitals
+        vital = vitals.part("maintenance", patience=5 * _MAINTAIN_SECONDS, is_needed=False)
         while True:
+            next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
                 await self._store.maintain(
                     task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
                 )
+                await self._erase_old(until=next_at)
+                vital.succeeded()
             except (RolledBack, StoreUnavailable) as e:
+                vital.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
-            await asyncio.sleep(_MAINTAIN_SECONDS * random.uniform(0.8, 1.2))
+            await asyncio.sleep(next_at - clock())
+
+    async def _erase_old(self, *, until: float) -> None:
+        while await self._store.erase_old(key_ttl=self._config.key_ttl):
+            if asyncio.get_running_loop().time() > until:
+                return
+            await asyncio.sleep(_ERASE_SECONDS)
 
     async def _measure(self) -> None:
         """Measure the queues each second; while nothing is done here, now and then."""
