@@ -158,7 +158,9 @@ def _table(class_: type, under: str, *, variable: str | None = None) -> str:
             is_value = variable is not None and not defaults[name].startswith("{")
             of_environ = f", `{variable}{name.upper()}`" if is_value else ""
             words = _words(hint)
-            default = _sized(defaults[name]) if words.startswith("a size") else defaults[name]
+            default = defaults[name]
+            if words.startswith("a size") and default != "`null`":
+                default = _sized(default)
             rows.append(f"| {key}{of_environ} | {words} | {default} |")
     return "\n".join(rows)
 

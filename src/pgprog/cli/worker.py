@@ -41,7 +41,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(msg) from e
 
 
-@click.group(invoke_without_command=True, commands=[list_workers])
+@click.group(invoke_without_command=True, commands=[list_workers, log_level])
 @click.option(
     "--config",
     "path",
@@ -68,10 +68,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
-@click.pass_context
 def worker(
-    ctx: click.Context,
-    /,
     *,
     path: Path | None,
     profile: str | None,
@@ -103,7 +100,7 @@ def worker(
       75       stopped, to be started again: it held more than worker.memory_limit
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
-    if ctx.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
@@ -117,9 +114,6 @@ def worker(
         sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
-
-
-worker.add_command(log_level)
 
 
 def end_at_once(code: int) -> None:

@@ -172,6 +172,9 @@ class PoolConfig:
 class WorkerConfig:
     """One worker daemon: *concurrency* steps at once in each of its *processes*.
 
+    With *min_concurrency* so many at least: between the two it finds out how many at once do not
+    make the handlers slower, and leave the processor some room.
+
     Of these, *children* at most run in child processes: steps of namespaces with isolation
     process, and those that were lost with a worker before.  *http* is the address at which health
     and metrics are shown, None does not.  A worker that holds more than *memory_limit*, its
@@ -184,6 +187,7 @@ class WorkerConfig:
     """
 
     concurrency: Annotated[int, "1 to 100000"] = 100
+    min_concurrency: Annotated[int, "1 to 100000"] | None = None
     children: Annotated[int, "1 to 1000"] = 8
     processes: Annotated[int, "1 to 1024"] = 1
     poll_every: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=1)
@@ -204,6 +208,12 @@ class WorkerConfig:
         if self.heartbeat_every * 2 > self.lease:
             beat, lease = to_plain(self.heartbeat_every), to_plain(self.lease)
             msg = f"heartbeat_every, {beat}, must be at most half of lease, {lease}"
+            raise ConfigError(msg)
+        if self.min_concurrency is not None and self.min_concurrency > self.concurrency:
+            msg = (
+                f"min_concurrency, {self.min_concurrency}, must be at most"
+                f" concurrency, {self.concurrency}"
+            )
             raise ConfigError(msg)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from pgprog.daemon.notify import Manager
-    from pgprog.engine import Sign, Vitals
+    from pgprog.engine import Pulse, Sign
 
 log = logs.get(__name__)
 
@@ -76,13 +76,13 @@ class Progress:
 
 
 @contextlib.asynccontextmanager
-async def telling(manager: Manager, *, dsn: str) -> AsyncIterator[Callable[[Vitals], None]]:
+async def telling(manager: Manager, *, dsn: str) -> AsyncIterator[Callable[[Pulse], None]]:
     """Give what begins to tell *manager* of a worker that has started, to the end of the block."""
     begun: list[asyncio.Task[None]] = []
 
-    def begin(vitals: Vitals) -> None:
-        manager.ready(vitals.status())
-        begun.append(asyncio.create_task(_tell(manager, vitals, dsn=dsn)))
+    def begin(pulse: Pulse) -> None:
+        manager.ready(pulse.status())
+        begun.append(asyncio.create_task(_tell(manager, pulse, dsn=dsn)))
 
     try:
         yield begin
@@ -91,13 +91,13 @@ async def telling(manager: Manager, *, dsn: str) -> AsyncIterator[Callable[[Vita
             each.cancel()
 
 
-async def _tell(manager: Manager, vitals: Vitals, *, dsn: str) -> None:
+async def _tell(manager: Manager, pulse: Pulse, *, dsn: str) -> None:
     within = min(_ASK_SECONDS, manager.every / 2)
     asks = functools.partial(answers, dsn, name="pgprog watchdog", within=within)
-    progress = Progress(vitals.signs, every=manager.every, asks=asks)
+    progress = Progress(pulse.signs, every=manager.every, asks=asks)
     while True:
         if await progress.look():
-            manager.alive(vitals.status())
+            manager.alive(pulse.status())
             if progress.is_cut:
                 manager.troubled("the database does not answer")
         else:

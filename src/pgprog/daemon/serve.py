@@ -17,7 +17,7 @@ from pgprog.daemon.monitor import monitored
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
 from pgprog.daemon.reload import Reload
-from pgprog.engine import Role, Upkeep, Vitals, Worker
+from pgprog.engine import Pulse, Role, Upkeep, Worker
 from pgprog.engine.served import check_schema
 from pgprog.metrics import Metrics
 from pgprog.store.engine_store import EngineStore
@@ -153,8 +153,8 @@ async def _serve_shown(asked: asyncio.Event, work: _Work, manager: Manager) -> i
 async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
     """Serve until asked to stop, or until too much memory is held; return the exit code."""
     config = work.config
-    async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, vitals):
-        begin(vitals)
+    async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, pulse):
+        begin(pulse)
         stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
         is_full = asyncio.ensure_future(_is_full(config.worker.memory_limit, work.link))
         try:
@@ -178,7 +178,7 @@ async def _is_full(limit: int | None, link: Link | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vitals]]:
+async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pulse]]:
     """Work in the block; give what ends only when the work fails, and signs of life."""
     config, roles = work.config, work.roles
     if Role.STEPS in roles:
@@ -188,7 +188,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
         ) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
-                yield failed, worker.vitals
+                yield failed, worker.pulse
             finally:
                 failed.cancel()
         return
@@ -198,7 +198,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
     running = asyncio.ensure_future(upkeep.run())
     work.metrics.parts.phase = "running"
     try:
-        yield running, Vitals(signs=upkeep.signs)
+        yield running, Pulse(signs=upkeep.signs)
     finally:
         work.metrics.parts.phase = "draining"
         running.cancel()

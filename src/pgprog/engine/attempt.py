@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from pgprog.engine.steps import step_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from pgprog.engine.places import Laps
     from pgprog.model import Step
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import EngineStore
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class Attempts:
-    """Makes the attempts of one worker; sync handlers run in *concurrency* threads."""
+    """Makes the attempts of one worker; sync handlers run in *concurrency* threads.
+
+    *laps*, where somebody wants to know, gets how long each took.
+    """
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class Attempts:
         transactions: StepTransactions,
         concurrency: int,
     ) -> None:
+        self.laps: Laps | None = None
         self._namespaces = namespaces
         self._store = store
         self._transactions = transactions
@@ -62,7 +68,8 @@ class Attempts:
 
     def make(self, claimed: Claimed) -> Attempt:
         """Return the attempt that a claim asks for."""
-        return Attempt(
+        made = Attempt if self.laps is None else functools.partial(TimedAttempt, laps=self.laps)
+        return made(
             claimed,
             namespace=self._namespaces[claimed.namespace],
             store=self._store,
@@ -180,6 +187,22 @@ class Attempt:
 
     def _timed_out(self) -> StepTimeout:
         return StepTimeout.over(self._timeout)
+
+
+class TimedAttempt(Attempt):
+    """An attempt that tells *laps* how long it took, however it ended."""
+
+    def __init__(self, claimed: Claimed, *, laps: Laps, **others: Any) -> None:  # noqa: ANN401
+        super().__init__(claimed, **others)
+        self._laps = laps
+
+    async def run(self) -> object:
+        """Run the handler as `Attempt.run` does."""
+        began_at = time.monotonic()
+        try:
+            return await super().run()
+        finally:
+            self._laps.add(time.monotonic() - began_at)
 
 
 def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes | None) -> object:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.engine.collector import LOOK_SECONDS, Collector
-from pgprog.engine.vitals import Sign
+from pgprog.engine.pulse import Sign
 from pgprog.errors import StoreUnavailable
 from pgprog.model import TaskType
 from pgprog.store import wakeups

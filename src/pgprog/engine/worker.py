@@ -16,13 +16,14 @@ from pgprog.engine.completer import Completer
 from pgprog.engine.hearing import Hearing
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
+from pgprog.engine.places import Places
+from pgprog.engine.pulse import pulse_of
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_not_imported, check_schema, serves
 from pgprog.engine.settings import Settings
 from pgprog.engine.settling import wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
-from pgprog.engine.vitals import vitals_of
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.metrics import Metrics
 from pgprog.store import wakeups
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.engine.holdings import Held
-    from pgprog.engine.vitals import Vitals
+    from pgprog.engine.pulse import Pulse
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -120,10 +121,10 @@ class Worker:
         return self._lease.worker_id
 
     @property
-    def vitals(self) -> Vitals:
+    def pulse(self) -> Pulse:
         """What shows whether this worker makes progress."""
         config = self._config.worker
-        return vitals_of(
+        return pulse_of(
             self._scanner, self._lease, self._runner, upkeep=self._upkeep.signs, config=config
         )
 
@@ -184,7 +185,7 @@ class Worker:
         most = config.concurrency
         if self._settings.all_are_isolated():
             most = min(most, config.children)  # no more is claimed than can run
-        self._runner.limit(most)
+        self._places.allow(most)
 
     def go_on(self, held: Held) -> None:
         """Run the next step of a chain."""
@@ -285,6 +286,8 @@ class Worker:
             apart=self._apart(served),
         )
         self._scanner = self._scanning(served)
+        self._places = Places(self._runner, self._scanner, least=config.worker.min_concurrency)
+        self._attempts.laps = self._places.laps
         self._upkeep = Upkeep(
             store,
             config=config,
@@ -300,7 +303,8 @@ class Worker:
         hearing = Hearing(self._config, names, scanner=self._scanner, name=_NAME)
         try:
             async with asyncio.TaskGroup() as loops:
-                for part in (self._lease, self._scanner, self._completer, self._upkeep, hearing):
+                steps = (self._scanner, self._completer, self._places)
+                for part in (self._lease, *steps, self._upkeep, hearing):
                     loops.create_task(part.run())
         finally:
             self._is_over = True

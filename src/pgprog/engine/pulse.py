@@ -62,21 +62,21 @@ def sum_of(statuses: Sequence[Status]) -> Status:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
+class Pulse:
     """The signs of life of one worker, and how to ask for its status."""
 
     signs: tuple[Sign, ...]
     status: Callable[[], Status] = Status
 
 
-def vitals_of(
+def pulse_of(
     scanner: Scanner,
     lease: Lease,
     runner: Runner,
     *,
     upkeep: tuple[Sign, ...],
     config: WorkerConfig,
-) -> Vitals:
+) -> Pulse:
     """Return those of a worker that runs steps, and has the signs of its *upkeep* besides."""
 
     def status() -> Status:
@@ -99,4 +99,4 @@ def vitals_of(
         rests_seconds=config.heartbeat_every.total_seconds(),
         may_rest=lambda: lease.may_rest,
     )
-    return Vitals(signs=(claims, renewals, *upkeep), status=status)
+    return Pulse(signs=(claims, renewals, *upkeep), status=status)
