@@ -32,6 +32,7 @@ class Child:
     *worker_id* is its last incarnation, None before the first; *is_ready* says that it has started;
     *started_at* is monotonic.  It made progress at *alive_at*, monotonic, and does what *status*
     says; *reloads* counts the configurations that it was given and has not taken over yet.
+    *is_full* says that it holds too much memory, *is_recycled* that it was stopped for that.
     *view* is the line by which it is asked how it is.
     """
 
@@ -40,6 +41,7 @@ class Child:
         self.is_ready = False
         self.started_at = self.alive_at = time.monotonic()
         self.status = Status()
+        self.is_full = self.is_recycled = False
         self.reloads = 0
         self._is_aborted = False
         self._unread = b""
@@ -127,6 +129,8 @@ class Child:
             case ["alive", status]:
                 self.alive_at = time.monotonic()
                 self.status = Status(**json.loads(status))
+            case ["full"]:
+                self.is_full = True
             case ["reloaded"]:
                 self.reloads -= 1
             case ["worker", number]:

@@ -115,6 +115,10 @@ class Link:
         """Say which incarnation the worker is from here on; it has claimed nothing yet."""
         self._tell(f"worker {worker_id}")
 
+    def tell_full(self) -> None:
+        """Ask to be stopped and started again, when it is this worker's turn."""
+        self._tell("full")
+
     def hear(self, obey: Callable[[Order], None], *, take: Callable[[Config], None]) -> None:
         """Call *obey* in the running loop with each order, and to stop when nobody is left.
 

@@ -66,7 +66,7 @@ class Supervisor:
     last ones did not live for ten seconds after half a second, then twice as long, up to eight.
 
     *manager* is told that the workers make progress.  If it waits for that, one that makes none for
-    half of its time is killed.
+    half of its time is killed.  Workers that hold too much memory are replaced one after another.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Supervisor:
                 self._fill()
                 self._listen(heard)
                 self._bury()
+                self._recycle()
                 self._enforce()
                 self._tell()
         if not self._reports.wait(_REPORT_SECONDS):
@@ -196,6 +197,18 @@ class Supervisor:
             place.child = None
             self._plan(place, child, code)
 
+    def _recycle(self) -> None:
+        """Stop a worker that holds too much memory, once all the others serve."""
+        children = self._children()
+        are_there = len(children) == len(self._places) and all(c.is_ready for c in children)
+        if self._is_stopping or not are_there or any(c.is_recycled for c in children):
+            return
+        for child in children:
+            if child.is_full:
+                child.is_recycled = True
+                child.order(Order.STOP)
+                return
+
     def _plan(self, place: _Place, child: Child, code: int) -> None:
         if self._is_stopping:
             log.info("worker_ended", pid=child.pid, ended=_how(code))
@@ -208,8 +221,9 @@ class Supervisor:
         place.could_not_start = code == _COULD_NOT_START and not child.is_ready
         pause = pause_after(place.falls)
         place.starts_at = now + pause
-        log.warning(
-            "worker_fell",
+        say = log.info if child.is_recycled else log.warning
+        say(
+            "worker_recycled" if child.is_recycled else "worker_fell",
             pid=child.pid,
             worker_id=child.worker_id,
             ended=_how(code),
