@@ -1,7 +1,7 @@
 """What the round trips of a worker tell its metrics: once a batch, where the meaning allows it.
 
-What is done for each task is done by functions of C: all of this takes 1 to 2 % of what Python
-spends on a task.
+What is done for each task is done by functions of C: all of this takes 2 to 3 µs of the 90 that
+Python spends on a task.
 """
 
 from __future__ import annotations
