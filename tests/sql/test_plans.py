@@ -224,6 +224,15 @@ def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) 
     assert blocks < 4_500
 
 
+def test_gauges_scan_the_queue_and_read_neither_the_timers_nor_what_is_finished(
+    planned: Any,
+) -> None:
+    blocks = blocks_of(planned, "select * from pgprog_engine.gauges()")
+
+    assert [table for table in scanned(planned) if table != "queue"] == []
+    assert blocks < 6_000
+
+
 @pytest.mark.parametrize(
     ("function", "blocks"),
     [

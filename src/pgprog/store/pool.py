@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgprog.errors import ConfigError
+from pgprog.metrics import Sample
 from pgprog.store import packing
 from pgprog.store.faults import translated, translated_denials
 
@@ -115,6 +116,21 @@ def make_pool(
         configure=_configure,
         open=False,
     )
+
+
+def pool_samples(
+    name: str, pool: AsyncConnectionPool | ConnectionPool | None, *, size: int
+) -> list[Sample]:
+    """Return what metrics show of a pool of so many connections, None before its first use."""
+    stats = {} if pool is None else pool.get_stats()
+    figures = {
+        "pgprog_pool_max": size,
+        "pgprog_pool_size": stats.get("pool_size", 0),
+        "pgprog_pool_available": stats.get("pool_available", 0),
+        "pgprog_pool_waiting": stats.get("requests_waiting", 0),
+        "pgprog_pool_timeouts_total": stats.get("requests_errors", 0),
+    }
+    return [Sample(metric, (name,), float(value)) for metric, value in figures.items()]
 
 
 async def _configure(connection: psycopg.AsyncConnection) -> None:
