@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from pgprog.errors import CallTimeout, PgprogError, Rejected, StepFailed, TaskCancelled
+from pgprog.errors import (
+    CallTimeout,
+    NamespaceNotFound,
+    PgprogError,
+    ProcessNotFound,
+    Rejected,
+    StepFailed,
+    TaskCancelled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +36,11 @@ COMMANDS: Final[Mapping[str, str]] = {
     "worker": "pgprog.cli.worker:worker",
 }
 
+# For errors that come from the database without one.
+_HINTS: Final[Mapping[type[PgprogError], str]] = {
+    NamespaceNotFound: "the first worker that serves it makes it; `pgprog namespace list` has all",
+    ProcessNotFound: "`pgprog process list --namespace NAMESPACE` has those there are",
+}
 _INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
 
 
@@ -139,8 +152,9 @@ def main() -> None:
 
 def _fail(error: PgprogError) -> NoReturn:
     message = str(error) or type(error).__name__
-    if error.hint:
-        message += f"\nHint: {error.hint}"
+    hint = error.hint or _HINTS.get(type(error))
+    if hint:
+        message += f"\nHint: {hint}"
     match error:
         case Rejected() | StepFailed() | TaskCancelled():
             raise _NoAnswer(message) from error

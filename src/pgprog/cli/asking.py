@@ -131,6 +131,16 @@ async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any
     raise NamespaceNotFound(msg, hint="`pgprog namespace list` has those there are")
 
 
+def run_on(dsn: str | None, work: Callable[[str], Coroutine[object, object, T]]) -> T:
+    """Return what *work* does with the DSN of the database, on a connection of its own.
+
+    Raises:
+        PgprogError: As `ask`.
+    """
+    database = find_database(dsn)
+    return _run(work(database.dsn), database=database)
+
+
 def watch(dsn: str | None, work: Callable[[SightStore], Awaitable[T]]) -> T:
     """Return what *work* makes of what there is to see.
 

@@ -33,6 +33,7 @@ _STEP_SECONDS = 0.1
 _TOLD_EVERY_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 20.0  # after 40 s in all
 _SHOWN = 20
+_LISTED = 100
 _campaign_id = click.IntRange(1, (1 << 63) - 1)
 
 
@@ -59,6 +60,7 @@ class _Given(TypedDict):
     resume: int | None
     stop: int | None
     results: int | None
+    is_list: bool
     max_open: int
     per_second: float | None
     dsn: str | None
@@ -99,6 +101,7 @@ class _Given(TypedDict):
 @click.option(
     "--results", type=_campaign_id, metavar="ID", help="List what became of each process."
 )
+@click.option("--list", "is_list", is_flag=True, help="List campaigns, the newest first.")
 @dsn_option
 @json_option
 def campaign(**given: Unpack[_Given]) -> None:
@@ -107,7 +110,9 @@ def campaign(**given: Unpack[_Given]) -> None:
     They are fixed when the campaign begins.  Each is asked for once, however often the campaign is
     cut off and resumed; what became of each is kept.  Exit code 3: some were not repaired.
     """  # fmt: skip
-    if given["results"] is not None:
+    if given["is_list"]:
+        _print_campaigns(given)
+    elif given["results"] is not None:
         _print_results(given, given["results"])
     elif given["stop"] is not None:
         stopped = given["stop"]
@@ -238,6 +243,15 @@ def _print_results(given: _Given, campaign_id: int) -> None:
         return
     names = ("process", "outcome", "detail", "task", "asked_at", "broken_by")
     print_table(names, [[*row.values()] for row in rows])
+
+
+def _print_campaigns(given: _Given) -> None:
+    rows = change(given["dsn"], lambda store: store.campaigns(limit=_LISTED))
+    if given["as_json"]:
+        print_json(rows)
+        return
+    names = ("campaign_id", "namespace", "kind", "items", "began_at", "began_by", "ended_at")
+    print_table((*names, "reason"), [[row[name] for name in (*names, "reason")] for row in rows])
 
 
 def _print(fields: dict[str, Any], sentence: str, given: _Given) -> None:

@@ -121,7 +121,7 @@ def check(*, dsn: str | None, as_json: bool) -> None:
         print_json(found)
     elif not names:
         click.echo("the schema is current")
-    if unpublished:
+    if unpublished and not names:  # else the migration makes them, or says why not
         click.echo(_unpublished(unpublished), err=True)
     if names:
         msg = f"{len(names)} files are missing or changed, the first is {names[0]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgprog.cli.arguments import read_duration
-from pgprog.cli.asking import dsn_option, find_database, read
+from pgprog.cli.asking import dsn_option, read, run_on
 from pgprog.cli.output import json_option, print_json, shown
 from pgprog.config import load_with_origins
 from pgprog.daemon import apply as taking
@@ -92,7 +91,7 @@ def doctor(
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
     loaded = load_with_origins(None, environ=os.environ)
     wanted = Patience(long=long, check=patience, task_retention=loaded.config.task_retention)
-    found = asyncio.run(examine(find_database(dsn).dsn, patience=wanted, only=only))
+    found = run_on(dsn, lambda place: examine(place, patience=wanted, only=only))
     if loaded.config.namespaces and (only is None or _SETTINGS in only):
         found = _with(found, *_compared(loaded, dsn))
     if as_json:

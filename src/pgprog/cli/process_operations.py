@@ -127,11 +127,15 @@ def remove(
 
 def _object(process: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
     """Return the fields of a process, each with all its digits."""
+    msg = "a process is a JSON object, as `pgprog process get --json` prints it"
     try:
-        return msgspec.json.decode(process or b"null", type=dict[str, msgspec.Raw])
+        found = msgspec.json.decode(process or b"null", type=dict[str, msgspec.Raw])
     except msgspec.ValidationError as e:
-        msg = "a process is a JSON object, as `pgprog process get --json` prints it"
         raise click.BadParameter(msg, param_hint="PROCESS") from e
+    if missing := [name for name in ("namespace", "process_id") if name not in found]:
+        msg = f"{msg}: it has no {missing[0]}"
+        raise click.BadParameter(msg, param_hint="PROCESS")
+    return found
 
 
 async def _process(client: AsyncClient, namespace: str, process_id: str) -> Process[object]:

@@ -130,7 +130,7 @@ class _RepairCommand(click.Command):
     ) -> click.Context:
         """Return the context of the command that is meant."""
         if "--all" in args:
-            return campaign.make_context(info_name, args, parent, **extra)
+            return campaign.make_context(f"{info_name} --all", args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 

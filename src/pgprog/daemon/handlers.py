@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pgprog.config import Config, NamespaceConfig
 
 
+_HOW = "add namespaces.NAME.handlers: module:name to pgprog.yaml; `pgprog dev FILE` needs none"
+
+
 def load_namespaces(config: Config) -> list[Namespace[Any]]:
     """Return the namespaces of *config*, imported from where it says, under its settings.
 
@@ -30,7 +33,7 @@ def load_namespaces(config: Config) -> list[Namespace[Any]]:
     """
     if not config.namespaces:
         msg = "the configuration has no namespaces: a worker needs one at least"
-        raise ConfigError(msg, hint="add namespaces.NAME.handlers: module:name")
+        raise ConfigError(msg, hint=_HOW)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -110,6 +110,16 @@ def test_a_campaign_of_no_processes_ends(terminal: Any, jobs: Any) -> None:
     assert (ended["repaired"], ended["to_do"], ended["open"]) == (0, 0, 0)
 
 
+def test_campaigns_are_listed_with_who_began_them_and_why(terminal: Any, jobs: Any) -> None:
+    terminal.type(*JOBS, "--reason", "new paper")
+
+    [found] = terminal.json(*ALL, "--list")
+    [_, line] = terminal.type(*ALL, "--list").stdout.splitlines()
+
+    assert (found["namespace"], found["items"], found["reason"]) == ("jobs", 0, "new paper")
+    assert line.endswith("new paper")
+
+
 def test_a_dry_run_says_what_would_be_repaired_and_repairs_none(
     terminal: Any, break_jobs: Any, mended: list[str]
 ) -> None:

@@ -152,3 +152,21 @@ def test_a_database_that_cannot_be_reached_is_told_by_its_host_without_the_passw
     assert "db.invalid" in answer.stderr
     assert "sesame" not in answer.output
     assert isinstance(answer.exception, SystemExit)
+
+
+def test_what_is_not_there_comes_with_where_to_look(terminal: Any, closed_shop: None) -> None:
+    namespace = terminal.type("process", "call", "ordres", "o-1", "--name", "echo")
+    process = terminal.type("process", "explain", "orders", "o-9")
+
+    assert "Hint: the first worker that serves it makes it" in namespace.stderr
+    assert "Hint: `pgprog process list --namespace" in process.stderr
+
+
+def test_a_role_that_may_not_is_told_in_a_sentence(terminal: Any, sql: Any, db: str) -> None:
+    sql.execute("drop role if exists nobody_here")
+    sql.execute("create role nobody_here login")
+    answer = CliRunner().invoke(main, ["namespace", "list", "--dsn", f"{db} user=nobody_here"])
+    sql.execute("drop role nobody_here")
+
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("Error: permission denied for schema pgprog\nHint: use another")

@@ -136,7 +136,8 @@ def test_an_id_that_is_taken_is_not_put(terminal: Any, closed_shop: None) -> Non
         ("null", 2, "a process is a JSON object"),
         ("[1]", 2, "a process is a JSON object"),
         ("{", 2, "is no JSON"),
-        ("{}", 1, "namespace"),
+        ("{}", 2, "it has no namespace"),
+        ('{"namespace": "orders"}', 2, "it has no process_id"),
     ],
 )
 def test_what_is_no_process_is_not_put(terminal: Any, typed: str, code: int, fault: str) -> None:

@@ -19,6 +19,7 @@ from pgprog.store.doctor import Patience, checks, examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow  # a server of its own: 2 s once
 
@@ -103,6 +104,19 @@ def test_a_database_without_the_schema_is_no_patient(patient: Any) -> None:
 
     assert answer.exit_code == 1
     assert "run `pgprog db migrate`" in answer.stderr
+
+
+def test_without_a_database_the_hint_is_how_to_start_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PGPROG_DSN", raising=False)
+    monkeypatch.setenv("PGPROG_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    answer = CliRunner().invoke(main, ["doctor"])
+
+    assert answer.exit_code == 1
+    assert "Hint: `pgprog db start` starts the development server" in answer.stderr
 
 
 def test_an_unknown_check_is_refused_with_those_there_are() -> None:
