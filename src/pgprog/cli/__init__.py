@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
+    "audit": "pgprog.cli.audit:audit",
     "config": "pgprog.cli.config:config",
     "db": "pgprog.cli.db:db",
     "demo": "pgprog.cli.demo:demo",
