@@ -8,10 +8,14 @@ import click
 
 from pgprog.cli.arguments import read_instant, read_name
 from pgprog.cli.asking import dsn_option, listed
-from pgprog.cli.output import age, json_option, print_json, print_table
+from pgprog.cli.output import age, compact, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+_SHOWN = (
+    "action", "namespace", "process_id", "task_id", "login", "role", "client", "application"
+)  # fmt: skip
 
 
 @click.group()
@@ -53,12 +57,16 @@ def list_actions(
     if as_json:
         print_json(rows)
         return
-    names = ("action", "namespace", "process_id", "task_id", "login", "role", "client")
-    more = ("application", "details", "result")
     print_table(
-        ("at", "ago", *names, *more),
+        ("at", "ago", *_SHOWN, "details", "result"),
         [
-            (row["at"], age(row["at"], now=now), *(row[name] for name in (*names, *more)))
+            (
+                row["at"],
+                age(row["at"], now=now),
+                *(row[name] for name in _SHOWN),
+                compact(row["details"]),
+                compact(row["result"]),
+            )
             for row in rows
         ],
     )
