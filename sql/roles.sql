@@ -79,7 +79,7 @@ grant execute on function pgprog.set_settings to pgprog_worker;
 
 -- Viewers: no payloads; what counts and explains has none.
 grant usage on schema pgprog to pgprog_viewer;
-grant select on pgprog.namespaces, pgprog.settings_history, pgprog.campaigns, pgprog.campaign_results,
+grant select on pgprog.namespaces, pgprog.settings_history, pgprog.audit, pgprog.campaigns, pgprog.campaign_results,
   pgprog.processes, pgprog.tasks, pgprog.timers, pgprog.workers to pgprog_viewer;
 grant execute on function pgprog.stats, pgprog.explain, pgprog.health, pgprog.schema_version to pgprog_viewer;
 -- A function in a view is executed with the rights of who reads it.

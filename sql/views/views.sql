@@ -57,6 +57,13 @@ select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewal
 from pgprog_data.workers as w;
 comment on view pgprog.workers is 'Worker incarnations and their leases';
 
+create or replace view pgprog.audit as
+select
+  a.audit_id, a.at, a.action, a.namespace, a.process_id, a.task_id, a.login, a.role, a.application, a.client,
+  a.details, a.result
+from pgprog_data.audit as a;
+comment on view pgprog.audit is 'What operators did: who, when, from where, and what came of it; without payloads';
+
 create or replace view pgprog.campaigns as
 select
   c.campaign_id, c.namespace, c.kind, c.name, c.filter, c.items, c.began_at, c.began_by, c.reason, c.ended_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import pytest
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+ROLES = Path(__file__).parents[2] / "sql" / "roles.sql"
 # A statement that writes the table waits here for the gate to open; the number is free.
 _GATE = """
 create or replace function public.stand_at_the_gate() returns trigger language plpgsql as $$
@@ -120,6 +122,20 @@ class Worker:
     def _rows(self, statement: Any, values: Any) -> list[Any]:
         with self.connection.cursor(row_factory=namedtuple_row) as cursor:
             return cursor.execute(statement, values).fetchall()
+
+
+@pytest.fixture
+def with_roles(admin: Any) -> Callable[[psycopg.Connection[Any]], None]:
+    """Run roles.sql in a database, one at a time: roles are of the whole server."""
+
+    def run(connection: psycopg.Connection[Any]) -> None:
+        admin.execute("select pg_advisory_lock(4712)")
+        try:
+            connection.execute(ROLES.read_bytes())
+        finally:
+            admin.execute("select pg_advisory_unlock(4712)")
+
+    return run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,7 +12,6 @@ from psycopg.conninfo import make_conninfo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROLES = Path(__file__).parents[2] / "sql" / "roles.sql"
 # A login as a pool has it, which inherits nothing, for two teams; one team has a login of its own.
 TEAMS = """
 do $$
@@ -66,12 +64,10 @@ def db(fresh_db: str) -> str:
 
 
 @pytest.fixture
-def tasks(admin: Any, app: Any, worker: Any, process: str) -> dict[str, int]:
+def tasks(app: Any, with_roles: Any, process: str) -> dict[str, int]:
     """An ended and an open task of orders, which is for test_orders from here on."""
-    admin.execute("select pg_advisory_lock(4712)")  # roles are of the whole server
-    app.execute(ROLES.read_bytes())
+    with_roles(app)
     app.execute(TEAMS.encode())
-    admin.execute("select pg_advisory_unlock(4712)")
     [[done]] = app.execute("select task_id from pgprog.tasks where type = 'init'").fetchall()
     [[open_]] = app.execute("select pgprog.call('orders', 'p1')").fetchall()
     list_roles(app, ["test_orders", "there is none"])

@@ -42,6 +42,12 @@ begin
   update pgprog_data.campaigns as c
   set items = (select count(*) from items)
   where c.campaign_id = v_campaign_id;
+  perform pgprog_engine._audit(
+    'begin_campaign', c.namespace, null, null,
+    jsonb_build_object('kind', c.kind, 'name', c.name, 'filter', c.filter, 'items', c.items, 'reason', c.reason),
+    to_jsonb(v_campaign_id))
+  from pgprog_data.campaigns as c
+  where c.campaign_id = v_campaign_id;
   return v_campaign_id;
 end
 $$;

@@ -18,16 +18,17 @@ as $$
 declare
   v_incarnation bigint;
   v_namespace text;
+  v_process_id text;
   v_type text;
   v_at timestamptz;
 begin
   perform pgprog_engine._require_read_committed();
-  select c.incarnation, c.namespace
-  into v_incarnation, v_namespace
+  select c.incarnation, c.namespace, c.process_id
+  into v_incarnation, v_namespace, v_process_id
   from (
-    select q.incarnation, q.namespace from pgprog_data.queue as q where q.task_id = cancel.task_id
+    select q.incarnation, q.namespace, q.process_id from pgprog_data.queue as q where q.task_id = cancel.task_id
     union all
-    select t.incarnation, t.namespace from pgprog_data.timers as t where t.task_id = cancel.task_id
+    select t.incarnation, t.namespace, t.process_id from pgprog_data.timers as t where t.task_id = cancel.task_id
   ) as c;
   if not found then
     perform pgprog_engine._require_task(cancel.task_id);
@@ -46,6 +47,7 @@ begin
   for update;
   if v_type = 'init' then
     perform pgprog_engine._remove_processes(array[v_incarnation], 'cancelled', v_at);
+    perform pgprog_engine._audit('cancel', v_namespace, v_process_id, cancel.task_id, jsonb_build_object('type', v_type), 'true');
     return true;
   end if;
 
@@ -53,6 +55,7 @@ begin
   if v_type is not null then
     perform pgprog_engine._cancel_queued(array[cancel.task_id], 'cancelled', v_at);
     perform pgprog_engine._let_next_go(array[v_incarnation]);
+    perform pgprog_engine._audit('cancel', v_namespace, v_process_id, cancel.task_id, jsonb_build_object('type', v_type), 'true');
     return true;
   end if;
 
@@ -64,6 +67,7 @@ begin
   end if;
   -- A timer that its worker let go may have tasks blocked behind it.
   perform pgprog_engine._let_next_go(array[v_incarnation]);
+  perform pgprog_engine._audit('cancel', v_namespace, v_process_id, cancel.task_id, jsonb_build_object('type', 'timeout'), 'true');
   return true;
 end
 $$;

@@ -29,6 +29,8 @@ begin
   update pgprog_data.namespaces as n
   set paused_at = coalesce(n.paused_at, pgprog_engine._clock()), pause_reason = pause.reason
   where n.namespace = pause.namespace;
+  perform pgprog_engine._audit(
+    'pause', pause.namespace, null, null, jsonb_build_object('reason', pause.reason), to_jsonb(v_was_running));
   return v_was_running;
 end
 $$;

@@ -17,74 +17,15 @@ create or replace function pgprog.purge(
   namespace text, after bigint = 0, max_rows integer = 1000, out erased bigint, out next bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
-declare
-  v_incarnations bigint[];
-  v_task_ids bigint[];
-  v_count bigint;
 begin
-  perform pgprog_engine._require_read_committed();
   perform pgprog_engine._require_caller(purge.namespace);
-  if purge.max_rows is null or purge.max_rows not between 1 and 100000 then
-    raise exception 'max_rows is %, 1 to 100000 are allowed', purge.max_rows using errcode = 'UP010';
-  end if;
-  perform pg_advisory_xact_lock(hashtextextended('pgprog.purge ' || purge.namespace, 0));
-  perform pgprog_engine._require_paused(purge.namespace);
-  next := coalesce(purge.after, 0);
-
-  -- 1. Processes are gone for every reader, by their ids as the index has them.
-  if exists (select 1 from pgprog_data.processes as p where p.namespace = purge.namespace) then
-    select array_agg(l.incarnation) into v_incarnations
-    from (
-      select p.incarnation
-      from (
-        select f.incarnation from pgprog_data.processes as f
-        where f.namespace = purge.namespace
-        order by f.process_id limit purge.max_rows
-      ) as first
-      join pgprog_data.processes as p on p.incarnation = any (array[first.incarnation])
-      order by p.incarnation
-      for update of p skip locked
-    ) as l;
-    if v_incarnations is not null then
-      perform pgprog_engine._remove_processes(v_incarnations, 'removed', pgprog_engine._clock());
-    end if;
-    erased := coalesce(cardinality(v_incarnations), 0);
-    return;
-  end if;
-
-  -- 2. What is left of them: events, ended tasks, and the note that they were removed.
-  erased := pgprog_engine._erase_removed(
-    purge.namespace, pgprog_engine._clock() - interval '2 seconds', purge.max_rows);
-  if erased > 0 or exists (select 1 from pgprog_data.removals as r where r.namespace = purge.namespace) then
-    return;
-  end if;
-
-  -- 3. Keys.
-  delete from pgprog_data.keys as k
-  where k.ctid = any (array(
-    select o.ctid from pgprog_data.keys as o where o.namespace = purge.namespace limit purge.max_rows));
-  get diagnostics erased = row_count;
-  if erased > 0 then
-    return;
-  end if;
-
-  -- 4. Ended tasks of processes that were removed long ago: there is no index for them, all tasks are looked through.
-  select array_agg(t.task_id) filter (where t.namespace = purge.namespace), max(t.task_id), count(*)
-  into v_task_ids, next, v_count
-  from (
-    select t.task_id, t.namespace from pgprog_data.tasks as t
-    where t.task_id > coalesce(purge.after, 0)
-    order by t.task_id limit purge.max_rows
-  ) as t;
-  erased := pgprog_engine._erase_tasks(v_task_ids);
-  if v_count < purge.max_rows then
-    next := null;
+  select p.erased, p.next into erased, next
+  from pgprog_engine._purge(purge.namespace, purge.after, purge.max_rows) as p;
+  if purge.erased > 0 then
+    perform pgprog_engine._audit(
+      'purge', purge.namespace, null, null, jsonb_build_object('max_rows', purge.max_rows), to_jsonb(purge.erased));
   end if;
 end
 $$;

@@ -78,6 +78,8 @@ begin
   insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
   select v_incarnation, v_namespace, v_status, v_at
   where v_status in ('error', 'finished');
+  perform pgprog_engine._audit(
+    'put', v_namespace, v_process_id, null, jsonb_build_object('status', v_status), to_jsonb(v_version));
   return v_version;
 end
 $$;

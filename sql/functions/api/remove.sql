@@ -30,6 +30,8 @@ begin
     return false;
   end if;
   perform pgprog_engine._remove_processes(array[v_incarnation], 'removed', pgprog_engine._clock());
+  perform pgprog_engine._audit(
+    'remove', remove.namespace, remove.process_id, null, jsonb_build_object('version', v_version), 'true');
   return true;
 end
 $$;

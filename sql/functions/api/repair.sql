@@ -15,9 +15,12 @@ returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
 as $$
-begin
-  return pgprog_engine._submit(
+declare
+  v_task_id bigint := pgprog_engine._submit(
     'repair', namespace, process_id, args, name, idempotency_key, context, priority, null);
+begin
+  perform pgprog_engine._audit('repair', namespace, process_id, v_task_id, jsonb_build_object('name', name), null);
+  return v_task_id;
 end
 $$;
 

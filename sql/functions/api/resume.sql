@@ -18,6 +18,7 @@ begin
   where n.namespace = resume.namespace
     and n.paused_at is not null;
   if found then
+    perform pgprog_engine._audit('resume', resume.namespace, null, null, null, 'true');
     return true;
   end if;
   if not exists (select 1 from pgprog_data.namespaces as n where n.namespace = resume.namespace) then

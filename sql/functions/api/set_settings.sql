@@ -22,6 +22,8 @@ begin
   perform pgprog_engine._require_caller(set_settings.namespace);
   if set_settings.version = 0 then  -- apart: an AND evaluates both sides where one is null
     if pgprog_engine._create_namespace(set_settings.namespace, set_settings.settings, set_settings.reason) then
+      perform pgprog_engine._audit(
+        'set_settings', set_settings.namespace, null, null, jsonb_build_object('reason', set_settings.reason), '1');
       return 1;
     end if;
   end if;
@@ -39,7 +41,11 @@ begin
     raise exception 'the settings of namespace % are at version %, not %', set_settings.namespace, v_version, set_settings.version
       using errcode = 'UP014', hint = 'look at them again, and repeat the change';
   end if;
-  return pgprog_engine._store_settings(set_settings.namespace, set_settings.settings, set_settings.reason);
+  v_version := pgprog_engine._store_settings(set_settings.namespace, set_settings.settings, set_settings.reason);
+  perform pgprog_engine._audit(
+    'set_settings', set_settings.namespace, null, null, jsonb_build_object('reason', set_settings.reason),
+    to_jsonb(v_version));
+  return v_version;
 end
 $$;
 

@@ -78,6 +78,9 @@ begin
   set status = v_process.previous_status, previous_status = 'error', status_changed_at = greatest(v_at, p.changed_at),
     changed_at = greatest(v_at, p.changed_at), version = nextval('pgprog_data.versions'), detail = null, corrupted_by = null
   where p.incarnation = v_process.incarnation;
+  perform pgprog_engine._audit(
+    'simple_repair', v_process.namespace, v_process.process_id, case when v_failed.type <> 'call' then v_task_id end,
+    jsonb_build_object('type', v_failed.type, 'name', v_failed.name, 'failed_task', v_process.corrupted_by), null);
 
   if v_failed.type in ('timeout', 'remove') then
     insert into pgprog_data.timers (incarnation, name, task_id, namespace, process_id, type, due_at, created_at, context)

@@ -24,6 +24,10 @@ begin
     and i.asked_at is null
     and i.outcome is null;
   get diagnostics v_count = row_count;
+  perform pgprog_engine._audit(
+    'stop_campaign', c.namespace, null, null, jsonb_build_object('campaign_id', c.campaign_id), to_jsonb(v_count))
+  from pgprog_data.campaigns as c
+  where c.campaign_id = stop_campaign.campaign_id;
   return v_count;
 end
 $$;

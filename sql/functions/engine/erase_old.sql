@@ -5,15 +5,16 @@
  * at once and at any time: one does it, the others return false, since that one goes on.
  * What it erases, and how much of it: see pgprog_engine._erase_old.
  */
-create or replace function pgprog_engine.erase_old(key_ttl interval = '7 days')
+create or replace function pgprog_engine.erase_old(key_ttl interval = '7 days', audit_retention interval = '365 days')
 returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
 as $$
 begin
-  return pg_try_advisory_xact_lock(hashtextextended('pgprog.maintain', 0)) and pgprog_engine._erase_old(key_ttl);
+  return pg_try_advisory_xact_lock(hashtextextended('pgprog.maintain', 0))
+    and pgprog_engine._erase_old(key_ttl, audit_retention);
 end
 $$;
 
-comment on function pgprog_engine.erase_old(interval)
+comment on function pgprog_engine.erase_old(interval, interval)
   is 'Erase a batch of what nobody asks for any more; return whether there is more to erase at once';

@@ -25,7 +25,7 @@ begin
     from unnest(array['tasks', 'attempts']) as p(parent);
   end loop;
 
-  perform pgprog_engine._erase_old(maintain.key_ttl);
+  perform pgprog_engine._erase_old(maintain.key_ttl, null);
 
   -- Last, since a drop locks the whole table until the end of this transaction.
   for v_old in

@@ -1,14 +1,14 @@
 /*
  * Erase a batch of what nobody asks for any more; return whether there is more.
  *
- * At most 10 000 expired keys, as many events and payloads of as many ended tasks of removed processes, and
+ * At most 10 000 expired keys, as many notes of what operators did (none where audit_retention is null), events and payloads of as many ended tasks of removed processes, and
  * the notes of 1 000 removals; removes 1 000 finished processes a namespace whose retention is over.
  * The caller holds the lock of housekeeping: a row is erased by its place in the table.
  *
  * Locks: process rows (skip locked).
  * Indexes: keys_by_time, removals by incarnation, tasks_by_process, events by incarnation, ended_processes_by_time.
  */
-create or replace function pgprog_engine._erase_old(key_ttl interval)
+create or replace function pgprog_engine._erase_old(key_ttl interval, audit_retention interval)
 returns boolean
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -31,6 +31,10 @@ begin
   where k.ctid = any (array(
     select o.ctid from pgprog_data.keys as o where o.created_at < v_at - _erase_old.key_ttl limit k_rows));
   get diagnostics v_keys = row_count;
+
+  delete from pgprog_data.audit as a
+  where a.ctid = any (array(
+    select o.ctid from pgprog_data.audit as o where o.at < v_at - _erase_old.audit_retention limit k_rows));
 
   -- Ended tasks of removed processes keep their answers only.
   v_removed := array(select r.incarnation from pgprog_data.removals as r order by r.incarnation limit k_processes);
@@ -71,5 +75,5 @@ begin
 end
 $$;
 
-comment on function pgprog_engine._erase_old(interval)
+comment on function pgprog_engine._erase_old(interval, interval)
   is 'Erase a batch of what nobody asks for any more; return whether there is more';

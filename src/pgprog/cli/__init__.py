@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
+    "audit": "pgprog.cli.audit:audit",
     "completion": "pgprog.cli.completion:completion",
     "config": "pgprog.cli.config:config",
     "db": "pgprog.cli.db:db",

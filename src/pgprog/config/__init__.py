@@ -240,6 +240,7 @@ class Config:
     namespaces: Mapping[str, NamespaceConfig] = field(default_factory=dict)
     task_retention: Annotated[timedelta, "1h to 36500d"] = timedelta(days=30)
     key_ttl: Annotated[timedelta, "1m to 36500d"] = timedelta(days=7)
+    audit_retention: Annotated[timedelta, "1d to 36500d"] = timedelta(days=365)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:

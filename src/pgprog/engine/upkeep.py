@@ -120,7 +120,10 @@ class Upkeep:
             await asyncio.sleep(next_at - clock())
 
     async def _erase_old(self, *, until: float) -> None:
-        while await self._store.erase_old(key_ttl=self._config.key_ttl):
+        config = self._config
+        while await self._store.erase_old(
+            key_ttl=config.key_ttl, audit_retention=config.audit_retention
+        ):
             if asyncio.get_running_loop().time() > until:
                 return
             await asyncio.sleep(_ERASE_SECONDS)

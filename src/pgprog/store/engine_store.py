@@ -250,9 +250,11 @@ class EngineStore:
         )
         return bool(done)
 
-    async def erase_old(self, *, key_ttl: timedelta) -> bool:
+    async def erase_old(self, *, key_ttl: timedelta, audit_retention: timedelta) -> bool:
         """Erase a batch of what nobody asks for any more; return whether there is more."""
-        [[more]] = await self._upkeep.fetch("select pgprog_engine.erase_old(%s)", (key_ttl,))
+        [[more]] = await self._upkeep.fetch(
+            "select pgprog_engine.erase_old(%s, %s)", (key_ttl, audit_retention)
+        )
         return bool(more)
 
     async def measure_queues(self) -> bool:

@@ -10,6 +10,7 @@ from pgprog.store.rows import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 
 class NewSettings(NamedTuple):
@@ -99,6 +100,32 @@ class OperatorStore(ClientStore):
             (bigints(worker_ids),),
         )
         return {worker_id for (worker_id,) in rows}
+
+    async def audit(
+        self,
+        *,
+        namespace: str | None,
+        process_id: str | None,
+        action: str | None,
+        since: datetime | None,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """Return rows of the view pgprog.audit, the newest first."""
+        return await self._rows(
+            "select * from pgprog.audit"
+            " where (%(namespace)s::text is null or namespace = %(namespace)s)"
+            " and (%(process_id)s::text is null or process_id = %(process_id)s)"
+            " and (%(action)s::text is null or action = %(action)s)"
+            " and at >= coalesce(%(since)s::timestamptz, '-infinity')"
+            " order by audit_id desc limit %(limit)s",
+            {
+                "namespace": namespace,
+                "process_id": process_id,
+                "action": action,
+                "since": since,
+                "limit": limit,
+            },
+        )
 
     async def settings_at(self, namespace: str, version: int) -> bytes | None:
         """Return the settings that a namespace had at a version, None if there was none."""
