@@ -49,7 +49,8 @@ class Engine(AsyncClient):
         self._is_serving = False
         self._blocking: Client | None = None
         config = Config(dsn=dsn, direct_dsn=direct_dsn, worker=worker, pool=self._pool)
-        self._worker = Worker(config, namespaces, tell=self._tell)
+        metrics = self._figures.metrics
+        self._worker = Worker(config, namespaces, tell=self._tell, metrics=metrics)
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.

@@ -12,6 +12,7 @@ from pgprog.errors import InvalidArgument
 from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
+from pgprog.tracing import sent_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,9 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
         _encoded(request.args, field="args", limit=args_limit, namespace=namespace),
         request.name,
         request.idempotency_key,
-        _encoded(request.context, field="context", limit=context_limit, namespace=namespace),
+        sent_context(
+            _encoded(request.context, field="context", limit=context_limit, namespace=namespace)
+        ),
         _priority(request.priority),
         _run_at(request.run_at),
     )
