@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--pause", type=float, default=Plan.pause, help="seconds between faults")
     parser.add_argument("--hasty", action="store_true", help="end with the first violation")
+    parser.add_argument("--narrow", action="store_true", help="stalls, and processes to fill")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     logging.disable(logging.WARNING)  # of what the faults do to clients and pools
@@ -31,6 +32,8 @@ def main() -> int:
         seed=given.seed,
         pause=given.pause,
         is_hasty=given.hasty,
+        is_narrow=given.narrow,
+        processes=12 if given.narrow else Plan.processes,
     )
     with workplace() as place, private_server(place) as server:
         outcome = asyncio.run(run(server, plan))

@@ -14,7 +14,7 @@ import psycopg
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from tests.chaos.run import Server
 
@@ -28,6 +28,8 @@ PACK = (
     "alter a publication",
     "restart PostgreSQL",
 )
+# For what is told and not visible: a stall, again and again, and hardly anything else.
+NARROW = (*["stall the standby"] * 12, "end the stream", "stop a sender")
 _SENDERS = """
 select s.pid from pg_stat_replication as s
 join pg_replication_slots as r on r.active_pid = s.pid where r.slot_type = 'logical'
@@ -48,7 +50,7 @@ _ALTER = (
 
 
 class Faults:
-    """Does faults of `PACK` one by one, with pauses that *seed* decides; *done* counts them."""
+    """Does faults one by one, with pauses that *seed* decides; *done* counts them."""
 
     def __init__(
         self, server: Server, *, standby: int, seed: int, pause: float, done: Counter[str]
@@ -68,7 +70,7 @@ class Faults:
             "restart PostgreSQL": self._restart,
         }
 
-    async def run(self, *, pack: tuple[str, ...] = PACK) -> None:
+    async def run(self, pack: Sequence[str]) -> None:
         """Deal packs for ever."""
         while True:
             dealt = [*pack]
@@ -81,8 +83,8 @@ class Faults:
     async def _stall(self) -> None:
         """Stall, and often end the stream meanwhile: a stream begins among what nobody sees."""
         with _stopped(self._standby):
-            await asyncio.sleep(self._chance.uniform(0.05, 1.0))
-            if self._chance.random() < 0.3:
+            await asyncio.sleep(self._chance.uniform(0.05, 1.0) * self._chance.random())
+            if self._chance.random() < 0.2:
                 await self._end_stream()
                 await asyncio.sleep(self._chance.uniform(0.05, 1.0))
 

@@ -43,7 +43,7 @@ def _seen(mutant: Mutant, *, seconds: float, seed: int) -> str:
     with tempfile.TemporaryDirectory() as place:
         finished = subprocess.run(
             [
-                *(sys.executable, "-m", "tests.stress", "--hasty", "--pause", "0.8"),
+                *(sys.executable, "-m", "tests.stress", "--hasty", "--narrow", "--pause", "0.25"),
                 *("--seconds", str(seconds), "--seed", str(seed)),
             ],
             env=os.environ | lay_out(mutant, mutant.text(), Path(place)),

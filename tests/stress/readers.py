@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_LAG = 1.0
 _EPOCH = datetime(2100, 1, 1, tzinfo=UTC)
-_BURST = 800
 _LOOKS = 0.002
 # A client may say so: the database is away, or its standby stalls.
 HONEST = (StaleRead, StoreUnavailable, Overloaded, CallTimeout)
@@ -129,19 +128,21 @@ class Observer:
         """Note that the client wrote this itself."""
         self._floors[key] = (rank, 0)
 
-    async def read_on(self, namespace: str, processes: int, *, prefix: str = "p") -> None:
+    async def read_on(
+        self, namespace: str, processes: int, *, burst: int = 100, prefix: str = "p"
+    ) -> None:
         """Read for ever, in bursts, which end early where memory does not answer."""
         chance = self._chance
         while True:
             place = min(int(chance.paretovariate(0.6)) - 1, processes - 1)
-            left = chance.randrange(_BURST)
+            left = chance.randrange(burst)
             while left > 0:
                 try:
                     is_cached = await self.read((namespace, f"{prefix}-{place}"))
                 except HONEST:
                     self.honest += 1
                     break
-                left -= 1 if is_cached else _BURST // 4
+                left -= 1 if is_cached else burst // 4
             await asyncio.sleep(chance.random() * 0.002)
 
     async def read(self, key: Key) -> bool:

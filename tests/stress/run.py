@@ -10,13 +10,13 @@ import sys
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from tests.stress import standby
-from tests.stress.faults import PACK, Faults
+from tests.stress.faults import NARROW, PACK, Faults
 from tests.stress.oracle import Oracle, Written
 from tests.stress.own import OWN, OwnAuthor, own_namespace
 from tests.stress.readers import Observer, OpenGate, Witness
@@ -27,20 +27,19 @@ from pgprog.config import CacheSettings
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.chaos.run import Server
 
 NAMESPACE = "stress"
-# Not room for all processes, so that they go and come.
 CACHE = CacheSettings(
     enabled=True,
     ttl=timedelta(seconds=2),
-    max_bytes=200_000,
     max_lag=timedelta(seconds=1),
     reconnect=timedelta(milliseconds=200),
 )
 _SLOWEST_ANSWER = 0.02
+_ROOM = 200_000
 _OWN = 4
 _READERS = 5
 
@@ -49,6 +48,7 @@ _READERS = 5
 class Plan:
     """How much: it ends after *reads* from memory, when each fault has hit; or after *seconds*.
 
+    *is_narrow* deals stalls of the standby, to few processes that are filled again and again.
     *is_hasty* ends it with the first violation.
     """
 
@@ -58,6 +58,25 @@ class Plan:
     processes: int = 60
     pause: float = 1.5
     is_hasty: bool = False
+    is_narrow: bool = False
+
+    @property
+    def burst(self) -> int:
+        """At most so many reads of one process in a row."""
+        return 40 if self.is_narrow else 800
+
+    @property
+    def pack(self) -> Sequence[str]:
+        """The faults."""
+        return NARROW if self.is_narrow else PACK
+
+    @property
+    def cache(self) -> CacheSettings:
+        """Not room for all processes, so that they go and come."""
+        return replace(
+            CACHE,
+            max_bytes=_ROOM // 4 if self.is_narrow else _ROOM,
+        )
 
 
 @dataclass
@@ -92,7 +111,7 @@ async def run(server: Server, plan: Plan) -> Outcome:
         began = time.monotonic()
         hearing = asyncio.create_task(_hear(writer, outcome.oracle))
         tasks = _tasks(observers, outcome.oracle, plan)
-        tasks.append(asyncio.create_task(faults.run()))
+        tasks.append(asyncio.create_task(faults.run(plan.pack)))
         try:
             await _until_enough(outcome, plan, [hearing, *tasks], began=began)
         finally:
@@ -109,8 +128,9 @@ async def _observers(
 ) -> list[Observer]:
     """Return one that embeds an engine, and one before whom no gate is shut."""
     gated = Engine(dsn, [own_namespace()])
-    gated._cache = {NAMESPACE: CACHE, OWN: CACHE}
-    open_ = AsyncClient(dsn, cache={NAMESPACE: CACHE, OWN: CACHE})
+    cache = {NAMESPACE: plan.cache, OWN: plan.cache}
+    gated._cache = cache
+    open_ = AsyncClient(dsn, cache=cache)
     observers = []
     for number, (name, client) in enumerate((("gated", gated), ("open", open_))):
         await stack.enter_async_context(client)
@@ -137,7 +157,7 @@ def _delay_fills(client: AsyncClient, chance: random.Random) -> None:
 
 def _tasks(observers: list[Observer], oracle: Oracle, plan: Plan) -> list[asyncio.Task[None]]:
     tasks = [
-        asyncio.create_task(observer.read_on(NAMESPACE, plan.processes))
+        asyncio.create_task(observer.read_on(NAMESPACE, plan.processes, burst=plan.burst))
         for observer in observers
         for _ in range(_READERS)
     ]
@@ -164,7 +184,7 @@ async def _until_enough(
             outcome.violated_after = time.monotonic() - began
             if plan.is_hasty:
                 return
-        if oracle.cached >= plan.reads and outcome.faults.keys() >= {*PACK}:
+        if oracle.cached >= plan.reads and outcome.faults.keys() >= {*plan.pack}:
             return
 
 
@@ -197,9 +217,12 @@ async def _end(writer: Process, hearing: asyncio.Task[None]) -> None:
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    """End the tasks; a cancellation that meets the end of a connection is lost now and then."""
+    left = {*tasks}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 def _count(observers: list[Observer], outcome: Outcome) -> None:

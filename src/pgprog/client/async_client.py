@@ -326,9 +326,7 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
-        hearing = hear_ends(
-            self._answers, by=self._wakeups, direct_dsn=self._direct_dsn, name=_NAME
-        )
+        hearing = hear_ends(self._answers, self._direct_dsn, by=self._wakeups, name=_NAME)
         async with asyncio.TaskGroup() as loops:
             for part in (self._submitter.run(), self._answers.run(), self._due.run(), hearing):
                 loops.create_task(part)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgprog.config import Wakeups
 
 
-async def hear_ends(answers: Answers, *, by: Wakeups, direct_dsn: str, name: str) -> None:
+async def hear_ends(answers: Answers, direct_dsn: str, *, by: Wakeups, name: str) -> None:
     """Have *answers* look for what has ended, until cancelled; they poll in any case."""
     async with asyncio.TaskGroup() as ways:
         if by != "poll":
