@@ -203,7 +203,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
     text = "x: &x {lease: 20s}\nworker: {<<: *x, lease: 30s}\n"
 
-    known = "dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl, log"
+    known = "dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl, log, encryption"
     assert faults(read, text) == [f"x: unknown; known: {known}"]
 
 

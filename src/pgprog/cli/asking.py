@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pgprog.client import AsyncClient
-from pgprog.config import PoolConfig, load
+from pgprog.config import EncryptionConfig, PoolConfig, load
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
 from pgprog.store.campaign_store import CampaignStore
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from datetime import datetime
 
+    from pgprog.encryption import Encryption
     from pgprog.store.client_store import ClientStore
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Database:
     dsn: str
     direct_dsn: str
     hint: str | None = None
+    encryption: Encryption | None = None
 
 
 def find_database(dsn: str | None) -> Database:
@@ -52,10 +54,13 @@ def find_database(dsn: str | None) -> Database:
         ConfigError: The configuration file has faults.
     """
     if dsn is not None:
-        return Database(dsn=dsn, direct_dsn=dsn)
+        keys = EncryptionConfig(keys_file=os.environ.get("PGPROG_ENCRYPTION_KEYS_FILE") or None)
+        return Database(dsn=dsn, direct_dsn=dsn, encryption=keys.load())
     config = load(environ=os.environ)
     if config.dsn:
-        return Database(dsn=config.dsn, direct_dsn=config.direct_dsn or config.dsn)
+        direct_dsn = config.direct_dsn or config.dsn
+        keys = config.encryption
+        return Database(dsn=config.dsn, direct_dsn=direct_dsn, encryption=keys.load())
     own = DevelopmentServer().dsn
     hint = "`pgprog db start` starts the development server; --dsn names another"
     return Database(dsn=own, direct_dsn=own, hint=hint)
@@ -70,7 +75,12 @@ def ask(dsn: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     database = find_database(dsn)
 
     async def run() -> T:
-        async with AsyncClient(database.dsn, direct_dsn=database.direct_dsn, pool=_POOL) as client:
+        async with AsyncClient(
+            database.dsn,
+            direct_dsn=database.direct_dsn,
+            pool=_POOL,
+            encryption=database.encryption,
+        ) as client:
             return await work(client)
 
     return _run(run(), database=database)
@@ -132,7 +142,11 @@ def _by_store(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) ->
 
     async def run() -> T:
         store = CampaignStore(
-            database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
+            database.dsn,
+            size=1,
+            checkout_timeout=_POOL.checkout_timeout,
+            name=_NAME,
+            encryption=database.encryption,
         )
         try:
             await store.open()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
-from pgprog.client.cached_reads import CachedReads
+from pgprog.client.cached_reads import CachedReads, enabled
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pgprog.client.requests import Options
     from pgprog.config import CacheSettings
+    from pgprog.encryption import Encryption
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Ended, RawRequest, Submitted
@@ -51,12 +52,11 @@ class AsyncClient(AsyncOperations):
 
     *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN; without a direct connection
     answers are found by polling, every 50 ms.  One client serves any number of callers at once,
-    all of one event loop: their requests travel in batches.
+    all of one event loop: their requests travel in batches.  A request with an idempotency key is
+    repeated by itself when the connection is lost.
 
-    A request with an idempotency key is repeated by itself when the connection is lost.
-
-    *cache* names the namespaces whose processes are kept in memory, with their settings; the
-    replication stream keeps them true, and without it they are read from PostgreSQL.
+    *cache* names the namespaces whose processes are kept in memory, with their settings; without
+    the replication stream, or with *encryption*, they are read from PostgreSQL.
     """
 
     def __init__(
@@ -66,11 +66,13 @@ class AsyncClient(AsyncOperations):
         direct_dsn: str | None = None,
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         self._dsn = dsn
         self._direct_dsn = direct_dsn or dsn
         self._pool = pool or PoolConfig()
-        self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
+        self._encryption = encryption
+        self._cache = {} if encryption else enabled(cache)
         self._closing = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -86,6 +88,7 @@ class AsyncClient(AsyncOperations):
             size=self._pool.api,
             checkout_timeout=self._pool.checkout_timeout,
             name=_NAME,
+            encryption=self._encryption,
         )
         self._closing.push_async_callback(self._store.close)
         try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
     from pgprog.config import CacheSettings, PoolConfig
+    from pgprog.encryption import Encryption
     from pgprog.model import (
         Direction,
         Event,
@@ -81,8 +82,11 @@ class Client(BlockingRequests[Task]):
         direct_dsn: str | None = None,
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
-        self._client = AsyncClient(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache)
+        self._client = AsyncClient(
+            dsn, direct_dsn=direct_dsn, pool=pool, cache=cache, encryption=encryption
+        )
 
     @classmethod
     def over(cls, client: AsyncClient) -> Self:

@@ -17,11 +17,10 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import check_names, check_schema, serves
+from pgprog.engine.served import check_names, check_not_imported, check_schema, serves
 from pgprog.engine.settings import Settings
 from pgprog.engine.upkeep import Role, Upkeep
-from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
-from pgprog.namespace.origins import importing
+from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import RolledBack
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from pgprog.config import Config
+    from pgprog.encryption import Encryption
     from pgprog.engine.holdings import Held
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
@@ -65,8 +65,10 @@ class Worker:
         roles: Collection[Role] = frozenset(Role),
         tell: Tell | None = None,
         on_registered: Callable[[int], None] | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         self._config = config
+        self._encryption = encryption or config.encryption.load()
         self._namespaces = list(namespaces)
         self._roles = roles
         self._tell = tell
@@ -164,10 +166,9 @@ class Worker:
         """Claim by the settings that are obeyed from here on."""
         self._store.preload(self._settings.preloads())
         config = self._config.worker
-        most = config.concurrency
-        if self._settings.all_are_isolated():
-            most = min(most, config.children)  # no more is claimed than can run
-        self._runner.limit(most)
+        # No more is claimed than can run.
+        most = config.children if self._settings.all_are_isolated() else config.concurrency
+        self._runner.limit(min(most, config.concurrency))
 
     def go_on(self, held: Held) -> None:
         """Run the next step of a chain."""
@@ -186,15 +187,9 @@ class Worker:
             self._upkeep.announce_end(claimed)
 
     async def _start(self) -> None:
-        if importing.is_set():
-            # Whoever reads it sees the message alone: it has come out of a child process.
-            msg = (
-                "it serves as soon as it is imported, and a child process imports it for its"
-                ' handlers; put what starts it below `if __name__ == "__main__":`'
-            )
-            raise ConfigError(msg)
+        check_not_imported()
         check_names(self._namespaces)
-        self._store = EngineStore(self._config.dsn, name=_NAME)
+        self._store = EngineStore(self._config.dsn, name=_NAME, encryption=self._encryption)
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
         self._holdings = Holdings()
@@ -214,13 +209,17 @@ class Worker:
         await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
-        names = [namespace.name for namespace in self._namespaces]
+        names = [each.name for each in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
         config = self._config.worker
         self._children = Children(
-            self._namespaces, dsn=self._config.dsn, lease=config.lease, most=config.children
+            self._namespaces,
+            dsn=self._config.dsn,
+            lease=config.lease,
+            most=config.children,
+            encryption=self._encryption,
         )
         self._closing.push_async_callback(self._children.close)
         return Apart(
@@ -249,7 +248,11 @@ class Worker:
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
         transactions = StepTransactions(
-            config.dsn, size=config.pool.transactions, lease=config.worker.lease, name=_NAME
+            config.dsn,
+            size=config.pool.transactions,
+            lease=config.worker.lease,
+            name=_NAME,
+            encryption=self._encryption,
         )
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
@@ -343,6 +346,5 @@ class Worker:
         handed_back = await self._lease.end()
         if handed_back:
             with contextlib.suppress(StoreUnavailable, RolledBack):
-                names = [namespace.name for namespace in self._namespaces]
-                await self._store.announce(wakeups.DUE, names)
+                await self._store.announce(wakeups.DUE, [each.name for each in self._namespaces])
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

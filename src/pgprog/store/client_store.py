@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
+from pgprog.encryption import sealed_process
 from pgprog.errors import StoreUnavailable
+from pgprog.store.bound import columns_of
 from pgprog.store.engine_store import packed
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
 
+    from pgprog.encryption import Encryption
     from pgprog.model import Direction
     from pgprog.store.engine_store import RequestLane
 
@@ -30,11 +33,25 @@ T = TypeVar("T")
 class ClientStore:
     """A pool for reads and single requests, one lane for batches and one for the answers."""
 
-    def __init__(self, dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> None:
-        self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
-        self._submits = Lane(dsn, name=f"{name} submit")
-        self._alone = Lane(dsn, name=f"{name} submit alone")
-        self._results = Lane(dsn, name=f"{name} results")
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        checkout_timeout: timedelta,
+        name: str,
+        encryption: Encryption | None = None,
+    ) -> None:
+        def lane(what: str) -> Lane:
+            return Lane(dsn, name=f"{name} {what}", encryption=encryption)
+
+        self._encryption = encryption
+        self._pool = make_pool(
+            dsn, size=size, checkout_timeout=checkout_timeout, name=name, encryption=encryption
+        )
+        self._submits = lane("submit")
+        self._alone = lane("submit alone")
+        self._results = lane("results")
 
     async def open(self) -> None:
         """Connect.
@@ -63,9 +80,9 @@ class ClientStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
             StoreUnavailable: The outcome of all is unknown.
         """
-        columns = list(zip(*requests, strict=True))
         rows = await (self._submits if lane == "batches" else self._alone).fetch(
-            "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
+            "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            packed(columns_of(requests, self._encryption)),
         )
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
 
@@ -104,6 +121,8 @@ class ClientStore:
 
     async def put(self, process: bytes, idempotency_key: str | None) -> int:
         """Import a process, in the JSON of pgprog.get; return its version."""
+        if self._encryption is not None:
+            process = sealed_process(self._encryption, process, idempotency_key=idempotency_key)
         [[version]] = await self._fetch(
             "select pgprog.put(%s::text::jsonb, %s)", (process.decode(), idempotency_key)
         )

@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.store import completions
+from pgprog.store.bound import columns_of
 from pgprog.store.lane import Lane
 from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
 from pgprog.store.rows import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
+    from pgprog.encryption import Encryption
     from pgprog.model import Direction
 
 # Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
@@ -64,16 +66,20 @@ _FIRST_ATTEMPT = 1
 class EngineStore:
     """Connections of one worker to *dsn*, which may be a transaction pooler."""
 
-    def __init__(self, dsn: str, *, name: str) -> None:
-        self._starts = Lane(dsn, name=f"{name} start")
-        self._alone = Lane(dsn, name=f"{name} start alone")
-        self._claims = Lane(dsn, name=f"{name} claim")
-        self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
-        self._claims_of_few = Lane(dsn, name=f"{name} claim few")
-        self._completions_of_few = Lane(dsn, name=f"{name} complete few")
-        self._reads = Lane(dsn, name=f"{name} read")
-        self._upkeep = Lane(dsn, name=f"{name} upkeep")
-        self._hints = Lane(dsn, name=f"{name} hint")
+    def __init__(self, dsn: str, *, name: str, encryption: Encryption | None = None) -> None:
+        def lane(what: str) -> Lane:
+            return Lane(dsn, name=f"{name} {what}", encryption=encryption)
+
+        self._encryption = encryption
+        self._starts = lane("start")
+        self._alone = lane("start alone")
+        self._claims = lane("claim")
+        self._completions = [lane("complete") for _ in range(COMPLETIONS)]
+        self._claims_of_few = lane("claim few")
+        self._completions_of_few = lane("complete few")
+        self._reads = lane("read")
+        self._upkeep = lane("upkeep")
+        self._hints = lane("hint")
         self._preload: Mapping[str, int] = {}
 
     def preload(self, most: Mapping[str, int]) -> None:
@@ -96,9 +102,8 @@ class EngineStore:
             LeaseLost: Nothing was done.
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
         """
-        columns = list(zip(*requests, strict=True))
         on = self._starts if lane == "batches" else self._alone
-        parameters = (worker_id, max_starts, *packed(columns))
+        parameters = (worker_id, max_starts, *packed(columns_of(requests, self._encryption)))
         if not self._preload:
             rows = await on.fetch(_START, parameters)
             return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
@@ -157,7 +162,9 @@ class EngineStore:
             DataFault: Nothing was done; some completion cannot be stored.
             StoreUnavailable: Repeat it: what was committed is then 'already'.
         """
-        parameters = completions.parameters(worker_id, batch, chains=chains)
+        parameters = completions.parameters(
+            worker_id, batch, chains=chains, encryption=self._encryption
+        )
         on = self._completions_of_few
         if lane == "batches":
             on = min(self._completions, key=lambda each: each.flights)
