@@ -93,6 +93,20 @@ def test_a_blocking_client_in_a_forked_child_says_so(db: str) -> None:
     assert status == 0
 
 
+def test_workers_are_told_of_what_was_asked_just_before_a_client_is_closed(
+    db: str, task_id: int, session: Any
+) -> None:
+    listening = session()
+    listening.execute("listen pgprog_due")
+    with Client(db) as client:
+        client.submit("init", "idle", "first")
+        client.submit("init", "idle", "second")  # its hint waits for 20 ms after the other
+
+    heard = [note.payload for note in listening.notifies(timeout=5, stop_after=2)]
+
+    assert heard == ["idle", "idle"]
+
+
 @pytest.mark.parametrize("payload", ["hello", "1,", "9" * 30])
 async def test_a_strangers_notification_harms_no_client(
     db: str, task_id: int, sql: psycopg.Connection[Any], payload: str

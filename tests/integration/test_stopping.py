@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -29,6 +30,10 @@ QUICK = WorkerConfig(
 )
 AT_ONCE = replace(QUICK, stop_timeout=timedelta(milliseconds=100))
 PATIENT = replace(QUICK, stop_timeout=timedelta(minutes=1))
+LISTENING = """
+select from pg_stat_activity
+where datname = current_database() and query = 'listen pgprog_due' and state = 'idle'
+"""
 
 
 @pytest.fixture
@@ -83,6 +88,40 @@ async def test_a_stop_does_not_wait_for_a_step_that_will_not_be_cancelled(
     assert time.monotonic() - stopping_at < 3
     assert workers_of(sql) == []
     assert (await client.result(task.task_id)).status == "waiting"
+
+
+async def test_what_waits_behind_the_last_step_of_a_worker_is_taken_over_at_once(
+    db: str, client: AsyncClient, sql: psycopg.Connection[Any]
+) -> None:
+    config = Config(dsn=db, worker=replace(PATIENT, poll_every=timedelta(minutes=1)))
+    shop = Namespace("shop", step_timeout="10m")
+    started, released = asyncio.Event(), asyncio.Event()
+
+    @shop.init
+    async def begin(step: Step[Any]) -> None:
+        started.set()
+        await released.wait()
+
+    @shop.call
+    async def pay(step: Step[Any]) -> Intent[Any, str]:
+        return Intent(response="paid")
+
+    async with contextlib.AsyncExitStack() as last:
+        await last.enter_async_context(Worker(config, [shop]))
+        await client.submit("init", "shop", "s")
+        await started.wait()
+        async with Worker(config, [shop]):
+            while len(sql.execute(LISTENING).fetchall()) < 2:
+                await asyncio.sleep(0.01)
+            task = await client.submit("call", "shop", "s", name="pay")
+            while (await client.result(task.task_id)).status != "blocked":
+                await asyncio.sleep(0.01)
+            stopping = asyncio.create_task(last.aclose())
+            await asyncio.sleep(0)
+            released.set()
+            await stopping
+
+            assert await task.wait(timeout=5) == "paid"
 
 
 async def test_a_stop_that_is_cancelled_hands_back_at_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import sys
 from functools import partial
@@ -13,6 +14,7 @@ import click
 
 from pgprog import config as configuration
 from pgprog import logs
+from pgprog.cli.worker_list import list_workers
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
@@ -36,7 +38,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(msg) from e
 
 
-@click.command()
+@click.group(invoke_without_command=True, commands=[list_workers])
 @click.option(
     "--config",
     "path",
@@ -79,6 +81,9 @@ def worker(
     started again, after a pause that grows to 8 s where the last ones did not live for 10 s.
     Workers whose supervisor is killed stop as if they were told to.
 
+    Under systemd it says when it is ready, what it does, and, if that waits for it, that it makes
+    progress; `pgprog systemd` prints the unit.
+
     \b
     Exit codes:
       0        stopped, all steps ended or handed back
@@ -86,6 +91,8 @@ def worker(
                10 s after worker.stop_timeout
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
@@ -93,6 +100,7 @@ def worker(
     link = None if fd is None else Link(fd)
     loaded = read() if link is None else link.read_config()
     logs.configure(format=loaded.log.format, level=loaded.log.level)
+    faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if link is None and loaded.worker.processes > 1:
         sys.exit(supervise(loaded, command=_command(roles), read=read))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.cached_reads import CachedReads, enabled
+from pgprog.client.figures import Figures
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import Asked, asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -74,6 +75,7 @@ class AsyncClient(AsyncOperations):
         self._encryption = encryption
         self._cache = {} if encryption else enabled(cache)
         self._closing = contextlib.AsyncExitStack()
+        self._figures = Figures(dsn, name=_NAME)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -89,16 +91,18 @@ class AsyncClient(AsyncOperations):
             checkout_timeout=self._pool.checkout_timeout,
             name=_NAME,
             encryption=self._encryption,
+            metrics=self._figures.metrics,
         )
         self._closing.push_async_callback(self._store.close)
         try:
             await self._store.open()
+            enter = self._closing.enter_async_context
+            await enter(self._figures)
             deadlines = Deadlines()
             if self._cache:
                 self._cached = CachedReads(self._cache, self._store)
-                await self._closing.enter_async_context(
-                    self._cached.follow(self._direct_dsn, name=_NAME)
-                )
+                self._figures.metrics.sources.append(self._cached.samples)
+                await enter(self._cached.follow(self._direct_dsn, name=_NAME))
             self._answers = Answers(self._store.results, deadlines=deadlines)
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
@@ -111,10 +115,7 @@ class AsyncClient(AsyncOperations):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close; requests on their way are sent first, answers are not waited for.
-
-        Those who wait for one are told so by StoreUnavailable; their tasks go on.
-        """
+        """Close, after requests on their way; who waits for an answer gets StoreUnavailable."""
         await self._closing.aclose()
 
     @overload
@@ -320,22 +321,21 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
+        listening = wakeups.listen(
+            self._direct_dsn,
+            channels=(wakeups.ENDED,),
+            hear=lambda _, payload: self._answers.hint(payload),
+            name=_NAME,
+        )
         async with asyncio.TaskGroup() as loops:
-            for part in (self._submitter, self._answers, self._due):
-                loops.create_task(part.run())
-            loops.create_task(
-                wakeups.listen(
-                    self._direct_dsn,
-                    channels=(wakeups.ENDED,),
-                    hear=lambda _, payload: self._answers.hint(payload),
-                    name=_NAME,
-                )
-            )
+            for part in (self._submitter.run(), self._answers.run(), self._due.run(), listening):
+                loops.create_task(part)
 
     async def _end_loops(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pool.checkout_timeout.total_seconds()):
                 await self._submitter.wait_idle()
+                await self._due.flush()  # or workers would find the last requests by polling
         closed = StoreUnavailable("the client is closed")
         self._submitter.close(closed)
         self._answers.close(closed)

@@ -89,10 +89,15 @@ class AsyncBound:
         return task_id
 
 
+def _no_namespace(name: str) -> None:
+    """Know no handlers, as a mere client."""
+    del name
+
+
 def bound_to(
     connection: BlockingConnection | AsyncConnection,
     *,
-    namespace_of: NamespaceOf,
+    namespace_of: NamespaceOf = _no_namespace,
     encryption: Encryption | None = None,
 ) -> Bound | AsyncBound:
     """Return the bound client of the connection's colour.

@@ -52,7 +52,13 @@ class Engine(AsyncClient):
         config = Config(
             dsn=dsn, direct_dsn=direct_dsn, worker=worker or WorkerConfig(), pool=self._pool
         )
-        self._worker = Worker(config, namespaces, tell=self._tell, encryption=encryption)
+        self._worker = Worker(
+            config,
+            namespaces,
+            tell=self._tell,
+            metrics=self._figures.metrics,
+            encryption=encryption,
+        )
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.

@@ -14,6 +14,7 @@ from pgprog.engine.failures import fields_of
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.engine_store import COMPLETIONS
 from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.measuring import measure_completions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +92,7 @@ class Completer:
         self._holdings = holdings
         self._lease = lease
         self._owner = owner
+        self._vital = store.metrics.vitals.part("completer")
         self._apart: dict[str, float] = {}
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
         self._few = Batcher(self._flush_few, most=_FEW, size_of=_size)
@@ -106,6 +108,7 @@ class Completer:
     ) -> None:
         """Commit it in the transaction of its step; what that cannot store is an error."""
         ending, since = _Ending(held, completion), self._holdings.drops
+        began_at = time.monotonic()
         try:
             completed = await self._complete_in(ending, transaction)
             with self._holdings.trip():  # a next task is visible from the commit on
@@ -113,6 +116,8 @@ class Completer:
                     await transaction.commit()
                 else:
                     await transaction.rollback()
+                seconds = time.monotonic() - began_at
+                measure_completions(self._store.metrics, [completion], [completed], seconds=seconds)
                 self._settle(ending, completed, since=since)
         except (DataFault, InvalidArgument) as e:
             self.add(held, self._failed(held.claimed, e))
@@ -175,10 +180,12 @@ class Completer:
             except RolledBack:
                 pause = await _pause(pause)
                 continue
-            except StoreUnavailable:
+            except StoreUnavailable as e:
                 self._lease.renew_now()
+                self._vital.failed(f"the ends of steps cannot be committed: {e}")
                 pause = await _pause(pause)
                 continue
+            self._vital.succeeded()
             return
 
     async def _find_culprit(self, endings: Sequence[_Ending], fault: DataFault) -> None:

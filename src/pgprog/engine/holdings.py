@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgprog.metrics import Sample
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -49,6 +51,7 @@ class Holdings:
         self.drops = 0
         self._held: dict[int, Held] = {}
         self._in: Counter[str] = Counter()
+        self._seen: set[str] = set()  # a gauge that is left out would keep its last value
         self._trips: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
@@ -98,6 +101,16 @@ class Holdings:
     def begun(self) -> list[int]:
         """Return the tasks whose handlers have started; any thread may ask."""
         return [held.claimed.task_id for held in list(self._held.values()) if held.runs]
+
+    def busy(self) -> list[Sample]:
+        """Return how many handlers run, by namespace; any thread may ask."""
+        running = Counter(
+            held.claimed.namespace
+            for held in list(self._held.values())
+            if held.runs and not held.ends
+        )
+        self._seen.update(running)
+        return [Sample("pgprog_steps_busy", (name,), running[name]) for name in self._seen]
 
     def drop(self) -> list[Held]:
         """Give up all that has not come to its end or is on its way, and return what is here."""

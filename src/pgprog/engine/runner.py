@@ -132,6 +132,11 @@ class Runner:
         """How many handlers run."""
         return self._running
 
+    @property
+    def concurrency(self) -> int:
+        """How many handlers may run at once."""
+        return self._concurrency
+
     def take(self, held: Held) -> None:
         """Run the handler of a claim as soon as a place is free, unless it is given up."""
         if held.is_dropped:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def check_not_imported() -> None:
-    """Check that no child process of a worker imports the program that begins to serve.
+    """Refuse to serve in a child process that only imports a program for its handlers.
 
     Raises:
-        ConfigError: One does.
+        ConfigError: This is one.
     """
     if importing.is_set():
         # Whoever reads it sees the message alone: it has come out of a child process.

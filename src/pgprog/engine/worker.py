@@ -19,8 +19,11 @@ from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_not_imported, check_schema, serves
 from pgprog.engine.settings import Settings
+from pgprog.engine.settling import wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
+from pgprog.engine.vitals import vitals_of
 from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.metrics import Metrics
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import RolledBack
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from pgprog.config import Config
     from pgprog.encryption import Encryption
     from pgprog.engine.holdings import Held
+    from pgprog.engine.vitals import Vitals
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -51,7 +55,8 @@ class Worker:
 
     An async context manager.  Leaving the block lets running steps end within the stop time-out
     and hands the rest back at once, with no attempt burned.  *tell* gets every end of a task
-    after its commit, *on_registered* the id of each incarnation before it claims anything.
+    after its commit, *on_registered* the id of each incarnation before it claims anything;
+    *metrics* are told of everything.
     """
 
     _runner: Runner
@@ -65,9 +70,11 @@ class Worker:
         roles: Collection[Role] = frozenset(Role),
         tell: Tell | None = None,
         on_registered: Callable[[int], None] | None = None,
+        metrics: Metrics | None = None,
         encryption: Encryption | None = None,
     ) -> None:
         self._config = config
+        self._metrics = metrics or Metrics()
         self._encryption = encryption or config.encryption.load()
         self._namespaces = list(namespaces)
         self._roles = roles
@@ -100,10 +107,12 @@ class Worker:
             Exception: Why a loop of the worker failed, if one did.
         """
         log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
+        self._metrics.vitals.phase = "draining"
         self._chains_on = False
         self._scanner.stop()
         try:
-            await self._wait_settled()
+            within = self._config.worker.stop_timeout
+            await wait_settled(self._runner, self._completer, loops=self._loops, within=within)
         finally:
             await self._closing.aclose()
 
@@ -111,6 +120,14 @@ class Worker:
     def worker_id(self) -> int:
         """The present incarnation."""
         return self._lease.worker_id
+
+    @property
+    def vitals(self) -> Vitals:
+        """What shows whether this worker makes progress."""
+        config = self._config.worker
+        return vitals_of(
+            self._scanner, self._lease, self._runner, upkeep=self._upkeep.signs, config=config
+        )
 
     async def wait_failed(self) -> None:
         """Wait for a loop of the worker to fail, which none should, and raise why."""
@@ -189,10 +206,13 @@ class Worker:
     async def _start(self) -> None:
         check_not_imported()
         check_names(self._namespaces)
-        self._store = EngineStore(self._config.dsn, name=_NAME, encryption=self._encryption)
+        self._store = EngineStore(
+            self._config.dsn, name=_NAME, metrics=self._metrics, encryption=self._encryption
+        )
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
         self._holdings = Holdings()
+        self._metrics.sources.append(self._holdings.busy)
         self._lease = Lease(
             self._store,
             name=f"{socket.gethostname()}:{os.getpid()}",
@@ -209,17 +229,14 @@ class Worker:
         await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
-        names = [each.name for each in self._namespaces]
+        self._metrics.vitals.phase = "running"
+        names = [namespace.name for namespace in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
-        config = self._config.worker
+        config, dsn, keys = self._config.worker, self._config.dsn, self._encryption
         self._children = Children(
-            self._namespaces,
-            dsn=self._config.dsn,
-            lease=config.lease,
-            most=config.children,
-            encryption=self._encryption,
+            self._namespaces, dsn=dsn, lease=config.lease, most=config.children, encryption=keys
         )
         self._closing.push_async_callback(self._children.close)
         return Apart(
@@ -247,26 +264,20 @@ class Worker:
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
+        size, lease = config.pool.transactions, config.worker.lease
         transactions = StepTransactions(
-            config.dsn,
-            size=config.pool.transactions,
-            lease=config.worker.lease,
-            name=_NAME,
-            encryption=self._encryption,
+            config.dsn, size=size, lease=lease, name=_NAME, encryption=self._encryption
         )
+        self._metrics.sources.append(transactions.samples)
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served, store=store, holdings=holdings, lease=self._lease, owner=self
         )
-        self._attempts = Attempts(
-            served,
-            store=store,
-            transactions=transactions,
-            concurrency=config.worker.concurrency,
-        )
+        most = config.worker.concurrency
+        self._attempts = Attempts(served, store=store, transactions=transactions, concurrency=most)
         self._runner = Runner(
             self._attempts,
-            concurrency=config.worker.concurrency,
+            concurrency=most,
             holdings=holdings,
             lease=self._lease,
             endings=self._completer,
@@ -316,22 +327,6 @@ class Worker:
             room = min(room, max(0, self._config.worker.concurrency // 2 - self._runner.busy))
         return room
 
-    async def _wait_settled(self) -> None:
-        """Return when all steps have ended, in time, or can end no more: a loop has failed."""
-        settling = asyncio.create_task(self._settle())
-        try:
-            await asyncio.wait(
-                [settling, self._loops],
-                timeout=self._config.worker.stop_timeout.total_seconds(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            settling.cancel()
-
-    async def _settle(self) -> None:
-        await self._runner.wait_idle()
-        await self._completer.wait_idle()
-
     async def _end_loops(self) -> None:
         self._loops.cancel()
         try:
@@ -344,7 +339,8 @@ class Worker:
 
     async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
-        if handed_back:
-            with contextlib.suppress(StoreUnavailable, RolledBack):
-                await self._store.announce(wakeups.DUE, [each.name for each in self._namespaces])
+        # Though nothing was handed back: what was let go since chains ended waits for the others.
+        with contextlib.suppress(StoreUnavailable, RolledBack):
+            names = [namespace.name for namespace in self._namespaces]
+            await self._store.announce(wakeups.DUE, names)
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
 from pgprog.encryption import sealed_process
 from pgprog.errors import StoreUnavailable
+from pgprog.metrics import Metrics
 from pgprog.store.bound import columns_of
-from pgprog.store.engine_store import packed
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
+from pgprog.store.measuring import measure_requests, timed
 from pgprog.store.packing import bigints
-from pgprog.store.pool import make_pool
+from pgprog.store.pool import make_pool, pool_samples
 from pgprog.store.rows import Ended, NamespaceStats, RawRequest, Submitted
+from pgprog.store.starting import packed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -40,6 +44,7 @@ class ClientStore:
         size: int,
         checkout_timeout: timedelta,
         name: str,
+        metrics: Metrics | None = None,
         encryption: Encryption | None = None,
     ) -> None:
         def lane(what: str) -> Lane:
@@ -49,6 +54,8 @@ class ClientStore:
         self._pool = make_pool(
             dsn, size=size, checkout_timeout=checkout_timeout, name=name, encryption=encryption
         )
+        self._metrics = metrics or Metrics()
+        self._metrics.sources.append(partial(pool_samples, "api", self._pool, size=size))
         self._submits = lane("submit")
         self._alone = lane("submit alone")
         self._results = lane("results")
@@ -80,10 +87,12 @@ class ClientStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
             StoreUnavailable: The outcome of all is unknown.
         """
+        began_at = time.monotonic()
         rows = await (self._submits if lane == "batches" else self._alone).fetch(
             "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             packed(columns_of(requests, self._encryption)),
         )
+        measure_requests(self._metrics, requests, seconds=time.monotonic() - began_at)
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
 
     async def results(self, task_ids: Sequence[int]) -> list[Ended]:
@@ -130,9 +139,10 @@ class ClientStore:
 
     async def remove(self, namespace: str, process_id: str, version: int | None) -> bool:
         """Remove a process; return whether it was there, in this version if one is given."""
-        [[was_there]] = await self._fetch(
-            "select pgprog.remove(%s, %s, %s)", (namespace, process_id, version)
-        )
+        with timed(self._metrics.process_removing[namespace,]):
+            [[was_there]] = await self._fetch(
+                "select pgprog.remove(%s, %s, %s)", (namespace, process_id, version)
+            )
         return bool(was_there)
 
     async def pause(self, namespace: str, reason: str | None) -> bool:

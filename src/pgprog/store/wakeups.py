@@ -31,13 +31,15 @@ T = TypeVar("T")
 class Hints(Generic[T]):
     """Sends hints in transactions of their own: at once, then what piled up every 20 ms.
 
-    A NOTIFY in the transaction of a task would make all commits wait for each other.
+    A NOTIFY in the transaction of a task would make all commits wait for each other.  Who ends
+    `run` sends the last ones by `flush`.
     """
 
     def __init__(self, send: Callable[[Sequence[T]], Awaitable[None]]) -> None:
         self._send = send
         self._waiting: list[T] = []
         self._filled = asyncio.Event()
+        self._sending = asyncio.Lock()
 
     def add(self, hint: T) -> None:
         """Send *hint* soon."""
@@ -48,11 +50,17 @@ class Hints(Generic[T]):
         """Send until cancelled; a hint that cannot be sent is lost, and polling finds out."""
         while True:
             await self._filled.wait()
+            await self.flush()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def flush(self) -> None:
+        """Send what waits, and return when nothing that was added before is on its way."""
+        async with self._sending:
             self._filled.clear()
             hints, self._waiting = self._waiting, []
-            with contextlib.suppress(StoreUnavailable, Overloaded, RolledBack):
-                await self._send(hints)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            if hints:
+                with contextlib.suppress(StoreUnavailable, Overloaded, RolledBack):
+                    await self._send(hints)
 
 
 async def listen(

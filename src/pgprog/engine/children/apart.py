@@ -100,6 +100,8 @@ class Apart:
 
     async def _run_in(self, child: ChildProcess, held: Held) -> None:
         settings = self._namespaces[held.claimed.namespace].settings
+        series = self._store.metrics.steps(held.claimed.namespace, held.claimed.type)
+        began_at = series.begin(held.claimed.due_at)
         try:
             async with asyncio.timeout(settings.step_timeout.total_seconds()):
                 worker_id = self._lease.worker_id
@@ -112,6 +114,7 @@ class Apart:
             ended = wire.Ended(
                 decide.after_failure(held.claimed, error, settings=settings, random=random.random())
             )
+        series.end(began_at)
         if ended is None:
             await self._lost(held, child)
             return
