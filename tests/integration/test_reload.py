@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -49,8 +50,13 @@ class Worker:
 
     def start(self) -> None:
         """Start it."""
-        command = [sys.executable, "-m", "pgprog", "worker", "--log-format", "json"]
-        self.program = subprocess.Popen(command, cwd=self._place, stderr=subprocess.PIPE)
+        command = [sys.executable, "-m", "pgprog", "worker"]
+        self.program = subprocess.Popen(
+            command,
+            cwd=self._place,
+            env={**os.environ, "PGPROG_LOG_FORMAT": "json"},
+            stderr=subprocess.PIPE,
+        )
         assert self.program.stderr is not None
         self.log = Lines(self.program.stderr)
 

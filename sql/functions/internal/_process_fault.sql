@@ -23,7 +23,8 @@ begin
   from jsonb_object_keys(process) as k(key)
   where k.key <> all (array[
     'namespace', 'process_id', 'incarnation', 'status', 'previous_status', 'status_changed_at', 'detail', 'corrupted_by',
-    'state', 'state_version', 'metadata', 'created_at', 'last_event_id', 'version', 'timers', 'history'])
+    'state', 'state_version', 'metadata', 'created_at', 'last_event_id', 'version', 'timers', 'history',
+    'pgprog:fingerprint'])
   limit 1;
   if v_fault is not null then
     return v_fault;

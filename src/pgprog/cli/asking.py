@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pgprog.client import AsyncClient
-from pgprog.config import PoolConfig, load
+from pgprog.config import EncryptionConfig, PoolConfig, load
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
 from pgprog.store.campaign_store import CampaignStore
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from datetime import datetime
 
+    from pgprog.encryption import Encryption
     from pgprog.store.client_store import ClientStore
 
 S = TypeVar("S", bound="ClientStore")
@@ -45,6 +46,7 @@ class Database:
     dsn: str
     direct_dsn: str
     hint: str | None = None
+    encryption: Encryption | None = None
 
 
 def find_database(dsn: str | None) -> Database:
@@ -56,10 +58,13 @@ def find_database(dsn: str | None) -> Database:
         ConfigError: The configuration file has faults.
     """
     if dsn is not None:
-        return Database(dsn=dsn, direct_dsn=dsn)
+        keys = EncryptionConfig(keys_file=os.environ.get("PGPROG_ENCRYPTION_KEYS_FILE") or None)
+        return Database(dsn=dsn, direct_dsn=dsn, encryption=keys.load())
     config = load(environ=os.environ)
     if config.dsn:
-        return Database(dsn=config.dsn, direct_dsn=config.direct_dsn or config.dsn)
+        direct_dsn = config.direct_dsn or config.dsn
+        keys = config.encryption
+        return Database(dsn=config.dsn, direct_dsn=direct_dsn, encryption=keys.load())
     own = DevelopmentServer().dsn
     hint = "`pgprog db start` starts the development server; --dsn names another"
     return Database(dsn=own, direct_dsn=own, hint=hint)
@@ -74,7 +79,12 @@ def ask(dsn: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     database = find_database(dsn)
 
     async def run() -> T:
-        async with AsyncClient(database.dsn, direct_dsn=database.direct_dsn, pool=_POOL) as client:
+        async with AsyncClient(
+            database.dsn,
+            direct_dsn=database.direct_dsn,
+            pool=_POOL,
+            encryption=database.encryption,
+        ) as client:
             return await work(client)
 
     return _run(run(), database=database)
@@ -154,7 +164,13 @@ def _by_store(dsn: str | None, work: Callable[[S], Awaitable[T]], *, kind: type[
     database = find_database(dsn)
 
     async def run() -> T:
-        store = kind(database.dsn, size=1, checkout_timeout=_CHECKOUT, name=_NAME)
+        store = kind(
+            database.dsn,
+            size=1,
+            checkout_timeout=_CHECKOUT,
+            name=_NAME,
+            encryption=database.encryption,
+        )
         try:
             await store.open()
             return await work(store)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.background import tell_failure_of
-from pgprog.client.cached_reads import CachedReads
+from pgprog.client.cached_reads import CachedReads, enabled
 from pgprog.client.figures import Figures
 from pgprog.client.hearing import hear_ends
 from pgprog.client.operations import AsyncOperations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pgprog.client.requests import Asked, Options
     from pgprog.config import CacheSettings, Wakeups
+    from pgprog.encryption import Encryption
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Ended, RawRequest, Submitted
@@ -52,12 +53,11 @@ class AsyncClient(AsyncOperations):
     *dsn* may be a transaction pooler, *direct_dsn* is for LISTEN and replication.  Answers are
     found by polling, every 50 ms; sooner, as *wakeups* says, by LISTEN when their worker tells, or
     by the replication stream, too, whoever ends the task.  One client serves any number of callers
-    at once, all of one event loop: their requests travel in batches.
+    at once, all of one event loop: their requests travel in batches.  A request with an idempotency
+    key is repeated by itself when the connection is lost.
 
-    A request with an idempotency key is repeated by itself when the connection is lost.
-
-    *cache* names the namespaces whose processes are kept in memory, with their settings; the
-    replication stream keeps them true, and without it they are read from PostgreSQL.
+    *cache* names the namespaces whose processes are kept in memory, with their settings; without
+    the replication stream, or with *encryption*, they are read from PostgreSQL.
     """
 
     def __init__(
@@ -68,12 +68,14 @@ class AsyncClient(AsyncOperations):
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
         wakeups: Wakeups = "notify",
+        encryption: Encryption | None = None,
     ) -> None:
         self._dsn = dsn
         self._wakeups = wakeups
         self._direct_dsn = direct_dsn or dsn
         self._pool = pool or PoolConfig()
-        self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
+        self._encryption = encryption
+        self._cache = {} if encryption else enabled(cache)
         self._closing = contextlib.AsyncExitStack()
         self._figures = Figures(dsn, name=_NAME)
 
@@ -90,6 +92,7 @@ class AsyncClient(AsyncOperations):
             size=self._pool.api,
             checkout_timeout=self._pool.checkout_timeout,
             name=_NAME,
+            encryption=self._encryption,
             metrics=self._figures.metrics,
         )
         self._closing.push_async_callback(self._store.close)
@@ -114,10 +117,7 @@ class AsyncClient(AsyncOperations):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close; requests on their way are sent first, answers are not waited for.
-
-        Those who wait for one are told so by StoreUnavailable; their tasks go on.
-        """
+        """Close, after requests on their way; who waits for an answer gets StoreUnavailable."""
         await self._closing.aclose()
 
     @overload

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pgprog.client.requests import asked, raw_request
 from pgprog.errors import InvalidArgument
 from pgprog.model import TaskId
-from pgprog.store.bound import is_async, submit_async_on, submit_on
+from pgprog.store.bound import is_async, sealed, submit_async_on, submit_on
 from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgprog.client.requests import Options
+    from pgprog.encryption import Encryption
     from pgprog.model import Request
     from pgprog.namespace import Namespace
     from pgprog.store.bound import AsyncConnection, BlockingConnection
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 class Bound:
     """Submits inside the transaction of a blocking connection; waiting would be for oneself."""
 
-    def __init__(self, connection: BlockingConnection, namespace_of: NamespaceOf) -> None:
+    def __init__(
+        self,
+        connection: BlockingConnection,
+        namespace_of: NamespaceOf,
+        encryption: Encryption | None,
+    ) -> None:
         self._connection = connection
+        self._encryption = encryption
         self._namespace_of = namespace_of
 
     def submit(
@@ -47,7 +54,7 @@ class Bound:
         request = _request(type, namespace, process_id, args, options)
         with requesting(request) as span:
             raw = raw_request(request, namespace=self._namespace_of(request.namespace))
-            task_id = TaskId(submit_on(self._connection, raw))
+            task_id = TaskId(submit_on(self._connection, sealed(raw, self._encryption)))
             span.sent(task_id)
         return task_id
 
@@ -55,8 +62,14 @@ class Bound:
 class AsyncBound:
     """Submits inside the transaction of an asynchronous connection."""
 
-    def __init__(self, connection: AsyncConnection, namespace_of: NamespaceOf) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        namespace_of: NamespaceOf,
+        encryption: Encryption | None,
+    ) -> None:
         self._connection = connection
+        self._encryption = encryption
         self._namespace_of = namespace_of
 
     async def submit(
@@ -71,7 +84,7 @@ class AsyncBound:
         request = _request(type, namespace, process_id, args, options)
         with requesting(request) as span:
             raw = raw_request(request, namespace=self._namespace_of(request.namespace))
-            task_id = TaskId(await submit_async_on(self._connection, raw))
+            task_id = TaskId(await submit_async_on(self._connection, sealed(raw, self._encryption)))
             span.sent(task_id)
         return task_id
 
@@ -82,7 +95,10 @@ def _no_namespace(name: str) -> None:
 
 
 def bound_to(
-    connection: BlockingConnection | AsyncConnection, *, namespace_of: NamespaceOf = _no_namespace
+    connection: BlockingConnection | AsyncConnection,
+    *,
+    namespace_of: NamespaceOf = _no_namespace,
+    encryption: Encryption | None = None,
 ) -> Bound | AsyncBound:
     """Return the bound client of the connection's colour.
 
@@ -90,8 +106,8 @@ def bound_to(
         TypeError: It is no connection of psycopg.
     """
     if is_async(connection):
-        return AsyncBound(connection, namespace_of)
-    return Bound(connection, namespace_of)
+        return AsyncBound(connection, namespace_of, encryption)
+    return Bound(connection, namespace_of, encryption)
 
 
 def _request(

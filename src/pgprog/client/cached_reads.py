@@ -43,6 +43,11 @@ class TooSoon(Exception):  # noqa: N818 - what happened; it never leaves the cli
     """A snapshot does not see yet what readers of this client may have seen."""
 
 
+def enabled(cache: Mapping[str, CacheSettings] | None) -> dict[str, CacheSettings]:
+    """Return those settings under which something is cached."""
+    return {name: each for name, each in (cache or {}).items() if each.enabled}
+
+
 class CachedReads:
     """Serves the namespaces in *settings* from `cache`, which a reader keeps true.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgprog.config import PoolConfig
+    from pgprog.encryption import Encryption
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -41,16 +42,29 @@ class Engine(AsyncClient):
         direct_dsn: str | None = None,
         worker: WorkerConfig | None = None,
         pool: PoolConfig | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         cache = {namespace.name: namespace.settings.cache for namespace in namespaces}
         worker = worker or WorkerConfig()
-        super().__init__(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache, wakeups=worker.wakeups)
+        super().__init__(
+            dsn,
+            direct_dsn=direct_dsn,
+            pool=pool,
+            cache=cache,
+            wakeups=worker.wakeups,
+            encryption=encryption,
+        )
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._is_serving = False
         self._blocking: Client | None = None
         config = Config(dsn=dsn, direct_dsn=direct_dsn, worker=worker, pool=self._pool)
-        metrics = self._figures.metrics
-        self._worker = Worker(config, namespaces, tell=self._tell, metrics=metrics)
+        self._worker = Worker(
+            config,
+            namespaces,
+            tell=self._tell,
+            metrics=self._figures.metrics,
+            encryption=encryption,
+        )
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pgprog.client.figures import Figures
+    from pgprog.encryption import Encryption
     from pgprog.metrics.exposition import CollectorRegistry
     from pgprog.namespace import Namespace
     from pgprog.store.bound import AsyncConnection, BlockingConnection
@@ -33,6 +34,7 @@ class AsyncOperations(AsyncReads):
     """The operations that are neither asked of a handler nor reads."""
 
     _due: Hints[str]
+    _encryption: Encryption | None
     _figures: Figures
 
     @property
@@ -144,7 +146,7 @@ class AsyncOperations(AsyncReads):
         gone when it is rolled back.  SQLAlchemy gives its connection as
         ``session.connection().connection.driver_connection``, Django as ``connection.connection``.
         """
-        return bound_to(connection, namespace_of=self.namespace_of)
+        return bound_to(connection, namespace_of=self.namespace_of, encryption=self._encryption)
 
     def namespace_of(self, name: str) -> Namespace[Any] | None:
         """Return a namespace whose handlers this program has; a mere client has none."""

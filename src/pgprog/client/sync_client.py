@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
     from pgprog.config import CacheSettings, PoolConfig, Wakeups
+    from pgprog.encryption import Encryption
     from pgprog.metrics.exposition import CollectorRegistry
     from pgprog.model import (
         Direction,
@@ -83,9 +84,15 @@ class Client(BlockingRequests[Task]):
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
         wakeups: Wakeups = "notify",
+        encryption: Encryption | None = None,
     ) -> None:
         self._client = AsyncClient(
-            dsn, direct_dsn=direct_dsn, pool=pool, cache=cache, wakeups=wakeups
+            dsn,
+            direct_dsn=direct_dsn,
+            pool=pool,
+            cache=cache,
+            wakeups=wakeups,
+            encryption=encryption,
         )
 
     @classmethod

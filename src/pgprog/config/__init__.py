@@ -23,6 +23,7 @@ from pgprog.config.sources import (
     with_profiles,
 )
 from pgprog.config.units import parse_address
+from pgprog.encryption import Encryption
 from pgprog.errors import ConfigError
 from pgprog.model import Limits, TaskType
 from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
@@ -226,6 +227,21 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptionConfig:
+    """Where the keys are by which payloads are sealed; see `Encryption.from_file`."""
+
+    keys_file: str | None = None
+
+    def load(self) -> Encryption | None:
+        """Return the keys of the file, None without one.
+
+        Raises:
+            ConfigError: They cannot be read.
+        """
+        return None if self.keys_file is None else Encryption.from_file(Path(self.keys_file))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration of a worker or a client.
 
@@ -242,6 +258,7 @@ class Config:
     key_ttl: Annotated[timedelta, "1m to 36500d"] = timedelta(days=7)
     audit_retention: Annotated[timedelta, "1d to 36500d"] = timedelta(days=365)
     log: LogConfig = field(default_factory=LogConfig)
+    encryption: EncryptionConfig = field(default_factory=EncryptionConfig)
 
     def __post_init__(self) -> None:
         if self.key_ttl > self.task_retention:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog.codec import Misfit
+from pgprog.encryption import check_open
 from pgprog.engine.events import events_of
 from pgprog.errors import (
     InvalidArgument,
@@ -132,10 +133,22 @@ class Access:
 
     def _events_of(self, rows: Iterable[Any]) -> tuple[Event, ...]:
         try:
-            return events_of(rows, namespace=self._namespace)
+            return events_of(map(_opened, rows), namespace=self._namespace)
         except Misfit as e:  # of args it would be a rejection
             msg = f"the history of process {self._claimed.process_id} cannot be read: {e}"
             raise PermanentError(msg, code="Misfit") from e
+
+
+def _opened(row: Any) -> Any:  # noqa: ANN401 - a row of pgprog.history
+    """Return an event, if it could be opened.
+
+    Raises:
+        Misfit: It is sealed under a key that is not here.
+    """
+    event_id, _, _, payload, metadata, _ = row
+    for raw in (payload, metadata):
+        check_open(raw, what=f"event {event_id}")
+    return row
 
 
 class AsyncAccess(Access):

@@ -12,6 +12,7 @@ from pgprog import logs
 from pgprog.engine import decide, traces
 from pgprog.engine.failures import fields_of, log_failure
 from pgprog.engine.quick import QuickSteps
+from pgprog.engine.sealed import let_others_try, sealed_part
 from pgprog.engine.turns import Turns
 from pgprog.engine.within_task import within_task
 from pgprog.store.rows import Outcome
@@ -254,6 +255,9 @@ class Runner:
         claimed = held.claimed
         namespace = attempt.namespace
         if not self._may_begin(held):
+            return None
+        if (sealed := sealed_part(claimed)) is not None:
+            await let_others_try(sealed)
             return None
         try:
             returned = await attempt.run()

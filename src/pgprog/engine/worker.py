@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from pgprog.config import Config
+    from pgprog.encryption import Encryption
     from pgprog.engine.holdings import Held
     from pgprog.engine.pulse import Pulse
     from pgprog.namespace import Namespace
@@ -72,9 +73,11 @@ class Worker:
         tell: Tell | None = None,
         on_registered: Callable[[int], None] | None = None,
         metrics: Metrics | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         self._config = config
         self._metrics = metrics or Metrics()
+        self._encryption = encryption or config.encryption.load()
         self._namespaces = list(namespaces)
         self._roles = roles
         self._tell = tell
@@ -206,7 +209,9 @@ class Worker:
     async def _start(self) -> None:
         check_not_imported()
         check_names(self._namespaces)
-        self._store = EngineStore(self._config.dsn, name=_NAME, metrics=self._metrics)
+        self._store = EngineStore(
+            self._config.dsn, name=_NAME, metrics=self._metrics, encryption=self._encryption
+        )
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
         self._holdings = Holdings(namespace.name for namespace in self._namespaces)
@@ -232,9 +237,9 @@ class Worker:
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
-        config = self._config.worker
+        config, dsn, keys = self._config.worker, self._config.dsn, self._encryption
         self._children = Children(
-            self._namespaces, dsn=self._config.dsn, lease=config.lease, most=config.children
+            self._namespaces, dsn=dsn, lease=config.lease, most=config.children, encryption=keys
         )
         self._closing.push_async_callback(self._children.close)
         return Apart(
@@ -262,23 +267,20 @@ class Worker:
 
     def _build(self, served: dict[str, Namespace[Any]]) -> None:
         config, store, holdings = self._config, self._store, self._holdings
+        size, lease = config.pool.transactions, config.worker.lease
         transactions = StepTransactions(
-            config.dsn, size=config.pool.transactions, lease=config.worker.lease, name=_NAME
+            config.dsn, size=size, lease=lease, name=_NAME, encryption=self._encryption
         )
         self._metrics.sources.append(transactions.samples)
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served, store=store, holdings=holdings, lease=self._lease, owner=self
         )
-        self._attempts = Attempts(
-            served,
-            store=store,
-            transactions=transactions,
-            concurrency=config.worker.concurrency,
-        )
+        most = config.worker.concurrency
+        self._attempts = Attempts(served, store=store, transactions=transactions, concurrency=most)
         self._runner = Runner(
             self._attempts,
-            concurrency=config.worker.concurrency,
+            concurrency=most,
             holdings=holdings,
             lease=self._lease,
             endings=self._completer,

@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from pgprog.codec import Codec, check_text, decode, encode
 from pgprog.config import NamespaceSettings
+from pgprog.encryption import check_open
 from pgprog.errors import ConfigError
 from pgprog.model import Intent, Step, TaskType
 from pgprog.namespace.arguments import Arguments, name_of, response_codec
@@ -309,6 +310,7 @@ class Namespace(Generic[S]):
         """
         if raw is None:
             return None
+        check_open(raw, what="it")
         if version != self.state_version:
             numbers = self.settings.numbers
             latest = self._upcasts.apply(decode(raw, numbers=numbers), version=version)

@@ -11,10 +11,11 @@ from psycopg.types.json import Jsonb
 from pgprog.store.faults import translated_in_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from typing_extensions import TypeIs
 
+    from pgprog.encryption import Encryption
     from pgprog.store.rows import RawRequest
 
 BlockingConnection: TypeAlias = psycopg.Connection[Any]
@@ -42,6 +43,21 @@ def is_async(connection: object) -> TypeIs[AsyncConnection]:
         return False
     msg = f"a psycopg connection is needed, not {type(connection).__name__}"
     raise TypeError(msg)
+
+
+def sealed(request: RawRequest, encryption: Encryption | None) -> RawRequest:
+    """Return a request as it lies in the database."""
+    if encryption is None:
+        return request
+    key = request.idempotency_key
+    return request._replace(args=encryption.seal_args(request.args, idempotency_key=key))
+
+
+def columns_of(
+    requests: Sequence[RawRequest], encryption: Encryption | None
+) -> list[Sequence[Any]]:
+    """Return the fields of requests as they lie in the database, each of all requests."""
+    return list(zip(*(sealed(each, encryption) for each in requests), strict=True))
 
 
 def submit_on(connection: BlockingConnection, request: RawRequest) -> int:

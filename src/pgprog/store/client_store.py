@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
+from pgprog.encryption import sealed_process
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
+from pgprog.store.bound import columns_of
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
 
+    from pgprog.encryption import Encryption
     from pgprog.model import Direction
     from pgprog.store.engine_store import RequestLane
 
@@ -42,16 +45,23 @@ class ClientStore:
         checkout_timeout: timedelta,
         name: str,
         metrics: Metrics | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
-        self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
+        def lane(what: str) -> Lane:
+            return Lane(dsn, name=f"{name} {what}", encryption=encryption)
+
+        self._encryption = encryption
+        self._pool = make_pool(
+            dsn, size=size, checkout_timeout=checkout_timeout, name=name, encryption=encryption
+        )
         self._metrics = metrics or Metrics()
         self._metrics.sources.append(partial(pool_samples, "api", self._pool, size=size))
         self._submits: dict[RequestLane, Lane] = {
-            "batches": Lane(dsn, name=f"{name} submit"),
-            "many": Lane(dsn, name=f"{name} submit many"),
-            "alone": Lane(dsn, name=f"{name} submit alone"),
+            "batches": lane("submit"),
+            "many": lane("submit many"),
+            "alone": lane("submit alone"),
         }
-        self._results = Lane(dsn, name=f"{name} results")
+        self._results = lane("results")
 
     async def open(self) -> None:
         """Connect.
@@ -80,10 +90,10 @@ class ClientStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
             StoreUnavailable: The outcome of all is unknown.
         """
-        columns = list(zip(*requests, strict=True))
         began_at = time.monotonic()
         rows = await self._submits[lane].fetch(
-            "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
+            "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            packed(columns_of(requests, self._encryption)),
         )
         measure_requests(self._metrics, requests, (), seconds=time.monotonic() - began_at)
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
@@ -123,6 +133,8 @@ class ClientStore:
 
     async def put(self, process: bytes, idempotency_key: str | None) -> int:
         """Import a process, in the JSON of pgprog.get; return its version."""
+        if self._encryption is not None:
+            process = sealed_process(self._encryption, process, idempotency_key=idempotency_key)
         [[version]] = await self._fetch(
             "select pgprog.put(%s::text::jsonb, %s)", (process.decode(), idempotency_key)
         )

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from pgprog.model import ProcessStatus
 from pgprog.store.packing import bigints, booleans, instants, integers, jsonbs, texts
-from pgprog.store.rows import Claimed, Completed, Completion, Outcome, Then
+from pgprog.store.rows import Claimed, Completed, Completion, NewEvent, Outcome, Then
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
 
+    from pgprog.encryption import Encryption
     from pgprog.store.window import Window
 
 COMPLETE: Final = f"select * from pgprog_engine.complete({', '.join(['%s'] * 23)})"  # noqa: S608
@@ -23,15 +26,20 @@ _MICROSECOND = 1_000_000
 
 
 def parameters(
-    worker_id: int, batch: Sequence[Completion], *, chains: Sequence[bool]
+    worker_id: int,
+    batch: Sequence[Completion],
+    *,
+    chains: Sequence[bool],
+    encryption: Encryption | None = None,
 ) -> tuple[object, ...]:
-    """Return the parameters of `COMPLETE`; *chains* says where a next task is wanted."""
+    """Return the parameters of `COMPLETE`; *chains* says where a next task is wanted.
+
+    Payloads lie sealed in the database; errors do not, but for what a handler rejected with.
+    """
+    if encryption is not None:
+        batch = [_sealed(completion, encryption) for completion in batch]
     claimed = [completion.claimed for completion in batch]
-    events = [
-        (pos, number, event)
-        for pos, completion in enumerate(batch, 1)
-        for number, event in enumerate(completion.events, 1)
-    ]
+    events = _numbered(batch)
     timers = [
         (pos, timer) for pos, completion in enumerate(batch, 1) for timer in completion.timers
     ]
@@ -126,6 +134,33 @@ def _window(ended: Completion, *, at: datetime) -> Window | None:
         return None
     return before.window.grown(
         ended.events, at=at, task_id=before.task_id, state_version=ended.state_version
+    )
+
+
+def _numbered(batch: Sequence[Completion]) -> list[tuple[int, int, NewEvent]]:
+    """Return the events, each behind the position of its step and its own within that."""
+    return [
+        (pos, number, event)
+        for pos, completion in enumerate(batch, 1)
+        for number, event in enumerate(completion.events, 1)
+    ]
+
+
+def _sealed(completion: Completion, encryption: Encryption) -> Completion:
+    seal = encryption.seal
+    error, metadata = completion.error, completion.metadata
+    if completion.outcome is Outcome.REJECTED and error is not None:
+        rejected = msgspec.json.decode(error, type=dict[str, msgspec.Raw])["rejected"]
+        error = b'{"rejected":%b}' % (seal(bytes(rejected)) or b"null")
+    return completion._replace(
+        state=seal(completion.state),
+        metadata=metadata if metadata == b"null" else seal(metadata),  # null clears it
+        response=seal(completion.response),
+        error=error,
+        events=[
+            NewEvent(seal(event.payload) or b"null", seal(event.metadata))
+            for event in completion.events
+        ],
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.metrics import Metrics
 from pgprog.store import completions
+from pgprog.store.bound import columns_of
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
 from pgprog.store.packing import bigints, integers, jsonbs, texts
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
+    from pgprog.encryption import Encryption
     from pgprog.model import Direction
 
 # Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
@@ -71,21 +73,32 @@ class EngineStore:
     *metrics* are told of every round trip that has one there.
     """
 
-    def __init__(self, dsn: str, *, name: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str,
+        metrics: Metrics | None = None,
+        encryption: Encryption | None = None,
+    ) -> None:
+        def lane(what: str) -> Lane:
+            return Lane(dsn, name=f"{name} {what}", encryption=encryption)
+
         self.metrics = metrics or Metrics()
+        self._encryption = encryption
         self._served: Sequence[str] = ()
         self._starts: dict[RequestLane, Lane] = {
-            "batches": Lane(dsn, name=f"{name} start"),
-            "many": Lane(dsn, name=f"{name} start many"),
-            "alone": Lane(dsn, name=f"{name} start alone"),
+            "batches": lane("start"),
+            "many": lane("start many"),
+            "alone": lane("start alone"),
         }
-        self._claims = Lane(dsn, name=f"{name} claim")
-        self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
-        self._claims_of_few = Lane(dsn, name=f"{name} claim few")
-        self._completions_of_few = Lane(dsn, name=f"{name} complete few")
-        self._reads = Lane(dsn, name=f"{name} read")
-        self._upkeep = Lane(dsn, name=f"{name} upkeep")
-        self._hints = Lane(dsn, name=f"{name} hint")
+        self._claims = lane("claim")
+        self._completions = [lane("complete") for _ in range(COMPLETIONS)]
+        self._claims_of_few = lane("claim few")
+        self._completions_of_few = lane("complete few")
+        self._reads = lane("read")
+        self._upkeep = lane("upkeep")
+        self._hints = lane("hint")
         self._preload: Mapping[str, int] = {}
 
     def preload(self, most: Mapping[str, int]) -> None:
@@ -108,9 +121,8 @@ class EngineStore:
             LeaseLost: Nothing was done.
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
         """
-        columns = list(zip(*requests, strict=True))
         on = self._starts[lane]
-        parameters = (worker_id, max_starts, *packed(columns))
+        parameters = (worker_id, max_starts, *packed(columns_of(requests, self._encryption)))
         began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_START, parameters)
@@ -172,7 +184,9 @@ class EngineStore:
             DataFault: Nothing was done; some completion cannot be stored.
             StoreUnavailable: Repeat it: what was committed is then 'already'.
         """
-        parameters = completions.parameters(worker_id, batch, chains=chains)
+        parameters = completions.parameters(
+            worker_id, batch, chains=chains, encryption=self._encryption
+        )
         on = self._completions_of_few
         if lane == "batches":
             on = min(self._completions, key=lambda each: each.flights)

@@ -14,6 +14,8 @@ from pgprog.store.pool import open_connection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pgprog.encryption import Encryption
+
 _CLOSE_SECONDS = 2.0
 
 
@@ -24,8 +26,9 @@ class Lane:
     cancelled does not cut its round trip: the outcome is lost to it alone.
     """
 
-    def __init__(self, dsn: str, *, name: str) -> None:
+    def __init__(self, dsn: str, *, name: str, encryption: Encryption | None = None) -> None:
         self._dsn = dsn
+        self._encryption = encryption
         self._name = name
         self._connection: psycopg.AsyncConnection | None = None
         self._is_closed = False
@@ -86,7 +89,7 @@ class Lane:
 
     async def _connected(self) -> psycopg.AsyncConnection:
         try:
-            return await open_connection(self._dsn, name=self._name)
+            return await open_connection(self._dsn, name=self._name, encryption=self._encryption)
         except (StoreUnavailable, RolledBack, psycopg.Error) as e:
             raise Unreachable(str(e), hint=getattr(e, "hint", None)) from e
 

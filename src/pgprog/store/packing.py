@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from psycopg.abc import AdaptContext
 
+    from pgprog.encryption import Encryption
+
 _HEADER = struct.Struct("!iiIii")  # dimensions, has nulls, element type, length, lower bound
 _EMPTY = struct.Struct("!iiI")
 _LENGTH = struct.Struct("!i")
@@ -153,8 +155,11 @@ class _RawJsonLoader(Loader):
         return bytes(data)[1:]
 
 
-def register(context: AdaptContext) -> None:
-    """Make a connection send packed arrays, and give jsonb of binary results as bytes."""
+def register(context: AdaptContext, *, encryption: Encryption | None = None) -> None:
+    """Make a connection send packed arrays, and give jsonb of binary results as bytes.
+
+    What is sealed in them is opened, as far as *encryption* has the keys.
+    """
     adapters = context.adapters
     adapters.register_dumper(Bigints, _BigintsDumper)
     adapters.register_dumper(Integers, _IntegersDumper)
@@ -162,4 +167,14 @@ def register(context: AdaptContext) -> None:
     adapters.register_dumper(Texts, _TextsDumper)
     adapters.register_dumper(Jsonbs, _JsonbsDumper)
     adapters.register_dumper(Instants, _InstantsDumper)
-    adapters.register_loader("jsonb", _RawJsonLoader)
+    loader = _RawJsonLoader if encryption is None else _opening(encryption)
+    adapters.register_loader("jsonb", loader)
+
+
+@functools.lru_cache(maxsize=16)
+def _opening(encryption: Encryption) -> type[Loader]:
+    class OpeningLoader(_RawJsonLoader):
+        def load(self, data: Buffer) -> bytes:
+            return encryption.open(super().load(data))
+
+    return OpeningLoader

@@ -7,6 +7,7 @@ noticed when the kernel gives up, after a quarter of an hour.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,6 +22,8 @@ from pgprog.store.faults import translated, translated_denials
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import timedelta
+
+    from pgprog.encryption import Encryption
 
 _TIMEOUTS = {
     "connect_timeout": "10",
@@ -93,18 +96,25 @@ def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Conn
         yield connection
 
 
-async def open_connection(dsn: str, *, name: str) -> psycopg.AsyncConnection:
+async def open_connection(
+    dsn: str, *, name: str, encryption: Encryption | None = None
+) -> psycopg.AsyncConnection:
     """Open one autocommit connection that speaks packed arrays; the caller closes it."""
     with translated():
         connection = await psycopg.AsyncConnection.connect(
             conninfo(dsn, name=name), autocommit=True
         )
-    await _configure(connection)
+    await _configure(connection, encryption=encryption)
     return connection
 
 
 def make_pool(
-    dsn: str, *, size: int, checkout_timeout: timedelta, name: str
+    dsn: str,
+    *,
+    size: int,
+    checkout_timeout: timedelta,
+    name: str,
+    encryption: Encryption | None = None,
 ) -> AsyncConnectionPool:
     """Return a closed pool of autocommit connections; the caller opens and closes it."""
     return AsyncConnectionPool(
@@ -113,7 +123,7 @@ def make_pool(
         max_size=size,
         timeout=checkout_timeout.total_seconds(),
         kwargs={"autocommit": True},
-        configure=_configure,
+        configure=partial(_configure, encryption=encryption),
         open=False,
     )
 
@@ -133,7 +143,7 @@ def pool_samples(
     return [Sample(metric, (name,), float(value)) for metric, value in figures.items()]
 
 
-async def _configure(connection: psycopg.AsyncConnection) -> None:
+async def _configure(connection: psycopg.AsyncConnection, *, encryption: Encryption | None) -> None:
     # A transaction pooler gives each statement another server: nothing may be prepared there.
     connection.prepare_threshold = None
-    packing.register(connection)
+    packing.register(connection, encryption=encryption)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGconn
 
+    from pgprog.encryption import Encryption
     from pgprog.metrics import Sample
     from pgprog.store.rows import Completed, Completion
 
@@ -41,7 +42,16 @@ class StepTransactions:
     Neither holds a connection before its first transaction.
     """
 
-    def __init__(self, dsn: str, *, size: int, lease: timedelta, name: str) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        lease: timedelta,
+        name: str,
+        encryption: Encryption | None = None,
+    ) -> None:
+        self._encryption = encryption
         self._conninfo = conninfo(dsn, name=f"{name} transaction")
         self._size = size
         self._lease = lease
@@ -78,7 +88,9 @@ class StepTransactions:
             except BaseException:
                 await self._pool.putconn(connection)
                 raise
-        return StepTransaction(connection, self._pool, lease=self._lease)
+        return StepTransaction(
+            connection, self._pool, lease=self._lease, encryption=self._encryption
+        )
 
     def begin_blocking(self, *, patience: timedelta) -> BlockingTransaction:
         """Begin one for a sync handler, in its thread; raises as `begin` does."""
@@ -99,7 +111,9 @@ class StepTransactions:
             except BaseException:
                 self._blocking_pool.putconn(connection)
                 raise
-        return BlockingTransaction(connection, self._blocking_pool, lease=self._lease)
+        return BlockingTransaction(
+            connection, self._blocking_pool, lease=self._lease, encryption=self._encryption
+        )
 
     async def close(self) -> None:
         """Close both pools; open transactions are rolled back."""
@@ -117,8 +131,14 @@ class StepTransaction:
     """
 
     def __init__(
-        self, connection: psycopg.AsyncConnection, pool: AsyncConnectionPool, *, lease: timedelta
+        self,
+        connection: psycopg.AsyncConnection,
+        pool: AsyncConnectionPool,
+        *,
+        lease: timedelta,
+        encryption: Encryption | None,
     ) -> None:
+        self._encryption = encryption
         self.connection = connection
         self.blocks = 0
         self._pool = pool
@@ -141,8 +161,10 @@ class StepTransaction:
         with _refused():
             # The connection's own factories are the handler's.
             async with AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
-                packing.register(cursor)
-                parameters = completions.parameters(worker_id, [completion], chains=[chain])
+                packing.register(cursor, encryption=self._encryption)
+                parameters = completions.parameters(
+                    worker_id, [completion], chains=[chain], encryption=self._encryption
+                )
                 values = (_milliseconds(self._lease), *parameters)
                 await cursor.execute(_COMPLETE, values, binary=True)
                 [completed] = completions.results([completion], await cursor.fetchall())
@@ -174,8 +196,14 @@ class BlockingTransaction:
     """The same for the thread of a sync handler, and any thread after it."""
 
     def __init__(
-        self, connection: psycopg.Connection, pool: ConnectionPool, *, lease: timedelta
+        self,
+        connection: psycopg.Connection,
+        pool: ConnectionPool,
+        *,
+        lease: timedelta,
+        encryption: Encryption | None,
     ) -> None:
+        self._encryption = encryption
         self.connection = connection
         self.blocks = 0
         self._pool = pool
@@ -190,8 +218,10 @@ class BlockingTransaction:
         """End the step in this transaction, as `StepTransaction.complete` does."""
         _check_open(self.connection.pgconn)
         with _refused(), Cursor(self.connection, row_factory=tuple_row) as cursor:
-            packing.register(cursor)
-            parameters = completions.parameters(worker_id, [completion], chains=[chain])
+            packing.register(cursor, encryption=self._encryption)
+            parameters = completions.parameters(
+                worker_id, [completion], chains=[chain], encryption=self._encryption
+            )
             values = (_milliseconds(self._lease), *parameters)
             cursor.execute(_COMPLETE, values, binary=True)
             [completed] = completions.results([completion], cursor.fetchall())

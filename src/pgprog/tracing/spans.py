@@ -66,9 +66,10 @@ def telemetry() -> OpenTelemetry | None:
     It is asked for every step: a program that never imported OpenTelemetry cannot have set it up.
     """
     api = sys.modules.get("opentelemetry.trace")
-    if api is None:
+    get_provider = getattr(api, "get_tracer_provider", None)  # another thread may be importing it
+    if get_provider is None:
         return None
-    provider = api.get_tracer_provider()
+    provider = get_provider()
     if provider is not _Seen.provider:
         from pgprog.tracing.otel import OpenTelemetry  # noqa: PLC0415 - an extra
 

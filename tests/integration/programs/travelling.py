@@ -54,7 +54,7 @@ def fail(step: Step[Any], how: str) -> Any:
 async def serve(step: Step[Any], args: Any = None) -> Any:
     """Serve in the loop."""
     log.info("seen in %s", step.namespace)
-    return serve_blocking(step)
+    return serve_blocking(step, args)
 
 
 @in_thread.processor

@@ -113,8 +113,10 @@ class _Child:
         self._holdings = Holdings()
         attempts = Attempts(
             self._served,
-            store=EngineStore(hello.dsn, name=_NAME),
-            transactions=StepTransactions(hello.dsn, size=1, lease=hello.lease, name=_NAME),
+            store=EngineStore(hello.dsn, name=_NAME, encryption=hello.encryption),
+            transactions=StepTransactions(
+                hello.dsn, size=1, lease=hello.lease, name=_NAME, encryption=hello.encryption
+            ),
             concurrency=1,
         )
         self._runner = Runner(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import timedelta
 
+    from pgprog.encryption import Encryption
     from pgprog.namespace import Namespace
     from pgprog.namespace.origins import Origin
 
@@ -36,8 +37,15 @@ class Children:
     """
 
     def __init__(
-        self, namespaces: Sequence[Namespace[Any]], *, dsn: str, lease: timedelta, most: int
+        self,
+        namespaces: Sequence[Namespace[Any]],
+        *,
+        dsn: str,
+        lease: timedelta,
+        most: int,
+        encryption: Encryption | None = None,
     ) -> None:
+        self._encryption = encryption
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._dsn = dsn
         self._lease = lease
@@ -101,7 +109,9 @@ class Children:
 
     async def _start(self) -> ChildProcess:
         log_format, log_level = logs.configured()
-        hello = wire.Hello(self._dsn, self._lease, self._found(), log_format, log_level)
+        hello = wire.Hello(
+            self._dsn, self._lease, self._found(), log_format, log_level, self._encryption
+        )
         child = await ChildProcess.start(hello, alive=self._alive.descriptor)
         self._all.add(child)
         child.death.add_done_callback(lambda _: self._forget(child))

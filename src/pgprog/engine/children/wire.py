@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pgprog.config import LogFormat
+from pgprog.encryption import Encryption
 from pgprog.namespace.origins import Origin
 from pgprog.store.rows import Claimed, Completed, Completion
 
@@ -30,6 +31,7 @@ class Hello(msgspec.Struct, tag=True):
     origins: dict[str, Origin]
     log_format: LogFormat
     log_level: int
+    encryption: Encryption | None
 
 
 class Run(msgspec.Struct, tag=True):
