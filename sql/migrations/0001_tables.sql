@@ -79,7 +79,9 @@ create table pgprog_data.workers (
   state_versions integer[] not null default '{}',
   renewals bigint not null default 0,
   lease_until timestamptz not null,
-  started_at timestamptz not null
+  started_at timestamptz not null,
+  log_level text,
+  asked_log_level text
 ) with (fillfactor = 50);
 
 -- No index on a column that a step changes: updates of running processes stay HOT.  Half of each page is left

@@ -260,7 +260,9 @@ begin
       case when x.code is null then v_winners[x.pos] end,
       v_claims[x.pos], v_incarnations[x.pos], v_now, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version
     from unnest(v_codes) with ordinality as x(code, pos)
-    left join pgprog_data.processes as p on p.incarnation = any (array[v_incarnations[x.pos]]) and v_claims[x.pos] is not null
+    -- What is only queued looks up no process.
+    left join pgprog_data.processes as p
+      on p.incarnation = any (array[case when v_claims[x.pos] is not null then v_incarnations[x.pos] end])
     order by x.pos;
 end
 $$;
