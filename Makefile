@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos mutants check fmt build matrix bench bench-quick bench-scale clean
+.PHONY: help demo demo-proof dev test proof chaos stress mutants check docs fmt build matrix bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
 chaos: $(VENV)/.ready ## Kill and cut for a quarter of an hour, then prove the invariants
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+stress: $(VENV)/.ready ## Read a million times from memory under faults: ARGS="--reads N --seed N"
+	$(BIN)/python -m tests.stress $(ARGS)
+
 MINUTES ?= 30
 proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, SEED=number of a round
 	PGPROG_PROOF_MINUTES=$(MINUTES) PGPROG_PROOF_SEED=$(SEED) $(BIN)/python -m pytest \
@@ -36,7 +39,7 @@ proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, S
 mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)
 
-check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house rules
+check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house rules, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,6 +48,10 @@ check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house 
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python tools/check_text.py
 	$(BIN)/python tools/check_shape.py src tools bench
+	$(BIN)/mkdocs build --strict
+
+docs: $(VENV)/.ready-to-check ## Build the documentation as a site, in build/site
+	$(BIN)/mkdocs build --strict
 
 fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -64,7 +71,7 @@ build: $(VENV)/.ready ## Make the sdist and the wheel in dist/
 	$(BIN)/python -m hatchling build
 
 clean: ## Remove what the other targets made; the development server's data stay
-	rm -rf $(VENV) $(PEERS) .pg dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .pg build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -23,6 +23,7 @@ from pgprog.model import (
 )
 from pgprog.namespace import Namespace
 from pgprog.store.migrate import migrate
+from pgprog.tracing import carry, correlation_id, traceparent
 
 __all__ = [
     "UNCHANGED",
@@ -47,5 +48,8 @@ __all__ = [
     "Task",
     "TransientError",
     "UnsetTimer",
+    "carry",
+    "correlation_id",
     "migrate",
+    "traceparent",
 ]

@@ -3,9 +3,11 @@
     log = logs.get(__name__)
     log.info("claim_taken", namespace="orders", process_id="o-1", task_id=17)
 
-A payload is never logged: a field that would hold one is refused where it is written, whatever the
-level.  A program that embeds pgprog and sets up logging by itself sees ordinary records; their
-message is the event, their fields are in `LogRecord.fields`.
+What is logged within a step says of which by itself.  A payload is never logged: a field that would
+hold one is refused where it is written, whatever the level.  A program that embeds pgprog and sets
+up logging by itself sees ordinary records; their message is the event, their fields are in
+`LogRecord.fields`, and `StepFields` gives them to its own records.  Only the programs of pgprog
+call `configure`, and only that imports structlog, which writes the lines.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from pgprog.current import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-Format = Literal["console", "json"]
+    from structlog.typing import EventDict
+
+    from pgprog.config import LogFormat
 
 # What identifies a line, in the order in which it is looked for; other fields follow as given.
 _FIRST = (
@@ -83,9 +89,23 @@ class Log:
             msg = f"the event {event} may not have the fields {refused}"
             raise ValueError(msg)
         if self._logger.isEnabledFor(level):
-            extra = {"fields": _ordered(fields)}
+            extra = {"fields": _ordered({**current.get().fields(), **fields})}
             # Three frames up is the caller of info() and its like.
             self._logger.log(level, "%s", event, exc_info=error, extra=extra, stacklevel=3)
+
+
+class StepFields(logging.Filter):
+    """Gives every record of a handler of logging the fields of the step that it was written in.
+
+    For programs that set up logging by themselves: `handler.addFilter(StepFields())`.  They are in
+    `LogRecord.fields`, a dict, which is empty outside of steps.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        if not hasattr(record, "fields"):
+            record.fields = _ordered(current.get().fields())
+        return True
 
 
 def get(name: str) -> Log:
@@ -95,32 +115,55 @@ def get(name: str) -> Log:
 
 def configure(
     *,
-    format: Format = "console",  # noqa: A002 - what it is, and nobody formats here
+    format: LogFormat = "console",  # noqa: A002 - what it is, and nobody formats here
     level: int | str = "info",
     stream: TextIO | None = None,
 ) -> None:
     """Send every log of this program to *stream* (the standard error), one line an event.
 
-    *level* is pgprog's; of other packages only warnings and errors are shown.  Calling it again
-    replaces what the last call set up, and nothing else.
+    *level* is pgprog's; of other packages only warnings and errors are shown, unless their loggers
+    have levels of their own.  What handlers write by structlog itself joins in, unless they have
+    set that up.  Calling it again replaces what the last call set up, and nothing else.
     """
-    handler = _Handler(sys.stderr if stream is None else stream)
-    handler.setFormatter(_JsonFormatter() if format == "json" else _ConsoleFormatter())
+    # Here, because it takes a tenth of a second, which programs that embed pgprog need not spend.
+    import structlog  # noqa: PLC0415
+
+    handler = _Handler(sys.stderr if stream is None else stream, format)
+    handler.addFilter(StepFields())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.processors.format_exc_info,  # without the values of variables
+                _line,
+                _json_text if format == "json" else _console_text,
+            ],
+        )
+    )
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if isinstance(h, _Handler)]:
         root.removeHandler(earlier)
     root.addHandler(handler)
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.PositionalArgumentsFormatter(),
+                structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
     set_level(level)
 
 
-def configured() -> tuple[Format, int]:
+def configured() -> tuple[LogFormat, int]:
     """Return the format that `configure` was given, and the level of pgprog's logs.
 
     The format is console's in a program that sets up logging by itself.
     """
-    handlers = logging.getLogger().handlers
-    is_json = any(isinstance(each.formatter, _JsonFormatter) for each in handlers)
-    return "json" if is_json else "console", logging.getLogger("pgprog").getEffectiveLevel()
+    formats = [each.format_ for each in logging.getLogger().handlers if isinstance(each, _Handler)]
+    return (*formats, "console")[0], logging.getLogger("pgprog").getEffectiveLevel()
 
 
 def set_level(level: int | str) -> None:
@@ -135,42 +178,44 @@ def set_level(level: int | str) -> None:
 class _Handler(logging.StreamHandler["TextIO"]):
     """The handler that `configure` put there, so that it finds it again."""
 
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": _at(record),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            "logger": record.name,
-            **_fields(record),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return _writable(json.dumps(line, ensure_ascii=False, default=_plain))
+    def __init__(self, stream: TextIO, format_: LogFormat) -> None:
+        super().__init__(stream)
+        self.format_ = format_
 
 
-class _ConsoleFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={_shown(value)}" for key, value in _fields(record).items())
-        line = f"{_at(record)} {record.levelname:<7} {record.getMessage()}{fields}"
-        if record.exc_info:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
-        return _writable(line)
+def _line(_logger: object, _method: str, written: EventDict) -> EventDict:
+    """Return what a line says, in its order: when, what and where, the step, then all the rest."""
+    record: logging.LogRecord = written.pop("_record")
+    del written["_from_structlog"]
+    fields = getattr(record, "fields", {})
+    line = {
+        "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "event": written.pop("event"),
+        "logger": record.name,
+    }
+    exception = {key: written.pop(key) for key in ("exception",) if key in written}
+    rest = {key: value for key, value in written.items() if key not in line}
+    return {**line, **_ordered({**fields, **rest}), **exception}
+
+
+def _json_text(_logger: object, _method: str, line: EventDict) -> str:
+    return _writable(json.dumps(line, ensure_ascii=False, default=_plain))
+
+
+def _console_text(_logger: object, _method: str, line: EventDict) -> str:
+    """Return a line for people; a terminal obeys no field of it."""
+    at, level, event = line.pop("at"), line.pop("level").upper(), str(line.pop("event"))
+    del line["logger"]
+    exception = line.pop("exception", None)
+    fields = "".join(f" {key}={_shown(value)}" for key, value in line.items())
+    text = f"{at} {level:<7} {event}{fields}"
+    return _writable(text if exception is None else f"{text}\n{exception}")
 
 
 def _ordered(fields: Mapping[str, object]) -> dict[str, object]:
     first = {key: fields[key] for key in _FIRST if key in fields}
     return {key: value for key, value in {**first, **fields}.items() if value is not None}
-
-
-def _fields(record: logging.LogRecord) -> Mapping[str, object]:
-    fields: Mapping[str, object] = getattr(record, "fields", {})
-    return fields
-
-
-def _at(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def _shown(value: object) -> str:

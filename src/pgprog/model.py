@@ -205,11 +205,11 @@ class Request:
     type: str
     namespace: str
     process_id: str
-    args: object = None
+    args: object = field(default=None, repr=False)  # payloads stay out of logs, however written
     _: KW_ONLY
     name: str | None = None
     idempotency_key: str | None = None
-    context: object = None
+    context: object = field(default=None, repr=False)
     priority: int = 0
     run_at: datetime | None = None
 
@@ -320,11 +320,11 @@ class Step(Generic[S_co]):
     task_id: TaskId
     type: TaskType
     name: str | None
-    args: object
-    context: object
+    args: object = field(repr=False)  # payloads stay out of logs, however written
+    context: object = field(repr=False)
     attempt: int
-    state: S_co
-    metadata: Mapping[str, object] | None
+    state: S_co = field(repr=False)
+    metadata: Mapping[str, object] | None = field(repr=False)
     status: ProcessStatus
     last_event_id: int
     version: int

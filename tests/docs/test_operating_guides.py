@@ -1,4 +1,4 @@
-"""Every command of the guides to settings and campaigns prints what the guide says."""
+"""Every command of the guides for operators prints what the guide says."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
 from pgprog import Engine, Namespace, PermanentError, Step
 from pgprog.cli import main
+from pgprog.store.doctor import checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,3 +101,22 @@ def test_the_commands_of_the_guide_to_campaigns_print_what_it_says(
         answer = CliRunner().invoke(main, [*words, "--dsn", fresh_db])
 
         assert is_like(expected, answer.output), (words, answer.output)
+
+
+def test_the_commands_of_the_guide_to_the_doctor_print_what_it_says(fresh_db: str) -> None:
+    with psycopg.connect(fresh_db, autocommit=True) as connection:
+        connection.execute("select pgprog_engine._create_namespace('orders', '{}')")
+        connection.execute("select pgprog_engine._create_namespace('stock', '{}')")
+        connection.execute("select pgprog.init('orders', 'o-1')")
+        connection.execute("select pgprog.pause('stock', 'stock-taking')")
+
+    for words, expected in commands("doctor.md"):
+        answer = CliRunner().invoke(main, [*words, "--dsn", fresh_db])
+
+        assert is_like(expected, answer.output), (words, answer.output)
+
+
+def test_the_guide_to_the_doctor_names_every_check() -> None:
+    text = (GUIDES / "doctor.md").read_text()
+
+    assert [name for name, _ in checks() if f"`{name}`" not in text] == []

@@ -442,3 +442,35 @@ async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(
 
     assert int(before.split(":")[1]) <= xid < int(after.split(":")[1])
     assert str(xid) in after.split(":")[2].split(",")
+
+
+async def test_reads_of_cached_namespaces_are_counted_by_where_they_came_from(
+    engine: Engine,
+) -> None:
+    def figure(name: str, **labels: str) -> float | None:
+        return engine.metrics.get_sample_value(name, labels)
+
+    def count(result: str) -> float | None:
+        return figure("pgprog_cache_requests_total", namespace="orders", result=result)
+
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        before = {result: count(result) for result in ("hit", "bypass")}
+        for _ in range(3):
+            await engine.get("orders", "o-1")
+        await engine.get("orders", "o-1", cache=False)
+        misses, entries = count("miss"), figure("pgprog_cache_entries", namespace="orders")
+        size = figure("pgprog_cache_bytes", namespace="orders")
+        lag = figure("pgprog_replication_lag_seconds")
+
+        assert before["hit"] is not None
+        assert before["bypass"] is not None
+        assert count("hit") == before["hit"] + 3
+        assert count("bypass") == before["bypass"] + 1
+        assert misses == 1
+        assert (entries, figure("pgprog_replication_reconnects_total")) == (1, 0)
+        assert size is not None
+        assert 1000 < size < 10_000
+        assert lag is not None
+        assert 0 < lag < 5

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from pgprog.cli import main
 from pgprog.embedded import DevelopmentServer
 
 if TYPE_CHECKING:
@@ -140,6 +142,13 @@ def has_ended(connection: Connection, count: int) -> bool:
     return bool(one(connection, ENDED) > count)
 
 
+def findings_of(demo: Demo) -> list[Any]:
+    """Return what `pgprog doctor` finds directly after a run."""
+    answer = CliRunner().invoke(main, ["doctor", "--dsn", demo.server.dsn, "--json"])
+    findings: list[Any] = json.loads(answer.stdout)["findings"]
+    return findings
+
+
 def test_no_document_is_lost_or_indexed_twice_when_runs_are_killed(
     demo: Demo, library: Path
 ) -> None:
@@ -161,6 +170,7 @@ def test_no_document_is_lost_or_indexed_twice_when_runs_are_killed(
 
         assert connection.execute(TWICE).fetchall() == []
         assert one(connection, INDEXED) == one(connection, INDEXED_EVENTS) == said["indexed"]
+    assert findings_of(demo) == []
     assert said["ended"] == said["found"] > documents
     assert said["indexed"] == said["found"] - said["failed"]
     assert IS_PROOF or said["failed"] == FAILING

@@ -16,6 +16,7 @@ from pgprog.engine import Worker, worker
 from pgprog.engine.collector import Collector
 from pgprog.engine.holdings import Holdings
 from pgprog.errors import StoreUnavailable
+from pgprog.metrics import Metrics
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.renewals import Renewals
 from pgprog.store.transactions import StepTransaction
@@ -114,6 +115,7 @@ class Counters:
     """A store that tells what it is given to tell."""
 
     def __init__(self) -> None:
+        self.metrics = Metrics()
         self.renewals: dict[int, int] = {1: 5}
 
     async def list_workers(self) -> dict[int, int]:

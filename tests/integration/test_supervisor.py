@@ -20,6 +20,7 @@ from pgprog import Client
 from pgprog.config import Config, WorkerConfig
 from pgprog.daemon import supervisor
 from pgprog.daemon.child import Child
+from pgprog.daemon.notify import Notifier
 from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor, pause_after
 from pgprog.store import wakeups
@@ -298,7 +299,7 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
 ) -> None:
     deaf = (
         "import socket, sys, time; line = socket.socket(fileno=int(sys.argv[1]))\n"
-        "line.send(b'7\\nready\\n'); time.sleep(1000)"
+        "line.send(b'worker 7\\nready\\n'); time.sleep(1000)"
     )
     command = [sys.executable, "-c", deaf]
     monkeypatch.setattr(supervisor, "_MARGIN_SECONDS", 0.1)
@@ -315,7 +316,10 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
 
     config = Config(worker=WorkerConfig(stop_timeout=timedelta(0)))
     start = partial(Ready, command)
-    code = Supervisor(start=start, config=config, read=Config, reports=reports).run()
+    supervising = Supervisor(
+        start=start, config=config, read=Config, reports=reports, manager=Notifier({})
+    )
+    code = supervising.run()
 
     assert code == 1
     assert reports.dead == [7]

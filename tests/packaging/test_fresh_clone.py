@@ -90,17 +90,7 @@ def _run(*words: str, clone: Path, account: Account, environ: dict[str, str]) ->
     return done.stdout
 
 
-def test_make_test_is_enough_in_a_fresh_clone(clone: Path, account: Account) -> None:
-    # Some tests of each kind: all of them run here already, and this one is one of them.
-    chosen = "tests/unit/test_model.py tests/sql tests/integration/test_engine.py"
-    words = ("make", "--no-print-directory", "test", f"ARGS=-m 'not slow' {chosen}")
-
-    printed = _run(*words, clone=clone, account=account, environ={"PATH": PATH})
-
-    assert " passed" in printed.splitlines()[-1]
-
-
-def test_make_demo_is_enough_in_a_fresh_clone(
+def test_make_demo_and_make_test_are_enough_in_a_fresh_clone(
     clone: Path, account: Account, environ: dict[str, str]
 ) -> None:
     try:
@@ -114,3 +104,9 @@ def test_make_demo_is_enough_in_a_fresh_clone(
     assert int(count[1].replace(",", "")) >= 1000
     for heading in ("Indexed", "Failed", "Searches", "Look further; the data stay"):
         assert f"\n{heading}\n" in printed
+
+    # And then some tests of each kind: all of them run here already, and this one is one of them.
+    chosen = "tests/unit/test_model.py tests/sql/test_requests.py tests/integration/test_engine.py"
+    words = ("make", "--no-print-directory", "test", f"ARGS={chosen}")
+    printed = _run(*words, clone=clone, account=account, environ={"PATH": PATH})
+    assert " passed" in printed.splitlines()[-1]

@@ -10,9 +10,9 @@ import psycopg
 from pgprog.codec import encode
 from pgprog.errors import for_sqlstate
 from pgprog.store import completions
-from pgprog.store.engine_store import packed, submitted
 from pgprog.store.packing import bigints, integers, jsonbs, register, texts
 from pgprog.store.rows import Claimed, Claims, Submitted
+from pgprog.store.starting import packed, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -18,8 +18,8 @@ from tests.property.pair import BASE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUICK_SEED = 2
-QUICK_EXAMPLES = 40
+QUICK_SEED = 3
+QUICK_EXAMPLES = 24
 ROUND_EXAMPLES = 50
 STEPS = 50
 # What a run that shows something must have seen.

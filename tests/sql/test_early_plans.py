@@ -7,6 +7,8 @@ time: that may have been a drain of 80 s where 2 are usual.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,43 @@ insert into pgprog_data.tasks (
 select incarnation, 'orders', process_id, incarnation, 'init', 'finished', 1, now(), now(), now()
 from grown
 """
+
+OLD = 300
+# What upkeep finds: processes that were removed, with ten events and two ended tasks each, finished
+# ones whose retention is over, expired keys, and tasks that run in a worker that is no more.
+AGED = """
+insert into pgprog_data.removals
+select 5000000 + p, 'orders', now() - interval '1 hour' from generate_series(1, %(old)s) as p;
+insert into pgprog_data.events (incarnation, event_id, task_id, at, payload)
+select 5000000 + p, e, 1, now(), '{}'
+from generate_series(1, %(many)s) as p, generate_series(1, 10) as e;
+insert into pgprog_data.tasks (
+  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at, ended_at,
+  args)
+select 6000000 + 2 * p + n, 'orders', 'r' || p, 5000000 + p, 'call', 'finished', 1, now(), now(),
+  now(), '{}'
+from generate_series(1, %(many)s) as p, generate_series(0, 1) as n;
+insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
+select 1000000 + p, 'orders', 'finished', now() - (p <= %(old)s)::integer * interval '31 days'
+from generate_series(1, %(many)s) as p;
+update pgprog_data.keys set created_at = now() - interval '8 days'
+where task_id between 1000001 and 1000000 + %(old)s;
+insert into pgprog_data.workers (worker_id, name, namespaces, lease_until, started_at)
+select w, 'w', '{orders}', now(), now() from generate_series(1001, 1100) as w;
+update pgprog_data.queue
+set status = 'r', claim_id = task_id,
+  worker_id = case when task_id <= 3000000 + %(old)s then 0 else 1001 end
+where task_id > 3000000;
+"""
+AGE = "update pgprog_data.{} set {} = now() - interval '99 days'"
+COLLECT = "select pgprog_engine.collect_zombies(null, null)"
+CRASH = "select pgprog_engine.report_crash(%s, %s, %s)"
+END_WORKER = "select pgprog_engine.end_worker(%s)"
+HAND_BACK = "select pgprog_engine.hand_back(%s, %s)"
+MAINTAIN = "select pgprog_engine.maintain()"
+PURGE = "select next from pgprog.purge('orders', 0, %s)"
+
+RESTORE = "select pgprog_engine._restore_timers(%s, %s, now())"
 
 
 @pytest.fixture
@@ -127,6 +166,81 @@ def test_an_old_worker_sets_aside_by_early_plans_without_reading_all_for_each(
 
     # Thousands at the head, each looked at a few times: not all of them for each.
     assert _rows_read(worker.connection, lambda: worker.claim(1)) < FEW * MANY
+
+
+@pytest.fixture
+def keep_house(app: Any, worker: Any, make_worker: Any, life: Any) -> Callable[[], None]:
+    """All that is done beside the tasks, once, with next to nothing to do it to."""
+    numbers = count()
+    run = worker.connection.execute
+
+    def age() -> None:
+        app.execute(AGE.format("removals", "removed_at"))
+        app.execute(AGE.format("keys", "created_at"))
+        app.execute(AGE.format("ended_processes", "at"))
+
+    def keep() -> None:
+        broken, gone, finished = (f"{name}{next(numbers)}" for name in ("b", "g", "f"))
+        for process_id in (broken, gone, finished):
+            life(process_id)
+        worker.start(("call", broken, None))
+        app.execute("update pgprog_data.queue set worker_id = 0")
+        run(COLLECT)
+        [held] = worker.claim(1)
+        run(CRASH, (worker.worker_id, held.task_id, held.claim_id))
+        worker.end(make_worker())
+        worker.complete(*worker.claim(1), outcome=4)
+        run("select pgprog.simple_repair('orders', %s)", (broken,))
+        worker.complete(*worker.start(("call", finished, None)), then=1)
+        run("select pgprog.remove('orders', %s)", (gone,))
+        age()
+        run(MAINTAIN)
+        run("select pgprog.remove('orders', %s)", (broken,))
+        age()
+        run("select pgprog.pause('orders')")
+        while run(PURGE, (1,)).fetchone() != (None,):
+            age()
+        run("select pgprog.resume('orders')")
+
+    return keep
+
+
+def test_upkeep_by_early_plans_reads_no_table_for_each_of_what_it_finds(
+    app: Any, worker: Any, keep_house: Any
+) -> None:
+    keep_house()
+    app.execute("vacuum (analyze)")
+    for _ in range(7):  # a plan for any values is made after five runs
+        keep_house()
+    app.execute(GROW, {"many": MANY})
+    for statement in AGED.split(";")[:-1]:
+        app.execute(statement, {"old": OLD, "many": MANY})
+    app.execute("select pgprog.pause('orders')")
+    running = "select task_id, claim_id, incarnation from pgprog_data.queue where worker_id = 0"
+    held = app.execute(running).fetchall()
+    run = worker.connection.execute
+    task_ids, claim_ids, incarnations = (list(column) for column in zip(*held, strict=True))
+    read = {
+        name: _rows_read(worker.connection, partial(run, *call))
+        for name, call in {
+            "hand_back": (HAND_BACK, (task_ids, claim_ids)),
+            "collect_zombies": (COLLECT,),
+            "end_worker": (END_WORKER, (0,)),
+            "report_crash": (CRASH, (0, task_ids[0], claim_ids[0])),
+            "maintain": (MAINTAIN,),
+            "_restore_timers": (RESTORE, (incarnations, incarnations)),
+            "purge of processes": (PURGE, (OLD,)),
+        }.items()
+    }
+    app.execute("delete from pgprog_data.processes")
+    read["purge of what was removed"] = _rows_read(worker.connection, lambda: run(PURGE, (OLD,)))
+    app.execute("delete from pgprog_data.removals")
+    read["purge of keys"] = _rows_read(worker.connection, lambda: run(PURGE, (OLD,)))
+
+    # Measured: 2, 21, 12, 0, 46, 3, 18, 6 and 1 for each of OLD.
+    most = {"collect_zombies": 30, "end_worker": 15, "report_crash": 1, "maintain": 60}
+    most |= {"purge of processes": 22, "purge of what was removed": 10, "purge of keys": 1}
+    assert [(name, rows) for name, rows in read.items() if rows > 5 + OLD * most.get(name, 5)] == []
 
 
 def _rows_read(connection: Any, call: Callable[[], object]) -> int:

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "continue_campaign": "as repair and simple_repair of each process, never waiting for long",
     "stop_campaign": "locks a campaign only",
     "purge": "removes as maintain does, and passes by whom it would wait for; test_purge.py",
+    "erase_old": "a part of maintain; test_maintenance.py",
     "newest_events": "reads; volatile for a snapshot of its own",
 }
 # What a session waits for: a lock of starts, a row of a table, or a new process_id.

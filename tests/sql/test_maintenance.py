@@ -11,6 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAINTAIN = "select pgprog_engine.maintain()"
+ERASE = "select pgprog_engine.erase_old()"
+REMOVALS = (
+    "insert into pgprog_data.removals select n, 'orders', now() from generate_series(1, 1000) as n"
+)
+KEYS = """
+insert into pgprog_data.keys
+select 'orders', 'k' || n, n, now() - interval '8 d', '' from generate_series(1, 10000) as n
+"""
+TASKS = """
+insert into pgprog_data.removals values (1, 'orders', now());
+insert into pgprog_data.tasks (
+  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at, ended_at,
+  args)
+select n, 'orders', 'p', 1, 'call', 'finished', 1, now(), now(), now(), '{}'
+from generate_series(1, 10000) as n
+"""
+FINISHED = """
+insert into pgprog_data.processes (
+  namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at)
+select 'orders', 'f' || n, n, 'finished', now(), n, now(), now() from generate_series(1, 1000) as n;
+insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
+select n, 'orders', 'finished', now() - interval '31 d' from generate_series(1, 1000) as n
+"""
 DROP_OLD = "select pgprog_engine.maintain(task_retention => '0 s')"
 PARTITIONS = (
     "select count(*) from pg_inherits where inhparent in"
@@ -83,8 +106,11 @@ def test_a_partition_in_use_is_dropped_later(own: Any, other: Any) -> None:
 def test_one_of_two_at_once_keeps_house(own: Any, other: Any) -> None:
     with other.transaction():
         assert one(other, MAINTAIN)
+        own.execute(REMOVALS)
         assert not one(own, MAINTAIN)
+        assert not one(own, ERASE)
 
+    assert one(own, ERASE)
     assert one(own, MAINTAIN)
 
 
@@ -105,13 +131,29 @@ def test_the_events_of_a_removed_process_go_in_batches(app: Any, worker: Any, pr
     )
     app.execute("insert into pgprog_data.removals values (0, 'orders', now())")
     left = []
-    for _ in range(3):
-        app.execute(MAINTAIN)
-        left.append(one(app, "select count(*) from pgprog_data.events where incarnation = 0"))
+    for _ in range(2):
+        more = one(app, ERASE)
+        left.append(
+            (more, one(app, "select count(*) from pgprog_data.events where incarnation = 0"))
+        )
 
-    assert left == [5000, 0, 0]
+    assert left == [(True, 5000), (False, 0)]
     assert one(app, "select count(*) from pgprog_data.removals") == 0
     assert one(app, "select count(*) from pgprog.history('orders', 'p1')") == 1
+
+
+@pytest.mark.parametrize(
+    "full",
+    [REMOVALS, KEYS, TASKS, FINISHED],
+    ids=["removals", "keys", "tasks", "finished processes"],
+)
+def test_a_full_batch_says_that_there_may_be_more(app: Any, full: str) -> None:
+    app.execute(full)
+
+    assert one(app, ERASE)
+    while one(app, ERASE):  # the last says that there is none
+        pass
+    assert one(app, "select count(*) from pgprog_data.removals") == 0
 
 
 def test_a_finished_process_is_readable_until_its_retention_and_one_in_error_for_ever(

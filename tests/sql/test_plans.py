@@ -222,3 +222,31 @@ def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) 
 
     assert scanned(planned) == []
     assert blocks < 4_500
+
+
+def test_gauges_scan_the_queue_and_read_neither_the_timers_nor_what_is_finished(
+    planned: Any,
+) -> None:
+    blocks = blocks_of(planned, "select * from pgprog_engine.gauges()")
+
+    assert [table for table in scanned(planned) if table != "queue"] == []
+    assert blocks < 6_000
+
+
+@pytest.mark.parametrize(
+    ("function", "blocks"),
+    [
+        ("inspect_namespaces()", 8_000),
+        ("inspect_held()", 20_000),
+        ("inspect_failures()", 100),
+        ("inspect_zombies('0 s')", 300),
+        ("inspect_workers()", 300),
+        ("inspect_rates()", 300),
+    ],
+)
+def test_what_the_doctor_asks_of_a_long_queue_reads_a_bounded_number_of_blocks(
+    vacuumed: None, planned: Any, function: str, blocks: int
+) -> None:
+    planned.execute("select pg_current_xact_id()")  # a transaction that may hold something
+    assert blocks_of(planned, f"select * from pgprog.{function}") < blocks
+    assert not {"queue", "timers", "processes"} & set(scanned(planned))

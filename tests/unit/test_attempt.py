@@ -48,11 +48,6 @@ def namespace() -> Namespace[Any]:
             raise
         return Intent()
 
-    @orders.call
-    async def time_out(step: Step[Any]) -> None:
-        async with asyncio.timeout(0.001):
-            await asyncio.Event().wait()
-
     return orders
 
 
@@ -90,9 +85,16 @@ async def test_a_handler_that_waits_too_long_is_timed_out(
         await _attempt(namespace, name).run()
 
 
-async def test_a_timeout_of_the_handlers_own_is_not_the_engines(namespace: Namespace[Any]) -> None:
+async def test_a_timeout_of_the_handlers_own_is_not_the_engines() -> None:
+    orders: Namespace[Any] = Namespace("orders", step_timeout="1h")
+
+    @orders.call
+    async def time_out(step: Step[Any]) -> None:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+
     with pytest.raises(TimeoutError) as raised:
-        await _attempt(namespace, "time_out").run()
+        await _attempt(orders, "time_out").run()
 
     assert not isinstance(raised.value, StepTimeout)
 

@@ -15,6 +15,7 @@ from pgprog.engine import completer as module
 from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.errors import StoreUnavailable
+from pgprog.metrics import Metrics
 from pgprog.store.faults import DataFault, RolledBack
 from pgprog.store.rows import Completed, Completion, Outcome
 
@@ -31,6 +32,7 @@ class World:
     """
 
     def __init__(self) -> None:
+        self.metrics = Metrics()
         self.worker_id = 1
         self.answer: Callable[[int], str] = lambda _: "done"
         self.batches: list[list[int]] = []

@@ -203,7 +203,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
     text = "x: &x {lease: 20s}\nworker: {<<: *x, lease: 30s}\n"
 
-    known = "dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl, log_level"
+    known = "dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl, log"
     assert faults(read, text) == [f"x: unknown; known: {known}"]
 
 
@@ -376,6 +376,8 @@ def test_the_environment_reaches_every_field_but_those_of_namespaces(read: Loade
         "PGPROG_WORKER_CONCURRENCY": "7",
         "PGPROG_WORKER_LEASE": "20s",
         "PGPROG_POOL_CHECKOUT_TIMEOUT": "1m",
+        "PGPROG_LOG_FORMAT": "json",
+        "PGPROG_LOG_LEVEL": "debug",
     }
 
     config = read("", environ=environ)

@@ -14,6 +14,7 @@ from pgprog.config import WorkerConfig
 from pgprog.engine.heartbeat import Heartbeat
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
+from pgprog.store.engine_store import EngineStore
 
 
 class Renewals:
@@ -49,7 +50,7 @@ def holdings() -> Holdings:
 @pytest.fixture
 async def lease(holdings: Holdings) -> Lease:
     """A lease of incarnation 2, not begun yet."""
-    fakes: Any = {"store": None, "renewals": Renewals(), "owner": Owner()}
+    fakes: Any = {"store": EngineStore("", name=""), "renewals": Renewals(), "owner": Owner()}
     lease = Lease(
         **fakes,
         name="w",

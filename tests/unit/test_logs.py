@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 
+import pgprog
 from pgprog import logs
+from pgprog.config import LogFormat
 from pgprog.model import TaskType
 
 
@@ -17,6 +20,7 @@ def stream() -> Iterator[io.StringIO]:
     yield io.StringIO()
     ours.setLevel(before[0])
     root.handlers = before[1]
+    structlog.reset_defaults()
 
 
 def open_missing() -> None:
@@ -88,7 +92,7 @@ def test_a_field_cannot_take_the_place_of_what_every_line_has(field: str) -> Non
 
 
 @pytest.mark.parametrize("format_", ["console", "json"])
-def test_an_error_is_written_with_its_traceback(stream: io.StringIO, format_: logs.Format) -> None:
+def test_an_error_is_written_with_its_traceback(stream: io.StringIO, format_: LogFormat) -> None:
     logs.configure(format=format_, stream=stream)
     try:
         open_missing()
@@ -148,3 +152,44 @@ def test_a_record_knows_the_line_that_wrote_it(caplog: pytest.LogCaptureFixture)
     [record] = caplog.records
     assert record.funcName == "test_a_record_knows_the_line_that_wrote_it"
     assert vars(record)["fields"] == {"task_id": 1}
+
+
+def test_what_handlers_log_by_structlog_joins_in(stream: io.StringIO) -> None:
+    logs.configure(format="json", stream=stream)
+    structlog.get_logger("shop").warning("paid %s", "twice", task_id=7, order="o-1")
+
+    line = written(stream)
+    assert (line["event"], line["logger"], line["level"]) == ("paid twice", "shop", "warning")
+    assert list(line)[4:] == ["task_id", "order"]
+
+
+def test_a_structlog_that_the_program_has_set_up_stays(stream: io.StringIO) -> None:
+    structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
+    before = structlog.get_config()
+
+    logs.configure(stream=stream)
+
+    assert structlog.get_config() == before
+
+
+def test_a_traceback_shows_no_values(stream: io.StringIO) -> None:
+    secret = "planted"
+    logs.configure(format="json", stream=stream)
+    try:
+        open_missing()
+    except OSError as e:
+        logs.get("pgprog").error("flush_failed", error=e)
+
+    assert "open_missing()" in stream.getvalue()
+    assert secret not in stream.getvalue()
+
+
+def test_a_host_may_give_its_own_records_the_fields_of_steps(stream: io.StringIO) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(logs.StepFields())
+    handler.setFormatter(logging.Formatter("%(message)s %(fields)s"))
+    logging.getLogger().addHandler(handler)
+    with pgprog.carry(correlation_id="req-1"):
+        logging.getLogger("shop").warning("paid")
+
+    assert stream.getvalue() == "paid {'correlation_id': 'req-1'}\n"

@@ -99,6 +99,9 @@ class FakeAttempt:
     def learn(self, _: object, *, is_quick: bool) -> None:
         self.speed = is_quick and self.speed is not False
 
+    async def first_trace(self, task_id: int) -> None:
+        pass
+
     def make(self, _: object) -> FakeAttempt:
         return self
 
@@ -125,6 +128,8 @@ class Endings:
 
 class Lease:
     """A lease that is held."""
+
+    worker_id = 1
 
     def check(self) -> None:
         pass

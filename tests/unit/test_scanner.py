@@ -12,6 +12,7 @@ from tests.unit.claims import make_claim
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.scanner import Scanner
 from pgprog.errors import StoreUnavailable
+from pgprog.metrics import Metrics
 from pgprog.store.rows import Claims
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class SlowStore:
     """Answers the first claim when it is let, the others at once: nothing is due for an hour."""
 
     def __init__(self) -> None:
+        self.metrics = Metrics()
         self.asked = asyncio.Event()
         self.answer = asyncio.Event()
         self.asked_again = asyncio.Event()
@@ -135,6 +137,7 @@ class BusyStore:
     """Keeps the first claim in flight, and answers those for few at once, with one task in all."""
 
     def __init__(self) -> None:
+        self.metrics = Metrics()
         self.busy = asyncio.Event()
         self.left = [make_claim(1000, namespace="quiet")]
         self.held: list[dict[str, int]] = []

@@ -1,4 +1,4 @@
-"""What a worker tells other programs."""
+"""What a worker tells other programs, and how it keeps house."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 from tests.unit.claims import make_claim
 
 from pgprog.config import Config
-from pgprog.engine.upkeep import Upkeep
+from pgprog.engine import upkeep as upkeep_module
+from pgprog.engine.upkeep import Role, Upkeep
+from pgprog.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pytest
 
 
 class Store:
     """Keeps what was announced; *told* is set when that has come."""
 
     def __init__(self, last: str) -> None:
+        self.metrics = Metrics()
         self.payloads: list[str] = []
         self.last = last
         self.told = asyncio.Event()
@@ -45,4 +50,64 @@ async def test_the_end_of_a_task_beside_many_others_is_told_by_itself() -> None:
     await asyncio.wait_for(store.told.wait(), 5)
 
     assert sorted(store.payloads) == ["", "1000"]
+    running.cancel()
+
+
+class Rubbish:
+    """A store with batches to erase; *clean* is set by the call that finds none."""
+
+    def __init__(self, batches: int) -> None:
+        self.metrics = Metrics()
+        self.batches = batches
+        self.clean = asyncio.Event()
+
+    async def maintain(self, **_: Any) -> bool:
+        return True
+
+    async def erase_old(self, **_: Any) -> bool:
+        self.batches -= 1
+        if self.batches == 0:
+            self.clean.set()
+        return self.batches > 0
+
+    async def measure_queues(self) -> bool:
+        return True
+
+
+async def test_what_is_old_is_erased_at_once_for_as_long_as_there_is_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep_module, "_ERASE_SECONDS", 0)
+    store: Any = Rubbish(batches=100)
+    upkeep = Upkeep(store, config=Config(dsn=""), roles=[Role.MAINTENANCE], wake=lambda: None)
+    running = asyncio.create_task(upkeep.run())
+
+    await asyncio.wait_for(store.clean.wait(), 5)
+
+    assert store.batches == 0
+    running.cancel()
+
+
+async def test_keeping_house_is_not_put_off_by_what_is_to_be_erased(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep_module, "_ERASE_SECONDS", 0)
+    monkeypatch.setattr(upkeep_module, "_MAINTAIN_SECONDS", 0.01)
+    store: Any = Rubbish(batches=10**9)
+    kept = asyncio.Event()
+    rounds = 0
+
+    async def maintain(**_: Any) -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            kept.set()
+        return True
+
+    store.maintain = maintain
+    upkeep = Upkeep(store, config=Config(dsn=""), roles=[Role.MAINTENANCE], wake=lambda: None)
+    running = asyncio.create_task(upkeep.run())
+
+    await asyncio.wait_for(kept.wait(), 5)
+
     running.cancel()

@@ -46,7 +46,7 @@ begin
         where f.namespace = purge.namespace
         order by f.process_id limit purge.max_rows
       ) as first
-      join pgprog_data.processes as p on p.incarnation = first.incarnation
+      join pgprog_data.processes as p on p.incarnation = any (array[first.incarnation])
       order by p.incarnation
       for update of p skip locked
     ) as l;
@@ -66,9 +66,8 @@ begin
 
   -- 3. Keys.
   delete from pgprog_data.keys as k
-  where (k.namespace, k.key) in (
-    select k.namespace, k.key from pgprog_data.keys as k
-    where k.namespace = purge.namespace limit purge.max_rows);
+  where k.ctid = any (array(
+    select o.ctid from pgprog_data.keys as o where o.namespace = purge.namespace limit purge.max_rows));
   get diagnostics erased = row_count;
   if erased > 0 then
     return;

@@ -4,7 +4,7 @@
  * The last row has no task: its wait_us says when to ask again (0: something was passed by or is
  * left; 20 ms: a namespace is being paused, or work in
  * one with a limit is due; a day: nothing is due or planned in the served namespaces
- * before that).  Its version is the sum of the settings_version of the served namespaces: while it stays, their
+ * before that).  Its due_at is the time, by the database's clock.  Its version is the sum of the settings_version of the served namespaces: while it stays, their
  * settings do.
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
@@ -271,7 +271,7 @@ begin
     if cardinality(v_locked) < cardinality(v_wanted) then
       select array_agg(x.incarnation) into v_gone
       from unnest(v_wanted) as x(incarnation)
-      where not exists (select 1 from pgprog_data.processes as p where p.incarnation = x.incarnation);
+      where (select p.incarnation from pgprog_data.processes as p where p.incarnation = x.incarnation limit 1) is null;
     end if;
     if v_gone is not null then
       perform pgprog_engine._end_tasks(v_gone, null, v_at);
@@ -449,6 +449,7 @@ begin
 
   -- 10. When to ask again.
   task_id := null;
+  due_at := pgprog_engine._clock();
   select coalesce(sum(n.settings_version), 0) into version
   from pgprog_data.namespaces as n
   where n.namespace = any (v_reads_in);

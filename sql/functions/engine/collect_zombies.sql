@@ -9,6 +9,11 @@ create or replace function pgprog_engine.collect_zombies(worker_id bigint, renew
 returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin
@@ -28,7 +33,7 @@ begin
     select pgprog_engine._let_go(array_agg(q.task_id), array_agg(q.claim_id), true)
     from pgprog_data.queue as q
     where q.status = 'r'
-      and not exists (select 1 from pgprog_data.workers as w where w.worker_id = q.worker_id)), 0);
+      and coalesce(q.worker_id, 0) <> all (array(select w.worker_id from pgprog_data.workers as w))), 0);
 end
 $$;
 

@@ -240,9 +240,7 @@ begin
         where v_ok[r.pos]
       ) as r;
       perform pgprog_engine._restore_timers(v_repaired, v_rerun, v_at);
-      delete from pgprog_data.ended_processes as e
-      using unnest(v_repaired) as x(incarnation)
-      where e.incarnation = x.incarnation;
+      delete from pgprog_data.ended_processes as e where e.incarnation = any (v_repaired);
     end if;
     update pgprog_data.processes as p
     set
@@ -312,8 +310,7 @@ begin
       if v_broken is not null then
         update pgprog_data.timers as t
         set status = 's'
-        from unnest(v_broken) as x(incarnation)
-        where t.incarnation = x.incarnation;
+        where t.incarnation = any (v_broken);
         perform pgprog_engine._end_tasks(v_broken, null, v_at);
       end if;
       if v_finished is not null then

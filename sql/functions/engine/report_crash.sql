@@ -9,18 +9,19 @@ create or replace function pgprog_engine.report_crash(worker_id bigint, task_id 
 returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 begin
   perform pgprog_engine._require_read_committed();
   update pgprog_data.queue as q
   set begun = true
-  where q.task_id in (
+  where q.task_id = any (array(
     select h.task_id from pgprog_data.queue as h
     where h.task_id = report_crash.task_id
       and h.claim_id = report_crash.claim_id
       and h.worker_id = report_crash.worker_id
-    for no key update skip locked);
+    for no key update skip locked));
   if not found then
     return false;
   end if;

@@ -23,7 +23,7 @@ begin
       where i.campaign_id = (_ask_repairs.campaign).campaign_id and i.asked_at is null and i.outcome is null
       order by i.incarnation limit _ask_repairs.max_items
     ) as i
-    left join pgprog_data.processes as p on p.incarnation = i.incarnation
+    left join pgprog_data.processes as p on p.incarnation = any (array[i.incarnation])
     order by i.incarnation
   loop
     v_task_id := null;

@@ -55,7 +55,7 @@ begin
       detail = 'zombie detected', corrupted_by = g.task_id, version = nextval('pgprog_data.versions'),
       changed_at = greatest(_break_crashed.at, p.changed_at)
     from gone as g
-    where p.incarnation = g.incarnation
+    where p.incarnation = any (array[g.incarnation])
       and g.type <> 'repair'
     returning p.incarnation, p.namespace, g.type, g.name, g.priority, g.args, g.context
   ),

@@ -7,7 +7,9 @@
 create or replace function pgprog_engine._end_incarnation(worker_id bigint, crashed boolean)
 returns integer
 language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin

@@ -4,6 +4,8 @@
 create or replace function pgprog_engine._erase_tasks(task_ids bigint[])
 returns bigint
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

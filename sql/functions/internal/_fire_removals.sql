@@ -17,7 +17,7 @@ begin
   with fired as (
     delete from pgprog_data.timers as t
     using unnest(_fire_removals.incarnations, _fire_removals.names) as x(incarnation, name)
-    where t.incarnation = x.incarnation
+    where t.incarnation = any (array[x.incarnation])
       and t.name = x.name
     returning t.*
   )

@@ -17,17 +17,14 @@ as $$
 begin
   with gone as (
     delete from pgprog_data.processes as p
-    using unnest(_remove_processes.incarnations) as x(incarnation)
-    where p.incarnation = x.incarnation
+    where p.incarnation = any (_remove_processes.incarnations)
     returning p.incarnation, p.namespace
   )
   insert into pgprog_data.removals (incarnation, namespace, removed_at)
   select g.incarnation, g.namespace, _remove_processes.at
   from gone as g
   on conflict do nothing;
-  delete from pgprog_data.ended_processes as e
-  using unnest(_remove_processes.incarnations) as x(incarnation)
-  where e.incarnation = x.incarnation;
+  delete from pgprog_data.ended_processes as e where e.incarnation = any (_remove_processes.incarnations);
 
   perform pgprog_engine._end_tasks(_remove_processes.incarnations, _remove_processes.cause, _remove_processes.at);
   perform pgprog_engine._cancel_timers(
@@ -35,8 +32,9 @@ begin
     _remove_processes.cause, _remove_processes.at);
 
   perform pgprog_engine._cancel_queued(array_agg(r.task_id), _remove_processes.cause, _remove_processes.at)
-  from unnest(_remove_processes.incarnations) as x(incarnation)
-  join pgprog_data.queue as r on r.incarnation = x.incarnation and r.status = 'r';
+  from pgprog_data.queue as r
+  where r.incarnation = any (_remove_processes.incarnations)
+    and r.status = 'r';
 end
 $$;
 

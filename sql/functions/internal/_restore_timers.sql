@@ -17,16 +17,15 @@ as $$
 begin
   update pgprog_data.timers as t
   set status = 'w'
-  from unnest(_restore_timers.incarnations) as x(incarnation)
-  where t.incarnation = x.incarnation
+  where t.incarnation = any (_restore_timers.incarnations)
     and t.status = 's';
   insert into pgprog_data.timers (incarnation, name, task_id, namespace, process_id, type, due_at, created_at, context)
   select
     p.incarnation, e.name, nextval('pgprog_data.task_ids'), p.namespace, p.process_id, 'timeout',
     _restore_timers.at, _restore_timers.at, e.context
-  from unnest(_restore_timers.rerun) as x(incarnation)
-  join pgprog_data.processes as p on p.incarnation = x.incarnation
-  join pgprog_data.ended_processes as e on e.incarnation = p.incarnation and e.type = 'timeout'
+  from pgprog_data.processes as p
+  join pgprog_data.ended_processes as e on e.incarnation = any (array[p.incarnation]) and e.type = 'timeout'
+  where p.incarnation = any (_restore_timers.rerun)
   on conflict (incarnation, name) do nothing;
 end
 $$;

@@ -163,6 +163,7 @@ class Cache:
         ):
             return None
         entry.touched_at = now
+        shelf.hits += 1
         return entry
 
     def advise(self, key: Key, *, now: float, at_least: int = 0, max_lag: float | None) -> Advice:

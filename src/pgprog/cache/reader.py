@@ -31,13 +31,15 @@ _GATE_SECONDS: Final = 0.005
 class Reader:
     """Takes the stream that *follow* opens, and asks *beats*.
 
-    *server* is that of the cache while it is warm: reads of another are not for it.
+    *server* is that of the cache while it is warm: reads of another are not for it.  *connections*
+    counts the streams that were opened.
     """
 
     def __init__(
         self, cache: Cache, beats: Beats, follow: Callable[[], AsyncGenerator[FeedEvent, None]]
     ) -> None:
         self.server: str | None = None
+        self.connections = 0
         self._cache = cache
         self._gate = Gate(cache)
         self._beats = beats
@@ -72,6 +74,7 @@ class Reader:
         elif type(event) is Connected:
             self._go_cold()
             self._cache.lease.restart(event.lsn)
+            self.connections += 1
             self._is_connected = True
             self._hurry.set()
         elif type(event) is Lost:

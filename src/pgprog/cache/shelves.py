@@ -42,6 +42,7 @@ class Shelf:
         self.max_lag = max_lag
         self.entries: OrderedDict[str, Entry] = OrderedDict()
         self.bytes = 0
+        self.hits = 0
         self.floors: dict[str, Floor] = {}
         self.not_before = NEVER
         self._noted: deque[tuple[float, str]] = deque()

@@ -18,9 +18,11 @@ COMMANDS: Final[Mapping[str, str]] = {
     "db": "pgprog.cli.db:db",
     "demo": "pgprog.cli.demo:demo",
     "dev": "pgprog.cli.dev:dev",
+    "doctor": "pgprog.cli.doctor:doctor",
     "namespace": "pgprog.cli.namespace:namespace",
     "process": "pgprog.cli.process:process",
     "task": "pgprog.cli.task:task",
+    "top": "pgprog.cli.top:top",
     "worker": "pgprog.cli.worker:worker",
 }
 
@@ -97,6 +99,15 @@ def main() -> None:
       pgprog namespace resume orders
 
     \b
+    See what is going on:
+      pgprog top            queues, workers, rates and errors, live
+      pgprog worker list    who is at work
+
+    \b
+    When something is wrong and you do not know what:
+      pgprog doctor         what it is, why, and the command that mends it
+
+    \b
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
@@ -115,6 +126,8 @@ def main() -> None:
       2    the command line was wrong
       3    the task was rejected, failed or was cancelled; with --json its result is printed
       4    the answer did not come in time; the task goes on: `pgprog task wait`
+      5    `pgprog doctor` found something that somebody should look at
+      6    `pgprog doctor` found something that stops work or endangers data
       130  interrupted by Ctrl-C; a task that was asked for goes on
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
 

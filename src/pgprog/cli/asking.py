@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -15,6 +16,7 @@ from pgprog.embedded import DevelopmentServer
 from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
 from pgprog.store.campaign_store import CampaignStore
 from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.sight import SightStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 
     from pgprog.store.client_store import ClientStore
 
+S = TypeVar("S", bound="ClientStore")
 T = TypeVar("T")
 
 _NAME: Final = "pgprog command"
 _POOL: Final = PoolConfig(api=1)
+_CHECKOUT: Final = timedelta(seconds=2)  # of the one connection, which only a break makes wait
 
 # Gives the command a keyword parameter *dsn*.
 dsn_option = click.option(
@@ -82,7 +86,7 @@ def read(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
     Raises:
         PgprogError: As `ask`.
     """
-    return _by_store(dsn, work)
+    return _by_store(dsn, work, kind=CampaignStore)
 
 
 def change(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
@@ -91,7 +95,7 @@ def change(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
     Raises:
         PgprogError: As `ask`.
     """
-    return _by_store(dsn, work)
+    return _by_store(dsn, work, kind=CampaignStore)
 
 
 def listed(
@@ -127,13 +131,20 @@ async def require_namespace(store: ClientStore, namespace: str) -> dict[str, Any
     raise NamespaceNotFound(msg, hint="`pgprog namespace list` has those there are")
 
 
-def _by_store(dsn: str | None, work: Callable[[CampaignStore], Awaitable[T]]) -> T:
+def watch(dsn: str | None, work: Callable[[SightStore], Awaitable[T]]) -> T:
+    """Return what *work* makes of what there is to see.
+
+    Raises:
+        PgprogError: As `ask`.
+    """
+    return _by_store(dsn, work, kind=SightStore)
+
+
+def _by_store(dsn: str | None, work: Callable[[S], Awaitable[T]], *, kind: type[S]) -> T:
     database = find_database(dsn)
 
     async def run() -> T:
-        store = CampaignStore(
-            database.dsn, size=1, checkout_timeout=_POOL.checkout_timeout, name=_NAME
-        )
+        store = kind(database.dsn, size=1, checkout_timeout=_CHECKOUT, name=_NAME)
         try:
             await store.open()
             return await work(store)

@@ -53,15 +53,21 @@ def status(*, as_json: bool) -> None:
 @db.command()
 @dsn_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
+@click.option("--again", is_flag=True, help="Apply functions and views that have not changed, too.")
 @json_option
-def migrate(*, dsn: str | None, dry_run: bool, as_json: bool) -> None:
+def migrate(*, dsn: str | None, dry_run: bool, again: bool, as_json: bool) -> None:
     """Bring a database to the schema of this version, in one transaction.
 
     Two at once are safe.  A migration that was edited after it ran is refused.  Publications, which
-    readers of the replication stream need, are made where the role may make them.
+    readers of the replication stream need, are made where the role may make them.  With --again
+    what somebody edited or dropped by hand is as it should be.
     """
+    if dry_run and again:
+        msg = "--again applies everything: there is nothing to try"
+        raise click.UsageError(msg)
     target = find_database(dsn).direct_dsn
-    names = schema.pending(target) if dry_run else schema.migrate(target)
+    apply = schema.pending if dry_run else schema.apply_again if again else schema.migrate
+    names = apply(target)
     unpublished = schema.missing_publications(target)
     if as_json:
         print_json({"dry_run": dry_run, "files": names, "missing_publications": unpublished})
@@ -71,6 +77,26 @@ def migrate(*, dsn: str | None, dry_run: bool, as_json: bool) -> None:
     click.echo(f"{len(names)} files {'to apply' if dry_run else 'applied'}")
     if unpublished and not dry_run:
         click.echo(_unpublished(unpublished), err=True)
+
+
+@db.command()
+@click.option("--print", "is_printed", is_flag=True, help="Print the script; apply nothing.")
+@dsn_option
+@json_option
+def roles(*, is_printed: bool, dsn: str | None, as_json: bool) -> None:
+    """Make the roles of pgprog and give them their rights in a database.
+
+    Repeat it after each migration, as a role that may create roles and owns the schema.  Then give
+    a login one of them: grant pgprog_app to shop.
+    """
+    if is_printed:
+        click.echo(schema.roles(), nl=False)
+        return
+    schema.apply_roles(find_database(dsn).direct_dsn)
+    if as_json:
+        print_json({"applied": "roles.sql"})
+    else:
+        click.echo("the roles are there and have their rights")
 
 
 @db.command(name="sql")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,16 +35,30 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print aligned columns under their names; nothing but a word of it when there are no rows."""
-    lines = [[_on_a_line(shown(value)) for value in row] for row in rows]
-    if not lines:
+    """Print aligned columns under their names; nothing but a word of it when there are no rows.
+
+    On a terminal by rich, where that is installed: what does not fit goes on below.
+    """
+    listed = list(rows)
+    if not listed:
         click.echo("none")
         return
+    if is_terminal() and find_spec("rich") is not None:
+        from pgprog.cli.screen import print_grid  # noqa: PLC0415 - an extra, slow to import
+
+        print_grid(names, [[_on_a_line(_short_time(value)) for value in row] for row in listed])
+        return
+    lines = [[_on_a_line(shown(value)) for value in row] for row in listed]
     table = [[name.upper() for name in names], *lines]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def is_terminal() -> bool:
+    """Tell whether people look at what is printed, on a terminal that can do more than print."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def shown(value: object) -> str:
@@ -71,15 +88,23 @@ def compact(payload: bytes | None) -> str:
 
 def age(since: datetime, *, now: datetime) -> str:
     """Return how long ago a time was in its greatest unit: `3m`; of one to come, `in 3m`."""
-    return f"in {_short(since - now)}" if since > now else _short(now - since)
+    return f"in {short(since - now)}" if since > now else short(now - since)
 
 
-def _short(duration: timedelta) -> str:
+def short(duration: timedelta) -> str:
+    """Return a duration in its greatest unit: `3m`."""
     seconds = int(duration.total_seconds())
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def _short_time(value: object) -> str:
+    """Return *value* as on a screen, where a time may break after its day and needs no zone."""
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+    return shown(value)
 
 
 def _spliced(value: object) -> Any:  # noqa: ANN401 - JSON

@@ -19,7 +19,9 @@ from pgprog.cli.arguments import (
 from pgprog.cli.asking import ask, dsn_option
 from pgprog.cli.campaign import campaign
 from pgprog.cli.output import json_option
+from pgprog.current import checked
 from pgprog.model import TaskType
+from pgprog.tracing import carry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,8 @@ class _Given(TypedDict):
     name: str | None
     key: str | None
     context: msgspec.Raw | None
+    correlation_id: str | None
+    traceparent: str | None
     priority: int
     run_at: NotRequired[datetime | None]
     dsn: str | None
@@ -60,6 +64,16 @@ def _request(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--priority", type=int, default=0, help="One step is worth 10 s of waiting."),
         click.option(
             "--context", callback=read_json, metavar="JSON", help="JSON that travels with the task."
+        ),
+        click.option(
+            "--correlation-id",
+            envvar="PGPROG_CORRELATION_ID",
+            help="Travels with all that comes of it; default: $PGPROG_CORRELATION_ID.",
+        ),
+        click.option(
+            "--traceparent",
+            envvar=["PGPROG_TRACEPARENT", "TRACEPARENT"],
+            help="The trace to go on with, as W3C has it; default: $TRACEPARENT.",
         ),
         key_option,
         click.option("--name", help="The operation, such as pay."),
@@ -151,14 +165,19 @@ def _queue(type_: TaskType, given: _Given) -> None:
 
 
 async def _submit(client: AsyncClient, type_: TaskType, given: _Given) -> AsyncTask:
-    return await client.submit(
-        type_,
-        given["namespace"],
-        given["process_id"],
-        given["args"],
-        name=given["name"],
-        idempotency_key=given["key"],
-        context=given["context"],
-        priority=given["priority"],
-        run_at=given.get("run_at"),
-    )
+    travelling = {name: given.get(name) for name in ("correlation_id", "traceparent")}
+    carried, faults = checked(travelling)
+    for fault in faults:
+        click.echo(f"Warning: {fault}; it is left out", err=True)
+    with carry(**carried):
+        return await client.submit(
+            type_,
+            given["namespace"],
+            given["process_id"],
+            given["args"],
+            name=given["name"],
+            idempotency_key=given["key"],
+            context=given["context"],
+            priority=given["priority"],
+            run_at=given.get("run_at"),
+        )

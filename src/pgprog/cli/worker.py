@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import sys
 from functools import partial
@@ -13,17 +14,19 @@ import click
 
 from pgprog import config as configuration
 from pgprog import logs
+from pgprog.cli.worker_list import list_workers
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
-_FORMATS = click.Choice(["console", "json"])
 # Option → what it overrides in the configuration.
 _KEYS = {
     "dsn": "dsn",
     "concurrency": "worker.concurrency",
     "processes": "worker.processes",
-    "log_level": "log_level",
+    "log_format": "log.format",
+    "log_level": "log.level",
 }
+_FORMATS = click.Choice(get_args(configuration.LogFormat))
 _LEVELS = click.Choice(get_args(configuration.LogLevel))
 
 
@@ -35,7 +38,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(msg) from e
 
 
-@click.command()
+@click.group(invoke_without_command=True, commands=[list_workers])
 @click.option(
     "--config",
     "path",
@@ -54,7 +57,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     callback=_roles,
     help="What to do, separated by commas.",
 )
-@click.option("--log-format", type=_FORMATS, default="console", show_default=True)
+@click.option("--log-format", type=_FORMATS, help="Default: the configuration's, console.")
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
 def worker(
@@ -62,7 +65,6 @@ def worker(
     path: Path | None,
     profile: str | None,
     roles: frozenset[Role],
-    log_format: logs.Format,
     fd: int | None,
     **given: str | int | None,
 ) -> None:
@@ -79,6 +81,9 @@ def worker(
     started again, after a pause that grows to 8 s where the last ones did not live for 10 s.
     Workers whose supervisor is killed stop as if they were told to.
 
+    Under systemd it says when it is ready, what it does, and, if that waits for it, that it makes
+    progress; `pgprog systemd` prints the unit.
+
     \b
     Exit codes:
       0        stopped, all steps ended or handed back
@@ -86,15 +91,18 @@ def worker(
                10 s after worker.stop_timeout
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
     )
     link = None if fd is None else Link(fd)
     loaded = read() if link is None else link.read_config()
-    logs.configure(format=log_format, level=loaded.log_level)
+    logs.configure(format=loaded.log.format, level=loaded.log.level)
+    faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if link is None and loaded.worker.processes > 1:
-        sys.exit(supervise(loaded, command=_command(roles, log_format), read=read))
+        sys.exit(supervise(loaded, command=_command(roles), read=read))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
 
@@ -106,9 +114,9 @@ def end_at_once(code: int) -> None:
     os._exit(code)
 
 
-def _command(roles: frozenset[Role], log_format: str) -> list[str]:
+def _command(roles: frozenset[Role]) -> list[str]:
     """Return the command of one worker under a supervisor, without the number of its line."""
     return [
         *(sys.executable, "-m", "pgprog", "worker", "--only", ",".join(sorted(roles))),
-        *("--log-format", log_format, "--link"),
+        "--link",
     ]

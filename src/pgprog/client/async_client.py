@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pgprog import logs
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.cached_reads import CachedReads
+from pgprog.client.figures import Figures
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -20,6 +21,7 @@ from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
 from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
 from pgprog.store.client_store import ClientStore
+from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,6 +73,7 @@ class AsyncClient(AsyncOperations):
         self._pool = pool or PoolConfig()
         self._cache = {name: each for name, each in (cache or {}).items() if each.enabled}
         self._closing = contextlib.AsyncExitStack()
+        self._figures = Figures(dsn, name=_NAME)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -85,16 +88,18 @@ class AsyncClient(AsyncOperations):
             size=self._pool.api,
             checkout_timeout=self._pool.checkout_timeout,
             name=_NAME,
+            metrics=self._figures.metrics,
         )
         self._closing.push_async_callback(self._store.close)
         try:
             await self._store.open()
+            enter = self._closing.enter_async_context
+            await enter(self._figures)
             deadlines = Deadlines()
             if self._cache:
                 self._cached = CachedReads(self._cache, self._store)
-                await self._closing.enter_async_context(
-                    self._cached.follow(self._direct_dsn, name=_NAME)
-                )
+                self._figures.metrics.sources.append(self._cached.samples)
+                await enter(self._cached.follow(self._direct_dsn, name=_NAME))
             self._answers = Answers(self._store.results, deadlines=deadlines)
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
@@ -247,11 +252,7 @@ class AsyncClient(AsyncOperations):
         ]
 
     async def end_of(
-        self,
-        task_id: int,
-        *,
-        process: tuple[str, str] | None = None,
-        timeout: Timeout = None,
+        self, task_id: int, *, process: tuple[str, str] | None = None, timeout: Timeout = None
     ) -> Ended:
         """Return the end of a task that exists, for tasks that wait."""
         seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
@@ -264,17 +265,22 @@ class AsyncClient(AsyncOperations):
         check_not_current(asked.request.namespace, asked.request.process_id)
         began_at = time.monotonic()
         seconds = seconds_of(asked.timeout, default=self._patience(asked.request.namespace))
-        submitted = await self._submit(asked.request, seconds=seconds)
-        left = began_at + seconds - time.monotonic()
         process = (asked.request.namespace, asked.request.process_id)
-        is_new = submitted.outcome != "known"
-        ended = await self._await_end(submitted.task_id, left, process=process, is_new=is_new)
-        return asked.response.decode(response_of(ended))
+        with requesting(asked.request) as span:
+            submitted = await self._submit(asked.request, seconds=seconds)
+            span.sent(submitted.task_id)
+            left = began_at + seconds - time.monotonic()
+            is_new = submitted.outcome != "known"
+            ended = await self._await_end(submitted.task_id, left, process=process, is_new=is_new)
+            return asked.response.decode(response_of(ended))
 
     async def queue(self, asked: Asked) -> AsyncTask:
         """Return the task of what `asked` made, for clients of another colour."""
         seconds = seconds_of(asked.timeout, default=_ANSWER_SECONDS)
-        return self._task(asked.request, await self._submit(asked.request, seconds=seconds))
+        with requesting(asked.request) as span:
+            submitted = await self._submit(asked.request, seconds=seconds)
+            span.sent(submitted.task_id)
+        return self._task(asked.request, submitted)
 
     def _task(self, request: Request, submitted: Submitted) -> AsyncTask:
         process = (request.namespace, request.process_id)
@@ -314,17 +320,15 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
+        listening = wakeups.listen(
+            self._direct_dsn,
+            channels=(wakeups.ENDED,),
+            hear=lambda _, payload: self._answers.hint(payload),
+            name=_NAME,
+        )
         async with asyncio.TaskGroup() as loops:
-            for part in (self._submitter, self._answers, self._due):
-                loops.create_task(part.run())
-            loops.create_task(
-                wakeups.listen(
-                    self._direct_dsn,
-                    channels=(wakeups.ENDED,),
-                    hear=lambda _, payload: self._answers.hint(payload),
-                    name=_NAME,
-                )
-            )
+            for part in (self._submitter.run(), self._answers.run(), self._due.run(), listening):
+                loops.create_task(part)
 
     async def _end_loops(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -8,6 +8,7 @@ from pgprog.client.requests import asked, raw_request
 from pgprog.errors import InvalidArgument
 from pgprog.model import TaskId
 from pgprog.store.bound import is_async, submit_async_on, submit_on
+from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgprog.client.requests import Options
+    from pgprog.model import Request
     from pgprog.namespace import Namespace
     from pgprog.store.bound import AsyncConnection, BlockingConnection
-    from pgprog.store.rows import RawRequest
 
     NamespaceOf = Callable[[str], Namespace[Any] | None]
 
@@ -43,8 +44,12 @@ class Bound:
             PgprogError: It was refused; the transaction has failed, as after any error of SQL.
             psycopg.Error: The transaction cannot go on: a serialization failure, a lock time-out.
         """
-        request = _request(type, namespace, process_id, args, options, self._namespace_of)
-        return TaskId(submit_on(self._connection, request))
+        request = _request(type, namespace, process_id, args, options)
+        with requesting(request) as span:
+            raw = raw_request(request, namespace=self._namespace_of(request.namespace))
+            task_id = TaskId(submit_on(self._connection, raw))
+            span.sent(task_id)
+        return task_id
 
 
 class AsyncBound:
@@ -63,12 +68,21 @@ class AsyncBound:
         **options: Unpack[Options],
     ) -> TaskId:
         """Queue a request and return the id of its task, as `Bound.submit` does."""
-        request = _request(type, namespace, process_id, args, options, self._namespace_of)
-        return TaskId(await submit_async_on(self._connection, request))
+        request = _request(type, namespace, process_id, args, options)
+        with requesting(request) as span:
+            raw = raw_request(request, namespace=self._namespace_of(request.namespace))
+            task_id = TaskId(await submit_async_on(self._connection, raw))
+            span.sent(task_id)
+        return task_id
+
+
+def _no_namespace(name: str) -> None:
+    """Know no handlers, as a mere client."""
+    del name
 
 
 def bound_to(
-    connection: BlockingConnection | AsyncConnection, *, namespace_of: NamespaceOf
+    connection: BlockingConnection | AsyncConnection, *, namespace_of: NamespaceOf = _no_namespace
 ) -> Bound | AsyncBound:
     """Return the bound client of the connection's colour.
 
@@ -86,10 +100,8 @@ def _request(
     process_id: str,
     args: object,
     options: Mapping[str, Any],
-    namespace_of: NamespaceOf,
-) -> RawRequest:
+) -> Request:
     if "timeout" in options:
         msg = "timeout: a bound client does not wait"
         raise InvalidArgument(msg, hint="wait with another client after the commit")
-    request = asked(type_, namespace, process_id, (args,), options).request
-    return raw_request(request, namespace=namespace_of(request.namespace))
+    return asked(type_, namespace, process_id, (args,), options).request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pgprog.cache.recent import unseen_by
 from pgprog.cache.shelves import Shelf
 from pgprog.cache.snapshots import Snapshot
 from pgprog.cache.stream import COLUMNS, PUBLICATIONS
+from pgprog.client.cache_figures import cache_samples
 from pgprog.client.entry_reading import entry_from, process_from
 from pgprog.client.freshness import ANYTHING, NO_EVENTS, Range, Wanted
 from pgprog.namespace import Namespace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pgprog.cache.entries import Entry, Key
     from pgprog.cache.fence import Fill
     from pgprog.config import CacheSettings
+    from pgprog.metrics import Sample
     from pgprog.model import Process
     from pgprog.replication.messages import FeedEvent
     from pgprog.store.client_store import ClientStore
@@ -62,6 +64,8 @@ class CachedReads:
             window=_WINDOW,
         )
         self.hits = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._began_at = time.monotonic()
         self._reader: Reader | None = None
         self._reconnect = min(each.reconnect for each in settings.values())
         self._waits = {name: each.wait.total_seconds() for name, each in settings.items()}
@@ -132,6 +136,8 @@ class CachedReads:
             await asyncio.wait([self._flights[key]])  # it ends, whatever becomes of it
             found = self.look(namespace or key[0], key[1], range_, wanted)
         if found is not None:
+            self.cache.shelves[key[0]].hits -= 1
+            self._counts[key[0], "wait"] += 1
             return True, found
         if advice is not Advice.FILL:
             advice = self.cache.advise(key, now=time.monotonic(), max_lag=max_lag)
@@ -142,9 +148,22 @@ class CachedReads:
         except TooSoon:
             return False, None
         if entry is None:
-            return not at_least, None
+            return self._filled(key, is_answer=not at_least), None
         found = _answer(entry, namespace, range_, None)
-        return found is not None and found.version >= at_least, found
+        is_answer = found is not None and found.version >= at_least
+        return self._filled(key, is_answer=is_answer), found
+
+    def pass_by(self, namespace: str) -> None:
+        """Note that a read goes to PostgreSQL and past the cache."""
+        if namespace in self.cache.shelves:
+            self._counts[namespace, "bypass"] += 1
+
+    def samples(self) -> list[Sample]:
+        """Return what metrics show; any thread may ask."""
+        connections = 0 if self._reader is None else self._reader.connections
+        return cache_samples(
+            self.cache, counts=self._counts, connections=connections, began_at=self._began_at
+        )
 
     def note(self, key: Key, version: int | None = None) -> None:
         """Let no later read of a process be older than now, or than *version*: we know it."""
@@ -201,6 +220,11 @@ class CachedReads:
                     if found is not None:
                         return found
         return None
+
+    def _filled(self, key: Key, *, is_answer: bool) -> bool:
+        """Count a read of PostgreSQL that went into the cache; return whether it answers."""
+        self._counts[key[0], "miss"] += is_answer
+        return is_answer
 
     async def _fill(self, key: Key) -> Entry | None:
         """Read a process from PostgreSQL into the cache; None when there is none."""

@@ -50,7 +50,8 @@ class Engine(AsyncClient):
         config = Config(
             dsn=dsn, direct_dsn=direct_dsn, worker=worker or WorkerConfig(), pool=self._pool
         )
-        self._worker = Worker(config, namespaces, tell=self._tell)
+        metrics = self._figures.metrics
+        self._worker = Worker(config, namespaces, tell=self._tell, metrics=metrics)
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.

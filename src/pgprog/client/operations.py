@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from pgprog.client.figures import Figures
+    from pgprog.metrics.exposition import CollectorRegistry
     from pgprog.namespace import Namespace
     from pgprog.store.bound import AsyncConnection, BlockingConnection
     from pgprog.store.rows import Ended
@@ -31,6 +33,19 @@ class AsyncOperations(AsyncReads):
     """The operations that are neither asked of a handler nor reads."""
 
     _due: Hints[str]
+    _figures: Figures
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """A registry of prometheus-client with the metrics of this client and its engine.
+
+        Give it to `generate_latest` or `start_http_server`; any thread may read it.  Gauges of the
+        database are some seconds old at most, and left out while it does not answer.
+
+        Raises:
+            ConfigError: prometheus-client is not installed.
+        """
+        return self._figures.registry
 
     async def simple_repair(
         self,

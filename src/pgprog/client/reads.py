@@ -120,6 +120,8 @@ class AsyncReads:
             is_answered, found = await cached.read(key, typed, range_, wanted)
             if is_answered:
                 return found
+        if self._cached is not None:
+            self._cached.pass_by(key[0])
         raw = await self._read(key, range_, wanted)
         return None if raw is None else reading.process_of(raw, namespace=typed)
 

@@ -12,6 +12,8 @@ from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
+from pgprog.tracing import sent_context
+from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,16 +82,19 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
         _encoded(request.args, field="args", limit=args_limit, namespace=namespace),
         request.name,
         request.idempotency_key,
-        _encoded(request.context, field="context", limit=context_limit, namespace=namespace),
+        sent_context(
+            _encoded(request.context, field="context", limit=context_limit, namespace=namespace)
+        ),
         _priority(request.priority),
         _run_at(request.run_at),
     )
 
 
 def raw_or_fault(request: Request, *, namespace: Namespace[Any] | None) -> RawRequest | PgprogError:
-    """Return what `raw_request` returns or raises, for one of many."""
+    """Return what `raw_request` returns or raises, for one of many; its span ends with that."""
     try:
-        return raw_request(request, namespace=namespace)
+        with requesting(request):
+            return raw_request(request, namespace=namespace)
     except PgprogError as e:
         return e
 

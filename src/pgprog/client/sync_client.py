@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
     from pgprog.config import CacheSettings, PoolConfig
+    from pgprog.metrics.exposition import CollectorRegistry
     from pgprog.model import (
         Direction,
         Event,
@@ -111,6 +112,11 @@ class Client(BlockingRequests[Task]):
             self._loop.run(self._client.__aexit__(*exc_info))
         finally:
             self._loop.close()
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """A registry of prometheus-client, as `AsyncClient.metrics`."""
+        return self._client.metrics
 
     def submit_many(
         self, requests: Iterable[Request], *, timeout: Timeout = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog.client.answers import response_of
 from pgprog.codec import Codec
-from pgprog.engine.attempt import current_process
+from pgprog.current import current
 from pgprog.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def check_not_current(namespace: str, process_id: str) -> None:
     Raises:
         InvalidArgument: It would wait for itself.
     """
-    if current_process.get() == (namespace, process_id):
+    task = current.get().task
+    if task is not None and (task.namespace, task.process_id) == (namespace, process_id):
         msg = f"a step of process {process_id} cannot wait for an answer of its own process"
         raise InvalidArgument(msg, hint="submit without waiting, or set a timer due at once")
 

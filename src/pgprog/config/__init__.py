@@ -26,6 +26,7 @@ from pgprog.errors import ConfigError
 from pgprog.model import Limits, TaskType
 from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
 
+LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -187,6 +188,14 @@ class WorkerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """How a worker writes its logs: in which *format*, and from which *level* on."""
+
+    format: LogFormat = "console"
+    level: LogLevel = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration of a worker or a client.
 
@@ -201,7 +210,7 @@ class Config:
     namespaces: Mapping[str, NamespaceConfig] = field(default_factory=dict)
     task_retention: Annotated[timedelta, "1h to 36500d"] = timedelta(days=30)
     key_ttl: Annotated[timedelta, "1m to 36500d"] = timedelta(days=7)
-    log_level: LogLevel = "info"
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         if self.key_ttl > self.task_retention:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import signal
 import socket
 import subprocess
 import time
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.daemon.link import packed, reload_of
+from pgprog.engine import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +30,17 @@ class Child:
     """A worker of this configuration, started by *command* with the number of its file at the end.
 
     *worker_id* is its last incarnation, None before the first; *is_ready* says that it has started;
-    *started_at* is monotonic.
+    *started_at* is monotonic.  It made progress at *alive_at*, monotonic, and does what *status*
+    says; *reloads* counts the configurations that it was given and has not taken over yet.
     """
 
     def __init__(self, command: Sequence[str], config: Config) -> None:
         self.worker_id: int | None = None
         self.is_ready = False
-        self.started_at = time.monotonic()
+        self.started_at = self.alive_at = time.monotonic()
+        self.status = Status()
+        self.reloads = 0
+        self._is_aborted = False
         self._unread = b""
         self.line, theirs = socket.socketpair()
         with theirs:
@@ -83,10 +90,16 @@ class Child:
         self.line.settimeout(_SEND_SECONDS)
         try:
             self.line.sendall(reload_of(config))
+            self.reloads += 1
         except OSError as e:  # it hangs, or ends: then the next one has it
             log.warning("reload_not_heard", pid=self.pid, detail=str(e))
             self.kill()  # half of an order is none
         self.line.settimeout(0)
+
+    def abort(self) -> None:
+        """End it so that it shows where it stands; at the second time as it stands."""
+        self._process.send_signal(signal.SIGKILL if self._is_aborted else signal.SIGABRT)
+        self._is_aborted = True
 
     def kill(self) -> None:
         """End it as it stands."""
@@ -105,7 +118,15 @@ class Child:
             self.line.close()
 
     def _take(self, word: str) -> None:
-        if word == "ready":
-            self.is_ready = True
-        else:
-            self.worker_id = int(word)
+        match word.split(" ", 1):
+            case ["ready"]:
+                self.is_ready = True
+            case ["alive", status]:
+                self.alive_at = time.monotonic()
+                self.status = Status(**json.loads(status))
+            case ["reloaded"]:
+                self.reloads -= 1
+            case ["worker", number]:
+                self.worker_id = int(number)
+            case _:  # half a line, of one that was killed
+                pass

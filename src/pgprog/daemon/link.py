@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 import pickle
 import socket
 import struct
@@ -16,8 +18,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from pgprog.config import Config
+    from pgprog.engine import Status
+
+# So often a worker says that it makes progress.
+ALIVE_SECONDS = 1.0
 
 _LENGTH = struct.Struct("!I")
 _MOST_BYTES = 1 << 16
@@ -58,13 +65,40 @@ class Link:
         [length] = _LENGTH.unpack(self._read(_LENGTH.size))
         return _unpickled(self._read(length))
 
-    def tell_ready(self) -> None:
+    # ---- A supervisor is a manager of its workers ----
+
+    @property
+    def every(self) -> float:
+        """How often it wants to hear that the worker makes progress."""
+        return ALIVE_SECONDS
+
+    def ready(self, status: Status) -> None:
         """Say that the worker has started."""
         self._tell("ready")
+        self.alive(status)
+
+    def alive(self, status: Status) -> None:
+        """Say that it makes progress, and what it does."""
+        self._tell("alive " + json.dumps(dataclasses.asdict(status)))
+
+    def troubled(self, trouble: str) -> None:
+        """Leave that to the log: a supervisor sees that nothing is done."""
+
+    def reloading(self) -> None:
+        """Say nothing: it is the supervisor that says so."""
+
+    def reloaded(self) -> None:
+        """Say that the configuration that came last is obeyed, or could not be."""
+        self._tell("reloaded")
+
+    def stopping(self, within: timedelta) -> None:
+        """Say nothing: it is the supervisor that says so."""
+
+    # ---- What else is said ----
 
     def tell_worker(self, worker_id: int) -> None:
         """Say which incarnation the worker is from here on; it has claimed nothing yet."""
-        self._tell(str(worker_id))
+        self._tell(f"worker {worker_id}")
 
     def hear(self, obey: Callable[[Order], None], *, take: Callable[[Config], None]) -> None:
         """Call *obey* in the running loop with each order, and to stop when nobody is left.

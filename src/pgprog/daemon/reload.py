@@ -16,9 +16,10 @@ from pgprog.store.faults import DataFault, RolledBack
 from pgprog.store.operator_store import OperatorStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pgprog.config import Config
+    from pgprog.daemon.notify import Manager
     from pgprog.namespace import Namespace
 
 log = logs.get(__name__)
@@ -31,9 +32,13 @@ class Reload:
     """Takes over what a running worker can: its log level, and the settings of its namespaces.
 
     Those go into the database, which workers obey.  What needs another start is logged by name.
+    *manager* is told when it begins and when it is done.
     """
 
-    def __init__(self, config: Config, namespaces: Sequence[Namespace[Any]]) -> None:
+    def __init__(
+        self, config: Config, namespaces: Sequence[Namespace[Any]], *, manager: Manager
+    ) -> None:
+        self._manager = manager
         self._config = config
         self._namespaces = namespaces
         self._turn = asyncio.Lock()
@@ -59,7 +64,7 @@ class Reload:
 
     async def _take(self, config: Config) -> None:
         async with self._turn:
-            logs.set_level(config.log_level)
+            logs.set_level(config.log.level)
             if left := needs_start(self._config, config):
                 log.warning("reload_needs_start", settings=left)
             try:
@@ -67,7 +72,7 @@ class Reload:
             except (ConfigError, DataFault, PgprogError, RolledBack) as e:
                 log.error("reload_failed", detail=str(e))  # noqa: TRY400 - the message says it all
                 return
-            log.info("reloaded", log_level=config.log_level, namespaces=changed)
+            log.info("reloaded", log_level=config.log.level, namespaces=changed)
 
     async def _apply(self, config: Config) -> list[str]:
         """Give the namespaces of this worker the settings of *config*; return which had others."""
@@ -90,8 +95,15 @@ class Reload:
         finally:
             await store.close()
 
+    async def _told(self, work: Awaitable[None]) -> None:
+        self._manager.reloading()
+        try:
+            await work
+        finally:
+            self._manager.reloaded()
+
     def _background(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._told(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -112,7 +124,7 @@ def needs_start(old: Config, new: Config) -> list[str]:
 
 def _at_start(config: Config) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(config)  # type: ignore[assignment] # of a dataclass
-    del plain["log_level"]
+    del plain["log"]["level"]
     plain["namespaces"] = {
         name: {"handlers": section.handlers} for name, section in config.namespaces.items()
     }

@@ -7,12 +7,15 @@ import contextlib
 import os
 import signal
 import threading
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
 from pgprog.daemon.link import Order
+from pgprog.daemon.notify import Notifier
+from pgprog.daemon.progress import telling
 from pgprog.daemon.reload import Reload
-from pgprog.engine import Role, Upkeep, Worker
+from pgprog.engine import Role, Upkeep, Vitals, Worker
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.daemon.link import Link
+    from pgprog.daemon.notify import Manager
     from pgprog.namespace import Namespace
 
 log = logs.get(__name__)
@@ -44,16 +48,19 @@ async def serve(
     order cancels the steps and hands all back at once, if it can in eight seconds; a third ends the
     program as it stands.  The code is 0, or 128 and the number of the second signal.
 
-    At SIGHUP the configuration is read again by *read*, or comes from the supervisor.
+    At SIGHUP the configuration is read again by *read*, or comes from the supervisor.  That, or
+    without one systemd, is told when the worker is ready, that it makes progress, that it stops.
 
     Raises:
         SchemaMismatch: The database needs `pgprog db migrate`.
         StoreUnavailable: It cannot be reached at the start; later it is waited for.
     """
+    manager = Notifier(os.environ) if link is None else link
     stop = _Stop()
-    working = asyncio.ensure_future(_serve_until(stop.asked, config, namespaces, roles, link))
+    work = _Work(config, namespaces, roles=roles, link=link)
+    working = asyncio.ensure_future(_serve_until(stop.asked, work, manager))
     stop.cancels(working)
-    reload = Reload(config, namespaces)
+    reload = Reload(config, namespaces, manager=manager)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.hear, number)
@@ -119,39 +126,43 @@ class _Stop:
             self._working.cancel()
 
 
-async def _serve_until(
-    asked: asyncio.Event,
-    config: Config,
-    namespaces: Sequence[Namespace[Any]],
-    roles: Collection[Role],
-    link: Link | None,
-) -> None:
-    async with _working(config, namespaces, roles, link) as failed:
-        if link is not None:
-            link.tell_ready()
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a worker program is to do."""
+
+    config: Config
+    namespaces: Sequence[Namespace[Any]]
+    _: KW_ONLY
+    roles: Collection[Role]
+    link: Link | None
+
+
+async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> None:
+    config = work.config
+    async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, vitals):
+        begin(vitals)
         stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
         try:
             await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
+            manager.stopping(config.worker.stop_timeout)
         if failed.done():
             failed.result()
 
 
 @contextlib.asynccontextmanager
-async def _working(
-    config: Config,
-    namespaces: Sequence[Namespace[Any]],
-    roles: Collection[Role],
-    link: Link | None,
-) -> AsyncIterator[asyncio.Future[None]]:
-    """Work in the block; give what ends only when the work fails."""
+async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vitals]]:
+    """Work in the block; give what ends only when the work fails, and signs of life."""
+    config, roles = work.config, work.roles
     if Role.STEPS in roles:
-        on_registered = None if link is None else link.tell_worker
-        async with Worker(config, namespaces, roles=roles, on_registered=on_registered) as worker:
+        on_registered = None if work.link is None else work.link.tell_worker
+        async with Worker(
+            config, work.namespaces, roles=roles, on_registered=on_registered
+        ) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
-                yield failed
+                yield failed, worker.vitals
             finally:
                 failed.cancel()
         return
@@ -159,7 +170,7 @@ async def _working(
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
     running = asyncio.ensure_future(upkeep.run())
     try:
-        yield running
+        yield running, Vitals(signs=upkeep.signs)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

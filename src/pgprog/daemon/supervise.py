@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pgprog.daemon.child import Child
+from pgprog.daemon.notify import Notifier
 from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor
 
@@ -26,5 +28,6 @@ def supervise(config: Config, *, command: Sequence[str], read: Callable[[], Conf
         config=config,
         read=read,
         reports=Reports(config.dsn, namespaces=[*config.namespaces]),
+        manager=Notifier(os.environ),
     )
     return supervisor.run()

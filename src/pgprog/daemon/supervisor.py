@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.daemon.link import Order
+from pgprog.daemon.link import ALIVE_SECONDS, Order
 from pgprog.daemon.reload import needs_start, read_again
+from pgprog.engine import sum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pgprog.config import Config
     from pgprog.daemon.child import Child
+    from pgprog.daemon.notify import Notifier
     from pgprog.daemon.reports import Reports
 
 log = logs.get(__name__)
@@ -31,6 +33,7 @@ _LONGEST_PAUSE_SECONDS = 8.0
 # What a worker may take beyond its stop_timeout: steps that clean up, the way to the database.
 _MARGIN_SECONDS = 10.0
 _REPORT_SECONDS = 2.0
+_MISSED = 3  # signs of progress that a worker of a busy machine may be late with
 _COULD_NOT_START = 1
 _SIGNALLED = 128
 
@@ -59,6 +62,9 @@ class Supervisor:
 
     A worker whose program has ended, however, is given to *reports* and started again; when the
     last ones did not live for ten seconds after half a second, then twice as long, up to eight.
+
+    *manager* is told that the workers make progress.  If it waits for that, one that makes none for
+    half of its time is killed.
     """
 
     def __init__(
@@ -68,7 +74,11 @@ class Supervisor:
         config: Config,
         read: Callable[[], Config],
         reports: Reports,
+        manager: Notifier,
     ) -> None:
+        self._manager = manager
+        self._told_at = -math.inf
+        self._is_reloading = False
         self._start = start
         self._first = self._config = config
         self._read = read
@@ -94,6 +104,7 @@ class Supervisor:
                 self._listen(heard)
                 self._bury()
                 self._enforce()
+                self._tell()
         if not self._reports.wait(_REPORT_SECONDS):
             log.warning("reports_left_to_collectors")
         log.info("supervisor_stopped", exit_code=self._code)
@@ -120,8 +131,14 @@ class Supervisor:
     def _listen(self, heard: socket.socket) -> None:
         """Wait for a signal, the word of a worker, or the next thing to do."""
         due = [place.starts_at for place in self._places if place.child is None]
-        next_at = min([self._kills_at, *([] if self._is_stopping else due)])
-        patience = None if next_at == math.inf else max(0.0, next_at - time.monotonic())
+        next_at = min(
+            [
+                self._kills_at,
+                self._told_at + self._manager.every,
+                *([] if self._is_stopping else due),
+            ]
+        )
+        patience = max(0.0, next_at - time.monotonic())
         for key, _ in self._selector.select(patience):
             if key.data is None:
                 for number in heard.recv(64):
@@ -129,7 +146,12 @@ class Supervisor:
                 continue
             if not key.data.hear():
                 self._selector.unregister(key.fileobj)
-            self._was_ready |= key.data.is_ready
+            self._see_ready(key.data)
+
+    def _see_ready(self, child: Child) -> None:
+        if child.is_ready and not self._was_ready:
+            self._was_ready = True
+            self._manager.ready(child.status)
 
     def _obey(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
@@ -139,10 +161,14 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Read the configuration again, for the workers that run and those that come after."""
-        config = read_again(self._read)
-        if config is None or self._is_stopping:
+        if self._is_stopping:
             return
-        logs.set_level(config.log_level)
+        self._manager.reloading()
+        self._is_reloading = True
+        config = read_again(self._read)
+        if config is None:
+            return
+        logs.set_level(config.log.level)
         if left := needs_start(self._first, config):
             log.warning("reload_needs_start", settings=left)
         self._config = config
@@ -155,7 +181,7 @@ class Supervisor:
             child = place.child
             if child is None or (code := child.poll()) is None:
                 continue
-            self._was_ready |= child.is_ready
+            self._see_ready(child)
             if child.worker_id is not None:
                 self._reports.add(child.worker_id)
             with contextlib.suppress(KeyError):
@@ -200,11 +226,46 @@ class Supervisor:
 
     def _end_all(self, order: Order, *, seconds: float) -> None:
         self._is_stopping = True
+        self._manager.stopping(self._config.worker.stop_timeout)
         self._kills_at = time.monotonic() + seconds
         for child in self._children():
             child.order(order)
             if child.worker_id is None and not child.is_ready:
                 child.kill()  # it has claimed nothing yet, and may not hear for long
+
+    def _tell(self) -> None:
+        """Tell the manager how the workers are, when it is time to."""
+        if self._is_reloading and not any(child.reloads > 0 for child in self._children()):
+            self._is_reloading = False
+            self._manager.reloaded()
+        now = time.monotonic()
+        if now < self._told_at + self._manager.every:
+            return
+        self._told_at = now
+        if not self._was_ready:
+            return
+        silent = self._silent(now)
+        for child in silent:
+            log.error("worker_hangs", pid=child.pid, worker_id=child.worker_id)
+            child.abort()
+        if self._is_stopping:
+            self._manager.alive(f"stopping, {len(self._children())} workers are left")
+        elif silent:
+            self._manager.troubled(f"{len(silent)} workers make no progress")
+        else:
+            self._manager.alive(self._status())
+
+    def _silent(self, now: float) -> list[Child]:
+        """Return the workers that make no progress, if the manager waits for that."""
+        if self._manager.watchdog_seconds is None or self._is_stopping:
+            return []
+        patience = max(self._manager.watchdog_seconds / 2, _MISSED * ALIVE_SECONDS)
+        return [c for c in self._children() if c.is_ready and now - c.alive_at > patience]
+
+    def _status(self) -> str:
+        ready = [child.status for child in self._children() if child.is_ready]
+        total = f"{len(ready)} of {len(self._places)} workers"
+        return f"{total}: {sum_of(ready)}" if ready else total
 
     def _enforce(self) -> None:
         """Kill what did not end in its time."""

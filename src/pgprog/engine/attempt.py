@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from pgprog.store.transactions import StepTransactions
 
 
-# The process whose step runs in this context: (namespace, process_id).
-current_process: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
-    "current_process", default=None
-)
-
-
 class Attempts:
     """Makes the attempts of one worker; sync handlers run in *concurrency* threads."""
 
@@ -76,6 +70,10 @@ class Attempts:
             threads=self._threads,
         )
 
+    async def first_trace(self, task_id: int) -> str | None:
+        """Return the traceparent of the first attempt of a task, None where it has told none."""
+        return await self._store.first_trace(task_id)
+
     def _handler(self, claimed: Claimed) -> Handler[..., Any] | None:
         return self._namespaces[claimed.namespace].resolve(claimed.type, claimed.name)
 
@@ -108,6 +106,7 @@ class Attempt:
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
         self._is_expired = False
+        self._metrics = store.metrics
         self.handler = namespace.resolve(claimed.type, claimed.name)
         colour = AsyncAccess if self.handler is None or self.handler.is_async else SyncAccess
         self.access: AsyncAccess | SyncAccess = colour(
@@ -132,11 +131,15 @@ class Attempt:
             access=self.access,
             deadline=datetime.now(UTC) + self._timeout,
         )
-        current_process.set((self._claimed.namespace, self._claimed.process_id))
         self.access.begin(self._deadlines.loop)
-        if isinstance(self.access, SyncAccess):
-            return await self._run_in_thread(self.handler, step)
-        return await self._run_in_loop(self.handler, step)
+        series = self._metrics.steps(self._claimed.namespace, self._claimed.type)
+        began_at = series.begin(self._claimed.due_at)
+        try:
+            if isinstance(self.access, SyncAccess):
+                return await self._run_in_thread(self.handler, step)
+            return await self._run_in_loop(self.handler, step)
+        finally:
+            series.end(began_at)
 
     async def _run_in_loop(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
         returned: Awaitable[object] | object = handler.run(step, self._claimed.args)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 # A look so much later than it was due: the database, or this process, stood still.
 _GAP_SECONDS = 1.0
 
@@ -35,7 +35,7 @@ class Collector:
 
     A worker is dead when its counter was seen unchanged for a full lease in which the database
     answered each look: a stalled database is not the death of workers.  *on_freed* is called when
-    tasks were freed.
+    tasks were freed; *looks* counts the looks that were answered.
     """
 
     def __init__(
@@ -46,15 +46,18 @@ class Collector:
         on_freed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.looks = 0
         self._store = store
         self._lease_seconds = lease.total_seconds()
-        self._look_seconds = min(_LOOK_SECONDS, self._lease_seconds / 4)
+        self._look_seconds = min(LOOK_SECONDS, self._lease_seconds / 4)
         self._on_freed = on_freed
         self._clock = clock
         self._sightings: dict[int, _Sighting] = {}
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        vitals = self._store.metrics.vitals
+        vital = vitals.part("collector", patience=30 + 4 * self._look_seconds)
         orphans_at = -self._lease_seconds
         due_at = self._clock()
         while True:
@@ -64,7 +67,10 @@ class Collector:
                 if due_at - orphans_at >= self._lease_seconds:
                     await self._collect(None, None)
                     orphans_at = due_at
+                vital.succeeded()
             except (RolledBack, StoreUnavailable) as e:
+                self.looks += isinstance(e, RolledBack)
+                vital.failed(f"nobody can be looked at: {e}")
                 log.warning("collector_without_database", detail=str(e))
                 self._sightings.clear()
             is_alone = len(self._sightings) < 2
@@ -78,6 +84,7 @@ class Collector:
         A look much later than it was due begins the watch anew.
         """
         counters = await self._store.list_workers()
+        self.looks += 1
         now = self._clock()
         if now - due_at > _GAP_SECONDS:
             self._sightings.clear()

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
-from pgprog.engine import decide
+from pgprog.engine import decide, traces
 from pgprog.engine.batcher import Batcher
+from pgprog.engine.failures import fields_of
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.engine_store import COMPLETIONS
 from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.measuring import measure_completions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,6 +92,7 @@ class Completer:
         self._holdings = holdings
         self._lease = lease
         self._owner = owner
+        self._vital = store.metrics.vitals.part("completer")
         self._apart: dict[str, float] = {}
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
         self._few = Batcher(self._flush_few, most=_FEW, size_of=_size)
@@ -105,6 +108,7 @@ class Completer:
     ) -> None:
         """Commit it in the transaction of its step; what that cannot store is an error."""
         ending, since = _Ending(held, completion), self._holdings.drops
+        began_at = time.monotonic()
         try:
             completed = await self._complete_in(ending, transaction)
             with self._holdings.trip():  # a next task is visible from the commit on
@@ -112,15 +116,18 @@ class Completer:
                     await transaction.commit()
                 else:
                     await transaction.rollback()
+                seconds = time.monotonic() - began_at
+                measure_completions(self._store.metrics, [completion], [completed], seconds=seconds)
                 self._settle(ending, completed, since=since)
         except (DataFault, InvalidArgument) as e:
             self.add(held, self._failed(held.claimed, e))
         except (RolledBack, StoreUnavailable) as e:
-            log.warning("transaction_lost", task_id=held.claimed.task_id, detail=str(e))
+            log.warning("transaction_lost", detail=str(e))
             self.give_back(held)
 
     def give_back(self, held: Held) -> None:
         """Forget a claim; the next renewal finds it to be nobody's and hands it back."""
+        traces.given_up(held)
         self._holdings.remove(held)
         self._lease.renew_now()
 
@@ -173,10 +180,12 @@ class Completer:
             except RolledBack:
                 pause = await _pause(pause)
                 continue
-            except StoreUnavailable:
+            except StoreUnavailable as e:
                 self._lease.renew_now()
+                self._vital.failed(f"the ends of steps cannot be committed: {e}")
                 pause = await _pause(pause)
                 continue
+            self._vital.succeeded()
             return
 
     async def _find_culprit(self, endings: Sequence[_Ending], fault: DataFault) -> None:
@@ -188,10 +197,11 @@ class Completer:
         [ending] = endings
         claimed = ending.held.claimed
         if ending.is_fault:
-            log.error("error_cannot_be_stored", task_id=claimed.task_id, error=fault)
+            # Without its traceback: PostgreSQL's details quote what could not be stored.
+            log.error("error_cannot_be_stored", **fields_of(claimed), detail=str(fault))
             self.give_back(ending.held)
             return
-        log.warning("completion_cannot_be_stored", task_id=claimed.task_id, detail=str(fault))
+        log.warning("completion_cannot_be_stored", **fields_of(claimed), detail=str(fault))
         self._apart[claimed.namespace] = time.monotonic() + _APART_SECONDS
         failed = replace(ending, completion=self._failed(claimed, fault), is_fault=True)
         await self._flush_group([failed])
@@ -212,6 +222,7 @@ class Completer:
 
     def _settle(self, ending: _Ending, completed: Completed, *, since: int) -> None:
         held = ending.held
+        traces.settled(held, completed.outcome, ending.completion)
         match completed.outcome:
             case "done" | "already":
                 self._holdings.remove(held)
@@ -226,12 +237,7 @@ class Completer:
                 (self._batches if ending.refusals <= _PATIENCE else self._patient).add(ending)
             case _:
                 self._holdings.remove(held)
-                log.warning(
-                    "claim_lost",
-                    namespace=held.claimed.namespace,
-                    process_id=held.claimed.process_id,
-                    task_id=held.claimed.task_id,
-                )
+                log.warning("claim_lost", **fields_of(held.claimed))
 
     def _next_due_in(self, ending: _Ending) -> float | None:
         """Return when there may be something to do that no chain went on with."""

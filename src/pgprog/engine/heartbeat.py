@@ -49,7 +49,8 @@ class Heartbeat:
     """Renews the lease of *owner* every *every*, at once when asked to.
 
     It has its own connection, so that neither a busy loop nor a full pool delays it; but it stops
-    when the loop has not ticked for half a lease: a loop that hangs must lose its tasks.
+    when the loop has not ticked for half a lease: a loop that hangs must lose its tasks.  *answers*
+    counts what the database said to it, refusals too.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Heartbeat:
         every: timedelta,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.answers = 0
         self._owner = owner
         self._renewals = renewals
         self._lease = lease
@@ -103,13 +105,17 @@ class Heartbeat:
         try:
             claims = self._renewals.renew_worker(worker_id, self._lease, self._owner.begun())
         except LeaseLost:
+            self.answers += 1
             self._loop.call_soon_threadsafe(self._owner.ended, worker_id)
             return True
         except (StoreUnavailable, RolledBack, DataFault) as e:
+            if not isinstance(e, StoreUnavailable):
+                self.answers += 1
             log.warning("renewal_failed", worker_id=worker_id, detail=str(e))
             return False
         except Exception as e:
             self._loop.call_soon_threadsafe(self._owner.failed, e)
             raise
+        self.answers += 1
         self._loop.call_soon_threadsafe(self._owner.renewed, worker_id, claims, asked_at)
         return True

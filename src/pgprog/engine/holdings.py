@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgprog.metrics import Sample
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pgprog.store.rows import Claimed
+    from pgprog.tracing.otel import StepSpan
 
 # With fewer claims than these every batch is short.  An eighth of them is few.
 _MANY = 64
@@ -25,7 +28,8 @@ class Held:
 
     *chained* counts the steps of its chain before it; *chain_began_at* and *taken_at* are
     monotonic.  *runs* is True from the start of its handler, *ends* from the decision how it ends;
-    *is_dropped* says that it was given up: nothing of it may be committed any more.
+    *is_dropped* says that it was given up: nothing of it may be committed any more.  *carried*
+    travels with its step, from its start; *span* is there where the program has set up tracing.
     """
 
     claimed: Claimed
@@ -36,6 +40,8 @@ class Held:
     ends: bool = False
     is_dropped: bool = False
     step: asyncio.Task[None] | None = None
+    carried: Mapping[str, str] | None = None
+    span: StepSpan | None = None
 
 
 class Holdings:
@@ -45,6 +51,7 @@ class Holdings:
         self.drops = 0
         self._held: dict[int, Held] = {}
         self._in: Counter[str] = Counter()
+        self._seen: set[str] = set()  # a gauge that is left out would keep its last value
         self._trips: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
@@ -94,6 +101,16 @@ class Holdings:
     def begun(self) -> list[int]:
         """Return the tasks whose handlers have started; any thread may ask."""
         return [held.claimed.task_id for held in list(self._held.values()) if held.runs]
+
+    def busy(self) -> list[Sample]:
+        """Return how many handlers run, by namespace; any thread may ask."""
+        running = Counter(
+            held.claimed.namespace
+            for held in list(self._held.values())
+            if held.runs and not held.ends
+        )
+        self._seen.update(running)
+        return [Sample("pgprog_steps_busy", (name,), running[name]) for name in self._seen]
 
     def drop(self) -> list[Held]:
         """Give up all that has not come to its end or is on its way, and return what is here."""

@@ -13,11 +13,11 @@ from pgprog.errors import StoreUnavailable
 from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
     from typing import Any
 
     from pgprog.config import WorkerConfig
-    from pgprog.engine.holdings import Holdings
+    from pgprog.engine.holdings import Held, Holdings
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.renewals import Renewals
     from pgprog.store.rows import Served
@@ -77,6 +77,9 @@ class Lease:
         self._holdings = holdings
         self._owner = owner
         self._safe_until = 0.0
+        self._metrics = store.metrics
+        self._vital = store.metrics.vitals.part("lease")
+        self._loop_vital = store.metrics.vitals.part("loop", patience=self._seconds / 2)
         self._held = asyncio.Event()
         self._is_ended = False
         self._has_stopped = False
@@ -95,6 +98,16 @@ class Lease:
     def is_held(self) -> bool:
         """Whether the worker may claim and run."""
         return self._held.is_set()
+
+    @property
+    def answers(self) -> int:
+        """How many renewals the database has answered."""
+        return self._heartbeat.answers
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether nothing is renewed any more."""
+        return self._has_stopped
 
     async def begin(self) -> None:
         """Register an incarnation and begin to renew.
@@ -118,6 +131,7 @@ class Lease:
         try:
             while self._failure is None:
                 self.ticked_at = time.monotonic()
+                self._loop_vital.succeeded()
                 self.check()
                 await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
         finally:
@@ -128,7 +142,7 @@ class Lease:
         """Give the steps up if the lease is about to end: the tick may come later, after a stop."""
         if time.monotonic() > self._safe_until and self.is_held:
             log.error("lease_cannot_be_renewed", worker_id=self.worker_id)
-            self._lapse()
+            self._lapse("the lease cannot be renewed")
 
     def renew_now(self) -> None:
         """Learn from the database what is really held: an answer was lost."""
@@ -178,7 +192,9 @@ class Lease:
         if not self.is_held:
             log.info("lease_regained", worker_id=worker_id)
             self._held.set()
+        self._vital.succeeded()
         lost = self._holdings.drop_lost(claims, asked_at=asked_at)
+        self._count_lost(lost)
         if lost:
             log.warning("claims_lost", worker_id=worker_id, tasks=len(lost))
         self._background(self._hand_back_strangers(claims))
@@ -188,7 +204,7 @@ class Lease:
         if worker_id == self.worker_id and not self._is_ended and not self._has_stopped:
             self._is_ended = True
             log.error("incarnation_ended", worker_id=worker_id)
-            self._lapse()
+            self._lapse("a collector took this worker for dead; it begins again")
             self._background(self._begin_again())
 
     def failed(self, error: Exception) -> None:
@@ -201,6 +217,7 @@ class Lease:
         self._owner.registered(self.worker_id)
         self._extend(asked_at)
         self._is_ended = False
+        self._vital.succeeded()
         self._held.set()
 
     async def _begin_again(self) -> None:
@@ -218,11 +235,17 @@ class Lease:
         self._safe_until = asked_at + self._seconds * _SAFE_SHARE
         self._owner.safe_until(self._safe_until)
 
-    def _lapse(self) -> None:
+    def _lapse(self, reason: str) -> None:
+        self._vital.failed(reason)
         self._held.clear()
         dropped = self._holdings.drop()
+        self._count_lost(dropped)
         if dropped:
             log.warning("steps_cancelled", worker_id=self.worker_id, tasks=len(dropped))
+
+    def _count_lost(self, lost: Sequence[Held]) -> None:
+        for held in lost:
+            self._metrics.claims_lost.add(held.claimed.namespace)
 
     async def _hand_back_strangers(self, claims: list[tuple[int, int]]) -> None:
         strangers = await self._holdings.strangers(claims)

@@ -9,12 +9,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
-from pgprog.codec import Misfit
-from pgprog.engine import decide
+from pgprog.engine import decide, traces
+from pgprog.engine.failures import fields_of, log_failure
 from pgprog.engine.quick import QuickSteps
 from pgprog.engine.turns import Turns
 from pgprog.engine.within_task import within_task
-from pgprog.errors import InvalidArgument, StepError
 from pgprog.store.rows import Outcome
 
 if TYPE_CHECKING:
@@ -56,6 +55,11 @@ class Endings(Protocol):
 
 class Reporter(Protocol):
     """The lease, as far as runs need it."""
+
+    @property
+    def worker_id(self) -> int:
+        """The present incarnation of the worker."""
+        ...
 
     def check(self) -> None:
         """Give the steps up if the lease is about to end."""
@@ -127,6 +131,11 @@ class Runner:
         """How many handlers run."""
         return self._running
 
+    @property
+    def concurrency(self) -> int:
+        """How many handlers may run at once."""
+        return self._concurrency
+
     def take(self, held: Held) -> None:
         """Run the handler of a claim as soon as a place is free, unless it is given up."""
         if held.is_dropped:
@@ -195,7 +204,7 @@ class Runner:
         if not held.runs:
             self._free()
         if isinstance(error, Exception):
-            log.error("step_broke", task_id=held.claimed.task_id, error=error)
+            log.error("step_broke", **fields_of(held.claimed), error=error)
         if error is not None and not held.is_dropped:
             self._endings.give_back(held)
 
@@ -214,12 +223,14 @@ class Runner:
 
     async def _run(self, held: Held) -> None:
         held.runs = True  # what was given up before its start never comes here
+        traces.enter(held, worker_id=self._lease.worker_id)
         attempt = self._attempts.make(held.claimed)
         try:
             if held.claimed.attempt > 1:
                 # Its worker may have died of it: this time a crash must count, however quick.
                 await self._lease.report_begun()
-            completion = await self._outcome(attempt, held)
+                await traces.link(held, self._attempts.first_trace)
+            completion = traces.handled(held, await self._outcome(attempt, held))
         finally:
             attempt.access.close()
             straggler = attempt.straggler
@@ -259,7 +270,7 @@ class Runner:
             if attempt.access.is_interrupted:
                 return None
             error = e
-        log_failure(held, error)
+        log_failure(error)
         return decide.after_failure(
             claimed, error, settings=namespace.settings, random=random.random()
         )
@@ -323,21 +334,3 @@ class Runner:
             held = self._waiting.take()
             if not held.is_dropped:
                 self._launch(held)
-
-
-def log_failure(held: Held, error: BaseException) -> None:
-    """Say that a handler failed, with a traceback where that was not foreseen."""
-    claimed = held.claimed
-    expected = isinstance(error, StepError | Misfit | InvalidArgument)
-    log.warning(
-        "step_failed",
-        namespace=claimed.namespace,
-        process_id=claimed.process_id,
-        task_id=claimed.task_id,
-        type=claimed.type,
-        name=claimed.name,
-        attempt=claimed.attempt,
-        error_type=type(error).__name__,
-        detail=decide.text_of(error) if expected else None,
-        error=None if expected else error,
-    )

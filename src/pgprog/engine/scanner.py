@@ -38,7 +38,8 @@ class Scanner:
     """Claims when places are free and something is due, and sleeps on a reason otherwise.
 
     Claims no more than can start by the time the claim is answered.  *has_backlog* says that
-    the last claim left due tasks behind.  While a neighbour's backlog keeps it busy, what it is
+    the last claim left due tasks behind; *answers* counts the claims that the database answered,
+    the last one at *answered_at*, monotonic.  While a neighbour's backlog keeps it busy, what it is
     told of is claimed beside that, for namespaces of which few steps are held.
     """
 
@@ -53,12 +54,15 @@ class Scanner:
         poll_every: timedelta,
     ) -> None:
         self.has_backlog = False
+        self.answers = 0
+        self.answered_at = time.monotonic()
         self._lease = lease
         self._store = store
         self._holdings = holdings
         self._runner = runner
         self._settings = settings
         self._poll_seconds = poll_every.total_seconds()
+        self._vital = store.metrics.vitals.part("scanner")
         self._awake = asyncio.Event()
         self._told = asyncio.Event()
         self._freed = asyncio.Event()
@@ -112,16 +116,31 @@ class Scanner:
             try:
                 wait_seconds = await self._claim(room)
             except LeaseLost:
+                self._answered()
                 self._lease.renew_now()
                 await asyncio.sleep(pause)
             except (RolledBack, StoreUnavailable) as e:
+                if isinstance(e, RolledBack):
+                    self._answered()
                 log.warning("claim_failed", detail=str(e))
                 self._lease.renew_now()
+                self._vital.failed(f"nothing can be claimed: {e}")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
+                self._answered()
                 pause = _FIRST_PAUSE_SECONDS
+                self._vital.succeeded()
                 await self._sleep(wait_seconds)
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether there is no reason to claim."""
+        return self._is_stopping or not self._lease.is_held or not self._runner.room
+
+    def _answered(self) -> None:
+        self.answers += 1
+        self.answered_at = time.monotonic()
 
     async def _claim(self, room: int) -> float:
         """Claim, start what came, and return how long there is nothing to do."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog.codec import encode
 from pgprog.errors import ConfigError, SchemaMismatch
+from pgprog.namespace.origins import importing
 from pgprog.store.migrate import latest_version
 from pgprog.store.rows import Served
 
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
 
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import EngineStore
+
+
+def check_not_imported() -> None:
+    """Refuse to serve in a child process that only imports a program for its handlers.
+
+    Raises:
+        ConfigError: This is one.
+    """
+    if importing.is_set():
+        # Whoever reads it sees the message alone: it has come out of a child process.
+        msg = (
+            "it serves as soon as it is imported, and a child process imports it for its"
+            ' handlers; put what starts it below `if __name__ == "__main__":`'
+        )
+        raise ConfigError(msg)
 
 
 def check_names(namespaces: Sequence[Namespace[Any]]) -> None:

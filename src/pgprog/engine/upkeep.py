@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.engine.collector import Collector
+from pgprog.engine.collector import LOOK_SECONDS, Collector
+from pgprog.engine.vitals import Sign
 from pgprog.errors import StoreUnavailable
 from pgprog.model import TaskType
 from pgprog.store import wakeups
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
+# Between two batches of what is erased, which take about as long: others are to be served, too.
+_ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
 _IDLE_ROUNDS = 5
 # The payload of a notification has 8000 bytes.
@@ -33,11 +36,12 @@ _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
 
 
 class Role(StrEnum):
-    """What a worker program does: run steps, end zombies, keep house."""
+    """What a worker program does: run steps, end zombies, keep house, answer over HTTP."""
 
     STEPS = "steps"
     COLLECTOR = "collector"
     MAINTENANCE = "maintenance"
+    HTTP = "http"
 
 
 class Upkeep:
@@ -59,8 +63,23 @@ class Upkeep:
         self._is_busy = is_busy
         self._collector = Collector(store, lease=config.worker.lease, on_freed=wake)
         self._is_few = is_few
+        self._measures = 0
         self._ended = wakeups.Hints(self._announce)
         self._ended_of_few = wakeups.Hints(self._announce)
+
+    @property
+    def signs(self) -> tuple[Sign, ...]:
+        """The parts that go round by the roles."""
+        measures, looks = _MEASURE_SECONDS * _IDLE_ROUNDS, 2 * LOOK_SECONDS
+        signs = {
+            Role.COLLECTOR: Sign(
+                name="collector", count=lambda: self._collector.looks, rests_seconds=looks
+            ),
+            Role.MAINTENANCE: Sign(
+                name="maintenance", count=lambda: self._measures, rests_seconds=measures
+            ),
+        }
+        return tuple(sign for role, sign in signs.items() if role in self._roles)
 
     def announce_end(self, claimed: Claimed) -> None:
         """Tell other programs, with the next hint, that a task has ended.
@@ -83,14 +102,28 @@ class Upkeep:
                 loops.create_task(self._measure())
 
     async def _maintain(self) -> None:
+        """Keep house each minute; in between, erase what is old for as long as there is any."""
+        clock = asyncio.get_running_loop().time
+        vitals = self._store.metrics.vitals
+        vital = vitals.part("maintenance", patience=5 * _MAINTAIN_SECONDS, is_needed=False)
         while True:
+            next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
                 await self._store.maintain(
                     task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
                 )
+                await self._erase_old(until=next_at)
+                vital.succeeded()
             except (RolledBack, StoreUnavailable) as e:
+                vital.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
-            await asyncio.sleep(_MAINTAIN_SECONDS * random.uniform(0.8, 1.2))
+            await asyncio.sleep(next_at - clock())
+
+    async def _erase_old(self, *, until: float) -> None:
+        while await self._store.erase_old(key_ttl=self._config.key_ttl):
+            if asyncio.get_running_loop().time() > until:
+                return
+            await asyncio.sleep(_ERASE_SECONDS)
 
     async def _measure(self) -> None:
         """Measure the queues each second; while nothing is done here, now and then."""
@@ -100,8 +133,10 @@ class Upkeep:
             idle_rounds = 0 if self._is_busy() else idle_rounds + 1
             if idle_rounds % _IDLE_ROUNDS:
                 continue
-            with contextlib.suppress(RolledBack, StoreUnavailable):  # the next round tries again
-                await self._store.measure_queues()
+            with contextlib.suppress(StoreUnavailable):  # the next round tries again
+                with contextlib.suppress(RolledBack):
+                    await self._store.measure_queues()
+                self._measures += 1
 
     async def _announce(self, task_ids: Sequence[int]) -> None:
         payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""

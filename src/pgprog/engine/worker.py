@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
+from pgprog.current import OUTSIDE, current
 from pgprog.engine.attempt import Attempts
 from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
@@ -16,11 +17,13 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
-from pgprog.engine.served import check_names, check_schema, serves
+from pgprog.engine.served import check_names, check_not_imported, check_schema, serves
 from pgprog.engine.settings import Settings
+from pgprog.engine.settling import wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
-from pgprog.errors import ConfigError, LeaseLost, StoreUnavailable
-from pgprog.namespace.origins import importing
+from pgprog.engine.vitals import vitals_of
+from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.metrics import Metrics
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import RolledBack
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.engine.holdings import Held
+    from pgprog.engine.vitals import Vitals
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
@@ -50,7 +54,8 @@ class Worker:
 
     An async context manager.  Leaving the block lets running steps end within the stop time-out
     and hands the rest back at once, with no attempt burned.  *tell* gets every end of a task
-    after its commit, *on_registered* the id of each incarnation before it claims anything.
+    after its commit, *on_registered* the id of each incarnation before it claims anything;
+    *metrics* are told of everything.
     """
 
     _runner: Runner
@@ -64,8 +69,10 @@ class Worker:
         roles: Collection[Role] = frozenset(Role),
         tell: Tell | None = None,
         on_registered: Callable[[int], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config = config
+        self._metrics = metrics or Metrics()
         self._namespaces = list(namespaces)
         self._roles = roles
         self._tell = tell
@@ -97,10 +104,12 @@ class Worker:
             Exception: Why a loop of the worker failed, if one did.
         """
         log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
+        self._metrics.vitals.phase = "draining"
         self._chains_on = False
         self._scanner.stop()
         try:
-            await self._wait_settled()
+            within = self._config.worker.stop_timeout
+            await wait_settled(self._runner, self._completer, loops=self._loops, within=within)
         finally:
             await self._closing.aclose()
 
@@ -108,6 +117,14 @@ class Worker:
     def worker_id(self) -> int:
         """The present incarnation."""
         return self._lease.worker_id
+
+    @property
+    def vitals(self) -> Vitals:
+        """What shows whether this worker makes progress."""
+        config = self._config.worker
+        return vitals_of(
+            self._scanner, self._lease, self._runner, upkeep=self._upkeep.signs, config=config
+        )
 
     async def wait_failed(self) -> None:
         """Wait for a loop of the worker to fail, which none should, and raise why."""
@@ -185,18 +202,13 @@ class Worker:
             self._upkeep.announce_end(claimed)
 
     async def _start(self) -> None:
-        if importing.is_set():
-            # Whoever reads it sees the message alone: it has come out of a child process.
-            msg = (
-                "it serves as soon as it is imported, and a child process imports it for its"
-                ' handlers; put what starts it below `if __name__ == "__main__":`'
-            )
-            raise ConfigError(msg)
+        check_not_imported()
         check_names(self._namespaces)
-        self._store = EngineStore(self._config.dsn, name=_NAME)
+        self._store = EngineStore(self._config.dsn, name=_NAME, metrics=self._metrics)
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
         self._holdings = Holdings()
+        self._metrics.sources.append(self._holdings.busy)
         self._lease = Lease(
             self._store,
             name=f"{socket.gethostname()}:{os.getpid()}",
@@ -213,6 +225,7 @@ class Worker:
         await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
+        self._metrics.vitals.phase = "running"
         names = [namespace.name for namespace in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
@@ -250,6 +263,7 @@ class Worker:
         transactions = StepTransactions(
             config.dsn, size=config.pool.transactions, lease=config.worker.lease, name=_NAME
         )
+        self._metrics.sources.append(transactions.samples)
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served, store=store, holdings=holdings, lease=self._lease, owner=self
@@ -280,6 +294,7 @@ class Worker:
         )
 
     async def _run(self) -> None:
+        current.set(OUTSIDE)  # we may be opened within a step, or a block of `carry`
         listening = wakeups.listen(
             self._config.direct_dsn or self._config.dsn,
             channels=(wakeups.DUE,),
@@ -310,22 +325,6 @@ class Worker:
         if self._scanner.has_backlog:
             room = min(room, max(0, self._config.worker.concurrency // 2 - self._runner.busy))
         return room
-
-    async def _wait_settled(self) -> None:
-        """Return when all steps have ended, in time, or can end no more: a loop has failed."""
-        settling = asyncio.create_task(self._settle())
-        try:
-            await asyncio.wait(
-                [settling, self._loops],
-                timeout=self._config.worker.stop_timeout.total_seconds(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            settling.cancel()
-
-    async def _settle(self) -> None:
-        await self._runner.wait_idle()
-        await self._completer.wait_idle()
 
     async def _end_loops(self) -> None:
         self._loops.cancel()

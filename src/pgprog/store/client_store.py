@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
 from pgprog.errors import StoreUnavailable
-from pgprog.store.engine_store import packed
+from pgprog.metrics import Metrics
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
+from pgprog.store.measuring import measure_requests, timed
 from pgprog.store.packing import bigints
-from pgprog.store.pool import make_pool
+from pgprog.store.pool import make_pool, pool_samples
 from pgprog.store.rows import Ended, NamespaceStats, RawRequest, Submitted
+from pgprog.store.starting import packed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,8 +34,18 @@ T = TypeVar("T")
 class ClientStore:
     """A pool for reads and operations, a lane for each kind of batch and one for the answers."""
 
-    def __init__(self, dsn: str, *, size: int, checkout_timeout: timedelta, name: str) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        checkout_timeout: timedelta,
+        name: str,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
+        self._metrics = metrics or Metrics()
+        self._metrics.sources.append(partial(pool_samples, "api", self._pool, size=size))
         self._submits: dict[RequestLane, Lane] = {
             "batches": Lane(dsn, name=f"{name} submit"),
             "many": Lane(dsn, name=f"{name} submit many"),
@@ -67,9 +81,11 @@ class ClientStore:
             StoreUnavailable: The outcome of all is unknown.
         """
         columns = list(zip(*requests, strict=True))
+        began_at = time.monotonic()
         rows = await self._submits[lane].fetch(
             "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
         )
+        measure_requests(self._metrics, requests, seconds=time.monotonic() - began_at)
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
 
     async def results(self, task_ids: Sequence[int]) -> list[Ended]:
@@ -114,9 +130,10 @@ class ClientStore:
 
     async def remove(self, namespace: str, process_id: str, version: int | None) -> bool:
         """Remove a process; return whether it was there, in this version if one is given."""
-        [[was_there]] = await self._fetch(
-            "select pgprog.remove(%s, %s, %s)", (namespace, process_id, version)
-        )
+        with timed(self._metrics.process_removing[namespace,]):
+            [[was_there]] = await self._fetch(
+                "select pgprog.remove(%s, %s, %s)", (namespace, process_id, version)
+            )
         return bool(was_there)
 
     async def pause(self, namespace: str, reason: str | None) -> bool:

@@ -9,11 +9,14 @@ read, one for what is rare and may be long, one for hints to other programs.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pgprog.metrics import Metrics
 from pgprog.store import completions
 from pgprog.store.lane import Lane
-from pgprog.store.packing import bigints, instants, integers, jsonbs, texts
+from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
+from pgprog.store.packing import bigints, integers, jsonbs, texts
 from pgprog.store.rows import (
     Claimed,
     Claims,
@@ -24,6 +27,7 @@ from pgprog.store.rows import (
     Stored,
     Submitted,
 )
+from pgprog.store.starting import packed, submitted
 from pgprog.store.window import Window
 
 if TYPE_CHECKING:
@@ -58,14 +62,18 @@ from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 """
 
 _VERSION: Final = Claimed._fields.index("version")
-_STARTED = "started"
-_FIRST_ATTEMPT = 1
+_TOLD_AT: Final = Claimed._fields.index("due_at")
 
 
 class EngineStore:
-    """Connections of one worker to *dsn*, which may be a transaction pooler."""
+    """Connections of one worker to *dsn*, which may be a transaction pooler.
 
-    def __init__(self, dsn: str, *, name: str) -> None:
+    *metrics* are told of every round trip that has one there.
+    """
+
+    def __init__(self, dsn: str, *, name: str, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
+        self._served: Sequence[str] = ()
         self._starts: dict[RequestLane, Lane] = {
             "batches": Lane(dsn, name=f"{name} start"),
             "many": Lane(dsn, name=f"{name} start many"),
@@ -103,11 +111,14 @@ class EngineStore:
         columns = list(zip(*requests, strict=True))
         on = self._starts[lane]
         parameters = (worker_id, max_starts, *packed(columns))
+        began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_START, parameters)
+            measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
             return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
         most = [self._preload.get(request.namespace) for request in requests]
         rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
+        measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
         return [
             _with_events(submitted(request, row), raw, most=each or 0)
             for request, (raw, *row), each in zip(requests, rows, most, strict=True)
@@ -131,19 +142,18 @@ class EngineStore:
         """
         on = self._claims if most is None else self._claims_of_few
         asked = (worker_id, max_tasks, texts([*held]), integers([*held.values()]), most)
+        began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_CLAIM, asked)
             last = rows.pop()
             tasks = [Claimed(*row[:-1]) for row in rows]
-            return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
-        names, events = texts([*self._preload]), integers([*self._preload.values()])
-        rows = await on.fetch(_CLAIM_WITH_EVENTS, (events, names, *asked))
-        _, *last = rows.pop()
-        claimed = [(Claimed(*row[:-1]), raw) for raw, *row in rows]
-        tasks = [
-            task if raw is None else _windowed(task, raw, most=self._preload[task.namespace])
-            for task, raw in claimed
-        ]
+        else:
+            names, events = texts([*self._preload]), integers([*self._preload.values()])
+            rows = await on.fetch(_CLAIM_WITH_EVENTS, (events, names, *asked))
+            _, *last = rows.pop()
+            tasks = [self._preloaded(Claimed(*row[:-1]), raw) for raw, *row in rows]
+        seconds, told_at = time.monotonic() - began_at, last[_TOLD_AT]
+        measure_claim(self.metrics, tasks, served=self._served, told_at=told_at, seconds=seconds)
         return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
 
     async def complete(
@@ -165,13 +175,18 @@ class EngineStore:
         on = self._completions_of_few
         if lane == "batches":
             on = min(self._completions, key=lambda each: each.flights)
+        began_at = time.monotonic()
         rows = await on.fetch(completions.COMPLETE, parameters)
-        return completions.results(batch, rows)
+        seconds = time.monotonic() - began_at
+        completed = completions.results(batch, rows)
+        measure_completions(self.metrics, batch, completed, seconds=seconds)
+        return completed
 
     async def register_worker(
         self, name: str, serves: Mapping[str, Served], lease: timedelta
     ) -> int:
         """Begin an incarnation that serves these namespaces, by their names; return its id."""
+        self._served = [*serves]
         [[worker_id]] = await self._upkeep.fetch(
             "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
             (
@@ -206,15 +221,24 @@ class EngineStore:
         )
         return bool(done)
 
+    async def first_trace(self, task_id: int) -> str | None:
+        """Return the traceparent of the first attempt of a task, None where it has told none."""
+        [[traceparent]] = await self._upkeep.fetch(
+            "select pgprog_engine.first_trace(%s)", (task_id,)
+        )
+        return None if traceparent is None else str(traceparent)
+
     async def list_workers(self) -> dict[int, int]:
         """Return the renewal counter of each worker incarnation."""
         return dict(await self._upkeep.fetch("select * from pgprog_engine.list_workers()"))
 
     async def collect_zombies(self, worker_id: int | None, renewals: int | None) -> int:
         """End a worker that has this renewal counter; return how many tasks were freed."""
-        [[count]] = await self._upkeep.fetch(
-            "select pgprog_engine.collect_zombies(%s, %s)", (worker_id, renewals)
-        )
+        with timed(self.metrics.zombie_collection[()]):
+            [[count]] = await self._upkeep.fetch(
+                "select pgprog_engine.collect_zombies(%s, %s)", (worker_id, renewals)
+            )
+        self.metrics.zombies.add(by=count)
         return int(count)
 
     async def maintain(self, *, task_retention: timedelta, key_ttl: timedelta) -> bool:
@@ -223,6 +247,11 @@ class EngineStore:
             "select pgprog_engine.maintain(%s, %s)", (task_retention, key_ttl)
         )
         return bool(done)
+
+    async def erase_old(self, *, key_ttl: timedelta) -> bool:
+        """Erase a batch of what nobody asks for any more; return whether there is more."""
+        [[more]] = await self._upkeep.fetch("select pgprog_engine.erase_old(%s)", (key_ttl,))
+        return bool(more)
 
     async def measure_queues(self) -> bool:
         """Count the tasks that wait, by which requests are refused; False when others just did."""
@@ -260,10 +289,15 @@ class EngineStore:
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
         """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
-        await self._hints.fetch(
-            "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
-            (channel, texts(payloads)),
-        )
+        with timed(self.metrics.notification[()]):
+            await self._hints.fetch(
+                "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
+                (channel, texts(payloads)),
+            )
+
+    def _preloaded(self, task: Claimed, raw: bytes | None) -> Claimed:
+        """Return a claim with the events that came with it."""
+        return task if raw is None else _windowed(task, raw, most=self._preload[task.namespace])
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
@@ -271,22 +305,6 @@ class EngineStore:
         few = (self._claims_of_few, self._completions_of_few)
         others = (self._reads, self._upkeep, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
-
-
-def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
-    """Return the fields of requests as the arrays of start and of submit_many."""
-    types, namespaces, process_ids, args, names, keys, contexts, priorities, run_ats = columns
-    return (
-        texts(types),
-        texts(namespaces),
-        texts(process_ids),
-        jsonbs(args),
-        texts(names),
-        texts(keys),
-        jsonbs(contexts),
-        integers(priorities),
-        instants(run_ats),
-    )
 
 
 def _windowed(claimed: Claimed, raw: bytes, *, most: int) -> Claimed:
@@ -298,32 +316,3 @@ def _with_events(submitted: Submitted, raw: bytes | None, *, most: int) -> Submi
     if submitted.claimed is None or raw is None:
         return submitted
     return submitted._replace(claimed=_windowed(submitted.claimed, raw, most=most))
-
-
-def submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
-    """Return what became of a request, by its row of pgprog_engine.start."""
-    _, outcome, message, task_id, claim_id, incarnation, created_at, *process = row
-    if outcome != _STARTED:
-        return Submitted(outcome, message, task_id, None)
-    status, state_version, state, metadata, last_event_id, version = process
-    claimed = Claimed(
-        task_id,
-        claim_id,
-        incarnation,
-        request.namespace,
-        request.process_id,
-        request.type,
-        request.name,
-        _FIRST_ATTEMPT,
-        created_at,
-        request.run_at or created_at,
-        request.args,
-        request.context,
-        status,
-        state_version,
-        state,
-        metadata,
-        last_event_id,
-        version,
-    )
-    return Submitted(outcome, message, task_id, claimed)

@@ -80,10 +80,20 @@ def translated_in_theirs() -> Iterator[None]:
 
 
 @contextmanager
+def translated_denials() -> Iterator[None]:
+    """Turn what the role of a connection may not do into an error that says what to do."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as e:
+        hint = "use another role, or have a DBA grant what sql/roles.sql says: `pgprog db roles`"
+        raise PgprogError(e.diag.message_primary or str(e), hint=hint) from e
+
+
+@contextmanager
 def translated_for_callers() -> Iterator[None]:
     """Turn PostgreSQL's errors into those that callers of a client may catch."""
     try:
-        with translated():
+        with translated_denials(), translated():
             yield
     except RolledBack as e:
         raise StoreUnavailable(str(e), hint="nothing was done; repeat it") from e

@@ -123,6 +123,44 @@ def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
             time.sleep(_PAUSE_SECONDS)
 
 
+def apply_again(dsn: str) -> list[str]:
+    """Migrate, and apply all functions, views and publications, whether they have changed or not.
+
+    For a database where somebody edited or dropped some of them.  Returns the applied files.
+
+    Raises:
+        SchemaMismatch: As for `migrate`.
+    """
+    migrate(dsn)
+    with connect_blocking(dsn, name=_NAME) as connection, connection.transaction():
+        connection.execute("set local check_function_bodies = off")
+        connection.execute("set local client_min_messages = warning")
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
+        for file in functions():
+            _run(connection, file)
+        connection.execute(_CLOSE)
+        names = [file.name for file in functions()]
+        with suppress(InsufficientPrivilege), connection.transaction():
+            _run(connection, publication())
+            names.append(PUBLICATION)
+    return names
+
+
+def roles() -> str:
+    """Return the script that makes the roles of pgprog and gives them their rights."""
+    return (sql_directory() / "roles.sql").read_text()
+
+
+def apply_roles(dsn: str) -> None:
+    """Make the roles of pgprog, and give them their rights in this database; safe to repeat.
+
+    Raises:
+        PgprogError: The role of *dsn* may not make roles, or does not own the schema.
+    """
+    with connect_blocking(dsn, name=_NAME) as connection:
+        connection.execute(roles().encode())
+
+
 def pending(dsn: str) -> list[str]:
     """Return the names of the files that `migrate` would apply if it may; changes nothing.
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgprog.errors import ConfigError
+from pgprog.metrics import Sample
 from pgprog.store import packing
-from pgprog.store.faults import translated
+from pgprog.store.faults import translated, translated_denials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -57,6 +58,12 @@ def without_password(dsn: str) -> str:
     return make_conninfo("", **{k: _HIDDEN if k in _SECRETS else v for k, v in given.items()})
 
 
+def place_of(dsn: str) -> str:
+    """Return which database a DSN means, in short: `orders on db`."""
+    given = conninfo_to_dict(conninfo(dsn, name=""))
+    return f"{given.get('dbname') or 'the database'} on {given.get('host') or 'this machine'}"
+
+
 @asynccontextmanager
 async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.AsyncConnection]:
     """Open one autocommit connection for as long as the block lasts.
@@ -79,6 +86,7 @@ def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Conn
         StoreUnavailable: The database cannot be reached.
     """
     with (
+        translated_denials(),
         translated(),
         psycopg.connect(conninfo(dsn, name=name), autocommit=True) as connection,
     ):
@@ -108,6 +116,21 @@ def make_pool(
         configure=_configure,
         open=False,
     )
+
+
+def pool_samples(
+    name: str, pool: AsyncConnectionPool | ConnectionPool | None, *, size: int
+) -> list[Sample]:
+    """Return what metrics show of a pool of so many connections, None before its first use."""
+    stats = {} if pool is None else pool.get_stats()
+    figures = {
+        "pgprog_pool_max": size,
+        "pgprog_pool_size": stats.get("pool_size", 0),
+        "pgprog_pool_available": stats.get("pool_available", 0),
+        "pgprog_pool_waiting": stats.get("requests_waiting", 0),
+        "pgprog_pool_timeouts_total": stats.get("requests_errors", 0),
+    }
+    return [Sample(metric, (name,), float(value)) for metric, value in figures.items()]
 
 
 async def _configure(connection: psycopg.AsyncConnection) -> None:

@@ -1,7 +1,8 @@
 """What travels between the engine and its SQL functions.
 
 Rows of the hot path are named tuples: they are built from the driver's tuples at a third of the
-cost of a dataclass.  Payloads are raw JSON as bytes.
+cost of a dataclass.  Payloads are raw JSON as bytes, and no repr shows them: it
+may get into a log.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ class Claimed(NamedTuple):
     alone: bool = False
     window: Window | None = None
 
+    def __repr__(self) -> str:
+        return f"<task {self.task_id}>"
+
 
 class Served(NamedTuple):
     """What a worker says of a namespace that it serves.
@@ -66,6 +70,9 @@ class RawRequest(NamedTuple):
     context: bytes | None = None
     priority: int = 0
     run_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.type} of {self.process_id}>"
 
 
 class Submitted(NamedTuple):
@@ -106,6 +113,9 @@ class NewEvent(NamedTuple):
     payload: bytes
     metadata: bytes | None
 
+    def __repr__(self) -> str:
+        return "<event>"
+
 
 class TimerChange(NamedTuple):
     """A timer to be set, or unset when it has neither time."""
@@ -131,6 +141,9 @@ class Completion(NamedTuple):
     events: Sequence[NewEvent] = ()
     timers: Sequence[TimerChange] = ()
 
+    def __repr__(self) -> str:
+        return f"<completion of task {self.claimed.task_id}>"
+
 
 class Completed(NamedTuple):
     """What became of a completion: 'done', 'already', 'busy' or 'lost'.
@@ -151,6 +164,9 @@ class Ended(NamedTuple):
     response: bytes | None
     error: bytes | None
     version: int | None
+
+    def __repr__(self) -> str:
+        return f"<end of task {self.task_id}>"
 
 
 class NamespaceStats(NamedTuple):

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from pgprog.errors import InvalidArgument
 from pgprog.store import completions, packing
 from pgprog.store.faults import translated
-from pgprog.store.pool import conninfo
+from pgprog.store.pool import conninfo, pool_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGconn
 
+    from pgprog.metrics import Sample
     from pgprog.store.rows import Completed, Completion
 
 _BEGIN = "begin isolation level read committed"
@@ -47,6 +48,11 @@ class StepTransactions:
         self._pool: AsyncConnectionPool | None = None
         self._blocking_pool: ConnectionPool | None = None
         self._making = threading.Lock()
+
+    def samples(self) -> list[Sample]:
+        """Return what metrics show of the pools; any thread may ask."""
+        blocking = pool_samples("transactions_sync", self._blocking_pool, size=self._size)
+        return [*pool_samples("transactions", self._pool, size=self._size), *blocking]
 
     async def begin(self, *, patience: timedelta) -> StepTransaction:
         """Begin a transaction for an async handler.

@@ -26,6 +26,9 @@ class StoredEvent(NamedTuple):
     metadata: bytes | None
     state_version: int
 
+    def __repr__(self) -> str:
+        return f"<event {self.event_id}>"
+
 
 class _Event(msgspec.Struct):
     event_id: int

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pgprog.client.loop_thread import LoopThread
 from pgprog.codec import Misfit, encode
 from pgprog.engine import decide
-from pgprog.engine.attempt import current_process
 from pgprog.engine.steps import step_of
 from pgprog.model import Event, Intent, ProcessStatus, Step, TaskType
 from pgprog.store.rows import Claimed
 from pgprog.testing.access import AsyncAccess, SyncAccess
+from pgprog.tracing import enter_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -124,7 +124,7 @@ class Stage:
         deadline = now + namespace.settings.step_timeout
         step = step_of(claimed, namespace=namespace, access=access, deadline=deadline)
         try:
-            returned = contextvars.copy_context().run(self._call, handler, step, claimed.args)
+            returned = contextvars.copy_context().run(self._call, handler, step, claimed)
             completion = decide.after_success(
                 claimed, returned, namespace=namespace, handler=handler
             )
@@ -134,9 +134,9 @@ class Stage:
         intent = Intent() if returned is None else returned
         return Played(intent, completion, lambda error: self._settle(access, error))
 
-    def _call(self, handler: Handler[..., Any], step: Step[Any], args: bytes | None) -> Any:  # noqa: ANN401 - checked later
-        current_process.set((step.namespace, step.process_id))
-        returned: Any = handler.run(step, args)
+    def _call(self, handler: Handler[..., Any], step: Step[Any], claimed: Claimed) -> Any:  # noqa: ANN401 - checked later
+        enter_step(claimed, claimed.context)
+        returned: Any = handler.run(step, claimed.args)
         return self._wait(returned) if handler.is_async else returned
 
     def _settle(self, access: AsyncAccess | SyncAccess, error: BaseException | None) -> None:

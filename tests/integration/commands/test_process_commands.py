@@ -152,6 +152,39 @@ def test_an_answer_that_is_late_leaves_the_task_to_be_waited_for(
     assert terminal.json("task", "show", str(printed["task_id"]))["status"] == "waiting"
 
 
+@pytest.mark.parametrize("way", ["options", "environment"])
+def test_a_request_carries_the_trace_and_the_correlation_id_it_is_given(
+    terminal: Any, closed_shop: None, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    words = ["call", "orders", "o-1", "1", "--name", "pay", "--context", '{"c": 1}', "--no-wait"]
+    if way == "options":
+        words += ["--traceparent", trace, "--correlation-id", "req-1"]
+    else:
+        monkeypatch.setenv("TRACEPARENT", trace)
+        monkeypatch.setenv("PGPROG_CORRELATION_ID", "req-1")
+
+    terminal.json("process", *words)
+
+    [shown] = [
+        task["context"]
+        for task in terminal.json("process", "trace", "orders", "o-1")
+        if task["name"] == "pay"
+    ]
+    assert shown == {"c": 1, "traceparent": trace, "correlation_id": "req-1"}
+
+
+def test_a_trace_that_is_none_is_left_out_with_a_warning(terminal: Any, closed_shop: None) -> None:
+    words = ("call", "orders", "o-1", "1", "--name", "pay", "--no-wait")
+
+    answer = terminal.type("process", *words, "--traceparent", "garbage")
+
+    assert answer.exit_code == 0
+    assert answer.stderr == (
+        "Warning: traceparent is not as W3C Trace Context has it; it is left out\n"
+    )
+
+
 def test_a_request_takes_all_that_sql_takes(terminal: Any, closed_shop: None) -> None:
     words = ("call", "orders", "o-1", "1", "--name", "pay", "--key", "k", "--priority", "-3")
     more = ("--context", '{"c": 1}', "--run-at", "2999-01-01T00:00:00+01:00", "--no-wait")

@@ -7,10 +7,10 @@ import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
-from pgprog.engine import decide
+from pgprog.engine import decide, traces
 from pgprog.engine.children import wire
 from pgprog.engine.children.process import ChildUnavailable
-from pgprog.engine.runner import log_failure
+from pgprog.engine.failures import log_failure
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import DataFault, RolledBack
 
@@ -83,45 +83,48 @@ class Apart:
     async def run(self, held: Held) -> None:
         """Run a step and hand its end over to the endings; a cancellation kills its child."""
         claimed = held.claimed
+        traces.enter(held, worker_id=self._lease.worker_id)
         try:
             async with self._children.one(claimed.namespace) as child:
                 held.runs = True
                 if claimed.attempt > 1:
                     await self._lease.report_begun()
+                    await traces.link(held, self._store.first_trace)
                 self._lease.check()
                 if not held.is_dropped:
                     await self._run_in(child, held)
         except ChildUnavailable as e:
-            log.error(  # noqa: TRY400 - the message says it all
-                "no_child_process",
-                namespace=claimed.namespace,
-                task_id=claimed.task_id,
-                detail=str(e),
-            )
+            log.error("no_child_process", detail=str(e))  # noqa: TRY400 - the message says it all
             await asyncio.sleep(_UNAVAILABLE_SECONDS)
             self._endings.give_back(held)
 
     async def _run_in(self, child: ChildProcess, held: Held) -> None:
         settings = self._namespaces[held.claimed.namespace].settings
+        series = self._store.metrics.steps(held.claimed.namespace, held.claimed.type)
+        began_at = series.begin(held.claimed.due_at)
         try:
             async with asyncio.timeout(settings.step_timeout.total_seconds()):
-                ended = await child.run(held.claimed, settings)
+                worker_id = self._lease.worker_id
+                ended = await child.run(held, settings, worker_id=worker_id)
         except TimeoutError:
             await child.end()
             child.is_busy = False
             error = decide.StepTimeout.over(settings.step_timeout)
-            log_failure(held, error)
+            log_failure(error)
             ended = wire.Ended(
                 decide.after_failure(held.claimed, error, settings=settings, random=random.random())
             )
+        series.end(began_at)
         if ended is None:
             await self._lost(held, child)
-        elif held.is_dropped:
             return
-        elif ended.completion is None:
+        completion = traces.handled(held, ended.completion)
+        if held.is_dropped:
+            return
+        if completion is None:
             self._endings.give_back(held)
         else:
-            await self._end(held, child, ended.completion)
+            await self._end(held, child, completion)
 
     async def _end(self, held: Held, child: ChildProcess, completion: Completion) -> None:
         held.ends = True
@@ -134,17 +137,8 @@ class Apart:
     async def _lost(self, held: Held, child: ChildProcess) -> None:
         """Count a crash where the step had begun, and let it go; its child is dead."""
         claimed = held.claimed
-        log.error(
-            "child_died",
-            namespace=claimed.namespace,
-            process_id=claimed.process_id,
-            task_id=claimed.task_id,
-            type=claimed.type,
-            name=claimed.name,
-            attempt=claimed.attempt,
-            exit_code=child.exit_code,
-            has_begun=child.has_begun,
-        )
+        traces.given_up(held, "child died")
+        log.error("child_died", exit_code=child.exit_code, has_begun=child.has_begun)
         if child.has_begun and await self._reported(claimed):
             self._holdings.remove(held)
             self._owner.wake()
@@ -159,7 +153,7 @@ class Apart:
                 ):
                     return True
             except (RolledBack, StoreUnavailable) as e:
-                log.warning("crash_not_reported", task_id=claimed.task_id, detail=str(e))
+                log.warning("crash_not_reported", detail=str(e))
             self._lease.renew_now()  # where the claim is gone, this step is dropped
             await asyncio.sleep(_REPORT_PAUSE_SECONDS)
         return False

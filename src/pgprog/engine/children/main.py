@@ -104,6 +104,7 @@ class _Child:
         writer: asyncio.StreamWriter,
         watch: Watch,
     ) -> None:
+        self.worker_id = 0
         self._watch = watch
         self._loaded = loaded
         self._served: dict[str, Namespace[Any]] = {}
@@ -135,9 +136,12 @@ class _Child:
             settings = NamespaceSettings.from_json(json.loads(message.settings))
             self._served[name] = self._loaded[name].with_settings(settings)
         logs.set_level(message.log_level)
+        self.worker_id = message.worker_id
         self._say(wire.Begun())
         self._watch.begin()
-        self._runner.take(self._holdings.add(message.claimed, since=self._holdings.drops))
+        held = self._holdings.add(message.claimed, since=self._holdings.drops)
+        held.carried = message.carried
+        self._runner.take(held)
 
     def check(self) -> None:
         """Do nothing: the worker has looked at its clock."""

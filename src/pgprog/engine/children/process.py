@@ -20,7 +20,7 @@ from pgprog.engine.children import wire
 
 if TYPE_CHECKING:
     from pgprog.config import NamespaceSettings
-    from pgprog.store.rows import Claimed
+    from pgprog.engine.holdings import Held
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -117,12 +117,15 @@ class ChildProcess:
         """What it ended with, minus a signal's number; None while it lives."""
         return self._process.returncode
 
-    async def run(self, claimed: Claimed, settings: NamespaceSettings) -> wire.Ended | None:
+    async def run(
+        self, held: Held, settings: NamespaceSettings, *, worker_id: int
+    ) -> wire.Ended | None:
         """Run a step and return how it ended, None where the child died.
 
         Then *has_begun* says whether the step had begun.  A step with a transaction keeps the
         child busy until that is committed or undone by `ask`.
         """
+        claimed = held.claimed
         self.is_busy = True
         self.has_begun = False
         self.steps += 1
@@ -130,7 +133,8 @@ class ChildProcess:
         if self._told.get(claimed.namespace) is not settings:
             plain = encode(settings.to_json(), field="settings", limit=1 << 20)
             self._told[claimed.namespace] = settings
-        self._send(wire.Run(claimed, plain, logging.getLogger("pgprog").getEffectiveLevel()))
+        level = logging.getLogger("pgprog").getEffectiveLevel()
+        self._send(wire.Run(claimed, plain, level, worker_id, {**(held.carried or {})}))
         message = await self._receive()
         if isinstance(message, wire.Begun):
             self.has_begun = True

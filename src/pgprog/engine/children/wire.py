@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pgprog.logs import Format
+from pgprog.config import LogFormat
 from pgprog.namespace.origins import Origin
 from pgprog.store.rows import Claimed, Completed, Completion
 
@@ -28,16 +28,21 @@ class Hello(msgspec.Struct, tag=True):
     dsn: str
     lease: timedelta
     origins: dict[str, Origin]
-    log_format: Format
+    log_format: LogFormat
     log_level: int
 
 
 class Run(msgspec.Struct, tag=True):
-    """A step; *settings* are those of its namespace where the child does not have them yet."""
+    """A step; *settings* are those of its namespace where the child does not have them yet.
+
+    *carried* travels with it: within the span of the worker, which is the only one.
+    """
 
     claimed: Claimed
     settings: bytes | None
     log_level: int
+    worker_id: int
+    carried: dict[str, str]
 
 
 class Complete(msgspec.Struct, tag=True):

@@ -1,0 +1,19 @@
+/*
+ * Erase a batch of what nobody asks for any more; return whether there is more to erase at once.
+ *
+ * Call it again, each time in a transaction of its own, until it returns false.  Safe to run by many workers
+ * at once and at any time: one does it, the others return false, since that one goes on.
+ * What it erases, and how much of it: see pgprog_engine._erase_old.
+ */
+create or replace function pgprog_engine.erase_old(key_ttl interval = '7 days')
+returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+begin
+  return pg_try_advisory_xact_lock(hashtextextended('pgprog.maintain', 0)) and pgprog_engine._erase_old(key_ttl);
+end
+$$;
+
+comment on function pgprog_engine.erase_old(interval)
+  is 'Erase a batch of what nobody asks for any more; return whether there is more to erase at once';

@@ -1,0 +1,155 @@
+"""`pgprog doctor`: what is not well, why, and the command that mends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from pgprog.cli.arguments import read_duration
+from pgprog.cli.asking import dsn_option, find_database, read
+from pgprog.cli.output import json_option, print_json, shown
+from pgprog.config import load_with_origins
+from pgprog.daemon import apply as taking
+from pgprog.daemon import load_namespaces
+from pgprog.errors import ConfigError
+from pgprog.store.doctor import CLOCK, Examination, Finding, Patience, Unseen, checks, examine
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from pgprog.config import Loaded
+    from pgprog.daemon.apply import Change
+    from pgprog.store.operator_store import OperatorStore
+
+_WARNINGS, _CRITICAL = 5, 6
+_SETTINGS = "settings"
+
+
+def _read_checks(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> frozenset[str] | None:
+    if value is None:
+        return None
+    asked = frozenset(name.strip() for name in value.split(","))
+    known = {*(name for name, _ in checks()), CLOCK, _SETTINGS}
+    if unknown := sorted(asked - known):
+        msg = f"no check {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        raise click.BadParameter(msg, ctx, param)
+    return asked
+
+
+@click.command()
+@click.option(
+    "--long",
+    callback=read_duration,
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a transaction may be open, work due, a namespace paused.",
+)
+@click.option(
+    "--patience",
+    callback=read_duration,
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long one check may take.",
+)
+@click.option(
+    "--only", callback=_read_checks, metavar="CHECKS", help="These checks only, with commas."
+)
+@dsn_option
+@json_option
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    *,
+    long: timedelta,
+    patience: timedelta,
+    only: frozenset[str] | None,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """Look over a database and what works on it: what is wrong, why, and what mends it.
+
+    Reads only; each check is a short transaction of its own.  What mends a finding is a command
+    for the shell, or SQL for psql.  What the role may not see is told, and what lets it:
+    pgprog_operator with pg_read_all_stats sees everything.
+
+    Where a configuration is found, it is compared with the settings that the database has.
+
+    \b
+    Exit codes:
+      0  nothing was found
+      1  it could not look: no connection, no schema
+      2  the command line was wrong
+      5  something that somebody should look at
+      6  something that stops work or endangers data
+    """  # noqa: D301 - \b is the character by which click keeps lines as they are
+    loaded = load_with_origins(None, environ=os.environ)
+    wanted = Patience(long=long, check=patience, task_retention=loaded.config.task_retention)
+    found = asyncio.run(examine(find_database(dsn).dsn, patience=wanted, only=only))
+    if loaded.config.namespaces and (only is None or _SETTINGS in only):
+        found = _with(found, *_compared(loaded, dsn))
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _print(found)
+    if found.findings:
+        is_critical = any(each.severity == "critical" for each in found.findings)
+        ctx.exit(_CRITICAL if is_critical else _WARNINGS)
+
+
+def _compared(loaded: Loaded, dsn: str | None) -> tuple[list[Finding], list[Unseen]]:
+    """Return where the configuration and the settings that workers obey differ."""
+    try:
+        namespaces = load_namespaces(loaded.config)
+    except ConfigError as e:
+        cause = f"the handlers of {loaded.file} cannot be imported: {e}"
+        return [], [Unseen(check=_SETTINGS, cause=cause, mend="pgprog config check")]
+
+    async def work(store: OperatorStore) -> list[Change]:
+        return await taking.plan(store, namespaces)
+
+    command = f"pgprog namespace apply {loaded.file}" if loaded.file else "pgprog namespace apply"
+    return [
+        Finding(
+            check=_SETTINGS,
+            severity="warning",
+            subject=f"namespace {planned.namespace}",
+            cause=f"{each.path} is {shown(each.before)} in the database, which workers obey,"
+            f" and {shown(each.after)} in the configuration",
+            mend=command,
+            evidence={"path": each.path, "database": each.before, "configuration": each.after},
+        )
+        for planned in read(dsn or loaded.config.dsn or None, work)
+        if planned.version != taking.CREATES
+        for each in planned.differences
+    ], []
+
+
+def _with(found: Examination, findings: list[Finding], unseen: list[Unseen]) -> Examination:
+    return Examination(
+        findings=[*found.findings, *findings],
+        unseen=[*found.unseen, *unseen],
+        checks=found.checks + 1,
+    )
+
+
+def _print(found: Examination) -> None:
+    for each in found.findings:
+        click.secho(each.severity, fg="red" if each.severity == "critical" else "yellow", nl=False)
+        click.echo(f"  {shown(each.subject)}  ({each.check})")
+        click.echo(f"  {shown(each.cause)}")
+        click.echo(f"  mend: {shown(each.mend)}\n")
+    for unseen in found.unseen:
+        click.echo(f"not seen: {unseen.check}: {shown(unseen.cause)}", err=True)
+        if unseen.mend is not None:
+            click.echo(f"  to see it: {shown(unseen.mend)}", err=True)
+    critical = sum(each.severity == "critical" for each in found.findings)
+    told = f"{critical} critical, {len(found.findings) - critical} warnings"
+    click.echo(f"{found.checks} checks: {told if found.findings else 'nothing found'}")

@@ -1,0 +1,85 @@
+"""The reference names all that is public: of Python, of the catalogue, of the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pgprog
+from pgprog import config, errors
+
+if TYPE_CHECKING:
+    from tests.conftest import SessionFactory
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    for needed in ("mkdocs", "pglast"):
+        pytest.importorskip(needed, reason="only make check builds the site")
+    from tools import reference  # noqa: PLC0415 - needs what only make check installs
+
+    return reference.pages()
+
+
+def test_each_function_and_view_of_the_catalogue_is_in_it(
+    pages: dict[str, str], session: SessionFactory
+) -> None:
+    found = session().execute(
+        "select proname, 'function' from pg_proc where pronamespace = 'pgprog'::regnamespace"
+        " union all"
+        " select relname, 'view' from pg_class"
+        " where relnamespace = 'pgprog'::regnamespace and relkind = 'v'"
+    )
+    missing = [row for row in found if f"### pgprog.{row[0]}\n" not in pages["sql"]]
+
+    assert missing == []
+
+
+def test_each_function_has_its_signature_and_what_it_says(pages: dict[str, str]) -> None:
+    section = pages["sql"].partition("### pgprog.remove\n")[2].partition("\n### ")[0]
+
+    assert "returns boolean" in section
+    assert "Raises" in section
+
+
+def test_each_column_of_a_view_is_in_it(pages: dict[str, str], session: SessionFactory) -> None:
+    found = session().execute(
+        "select relname, attname from pg_attribute join pg_class c on c.oid = attrelid"
+        " where relnamespace = 'pgprog'::regnamespace and relkind = 'v' and attnum > 0"
+    )
+    for view, column in found:
+        section = pages["sql"].partition(f"### pgprog.{view}\n")[2].partition("\n### ")[0]
+
+        assert f"`{column}`" in section, (view, column)
+
+
+def test_each_public_name_is_in_it(pages: dict[str, str]) -> None:
+    text = pages["python"] + pages["errors"]
+    missing = [name for name in pgprog.__all__ if f"# {name}" not in text]
+
+    assert missing == []
+
+
+def test_each_error_is_in_it_with_its_code(pages: dict[str, str]) -> None:
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, errors.PgprogError):
+            code = f" ({error.sqlstate})" if error.sqlstate else ""
+
+            assert f"# {error.__name__}{code}\n" in pages["errors"]
+
+
+def test_each_key_of_the_configuration_is_in_it(pages: dict[str, str]) -> None:
+    classes = (config.Config, config.PoolConfig, config.WorkerConfig, config.NamespaceSettings)
+    keys = [field.name for each in classes for field in dataclasses.fields(each)]
+    missing = [key for key in keys if f"{key}`" not in pages["configuration"].replace("\n", "`")]
+
+    assert set(missing) <= {"pool", "worker", "retry", "cache", "limits"}
+
+
+def test_a_method_is_shown_with_all_its_forms_and_errors(pages: dict[str, str]) -> None:
+    section = pages["python"].partition("#### AsyncClient.call\n")[2].partition("\n#### ")[0]
+
+    assert section.count("```python") == 2
+    assert "- `Rejected`: The handler said no" in section

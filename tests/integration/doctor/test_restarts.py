@@ -1,0 +1,94 @@
+"""What only another server can have: a standby, another wal_level, too few connections."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from pgprog.cli import main
+from pgprog.embedded import EmbeddedPostgres
+from pgprog.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow  # makes a server and starts it again: 4 s
+
+CACHED = """
+select pgprog_engine._create_namespace('orders', '{"cache": {"enabled": true}}')
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where a server's data stay when it stops; every account can reach it."""
+    made = Path(tempfile.mkdtemp(prefix="pgprog-test-", dir="/tmp"))
+    made.chmod(0o711)
+    yield made / "data"
+    shutil.rmtree(made)
+
+
+def server(place: Path) -> EmbeddedPostgres:
+    """A server as initdb leaves it: wal_level is replica, and there are a hundred connections."""
+    made = EmbeddedPostgres(place, durable=False)
+    made._settings = {}
+    return made
+
+
+def examine(dsn: str, only: str) -> list[dict[str, Any]]:
+    answer = CliRunner().invoke(main, ["doctor", "--only", only, "--dsn", dsn, "--json"])
+    findings: list[dict[str, Any]] = json.loads(answer.stdout)["findings"]
+    return findings
+
+
+def crowd(dsn: str, opened: ExitStack) -> None:
+    """Take 85 connections."""
+    for _ in range(85):
+        opened.enter_context(psycopg.connect(dsn, application_name="shop"))
+
+
+def do(dsn: str, mend: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(mend.encode())
+
+
+def test_what_a_restart_mends_is_told_with_its_restart(place: Path) -> None:
+    with server(place) as running, ExitStack() as opened:
+        migrate(running.dsn)
+        do(running.dsn, CACHED)
+        crowd(running.dsn, opened)
+        [level] = examine(running.dsn, "wal_level")
+        [connections] = examine(running.dsn, "connections")
+        for finding in (level, connections):
+            assert "then restart PostgreSQL" in finding["mend"]
+            do(running.dsn, finding["mend"])
+        opened.close()
+
+    with server(place) as running, ExitStack() as opened:
+        crowd(running.dsn, opened)
+
+        assert examine(running.dsn, "wal_level,connections") == []
+
+    assert "the cache of namespace orders needs logical" in level["cause"]
+    assert "of 97 are taken, 85 of them by shop of postgres" in connections["cause"]
+
+
+def test_a_standby_is_told_from_a_server_that_takes_writes(place: Path) -> None:
+    with server(place) as running:
+        migrate(running.dsn)
+    (place / "standby.signal").touch(0o644)
+
+    with server(place) as running:
+        [finding] = examine(running.dsn, "standby")
+        do(running.dsn, finding["mend"])
+
+        assert examine(running.dsn, "standby") == []
+    assert "it is a standby" in finding["cause"]

@@ -1,0 +1,128 @@
+"""What open transactions, slots and standbys hold is found, named, and let go by its command."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.slow  # a server of its own: 2 s once
+
+_FEEDBACK = struct.Struct("!cqIIII")  # time, xmin and catalog_xmin with their epochs
+
+
+def test_a_transaction_that_holds_xmin_is_named_with_its_owner(patient: Any) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pg_current_xact_id()")
+        pid = app.info.backend_pid
+
+        found = patient.is_mended("transactions", "billing of postgres is idle in transaction")
+
+    assert found["severity"] == "warning"
+    assert "xmin" in found["cause"]
+    assert found["evidence"]["pid"] == pid
+
+
+def test_a_session_with_an_uncommitted_key_is_named(patient: Any) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pgprog.init('orders', 'o-1', idempotency_key => 'k')")
+
+        found = patient.is_mended("transactions", "idempotency keys")
+
+    assert found["severity"] == "critical"
+
+
+def test_a_session_that_holds_a_process_is_named_with_the_process(patient: Any) -> None:
+    patient.sql.execute("select pgprog.init('orders', 'o-1')")
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pgprog.cancel(task_id) from pgprog.tasks")
+
+        found = patient.is_mended("transactions", "rows of processes")
+
+    assert found["evidence"]["processes"] == ["orders o-1"]
+
+
+def test_a_short_transaction_is_no_finding(patient: Any) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pg_current_xact_id()")
+
+        assert patient.examine("--only", "transactions", "--long", "1m")["findings"] == []
+
+
+def test_a_prepared_transaction_is_named_and_rolled_back(patient: Any) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pgprog.init('orders', 'o-1')")
+        app.execute("prepare transaction 'left''over'")
+
+    found = patient.is_mended("prepared_transactions", "nobody has ended it")
+
+    assert found["subject"] == "prepared transaction left'over"
+
+
+def test_a_slot_that_nobody_follows_is_named_and_dropped(patient: Any) -> None:
+    patient.sql.execute("select pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+
+    found = patient.is_mended("replication_slots", "nobody follows it.* of WAL and xmin")
+
+    assert found["subject"] == "replication slot left_behind"
+
+
+@pytest.fixture
+def standby(patient: Any) -> Any:
+    """Whoever calls it says, as a standby, which xmin its own reads need; 0 for none."""
+    with closing(
+        psycopg.connect(patient.dsn, application_name="east", replication="true", autocommit=True)
+    ) as connection:
+        pgconn = connection.pgconn
+        row = patient.sql.execute("select pg_current_wal_lsn()").fetchone()
+        pgconn.exec_(f"START_REPLICATION PHYSICAL {row[0]}".encode())
+
+        def say(xmin: int) -> None:
+            pgconn.put_copy_data(_FEEDBACK.pack(b"h", 0, xmin, 0, 0, 0))
+            while pgconn.flush():
+                pass
+
+        yield say
+
+
+def test_a_standby_whose_reads_hold_xmin_is_named(
+    patient: Any, standby: Callable[[int], None]
+) -> None:
+    row = patient.sql.execute("select pg_current_xact_id()::text::bigint").fetchone()
+    standby(row[0])
+    patient.sql.execute("select pg_current_xact_id()")
+
+    found = patient.finding("standby_feedback", "hot_standby_feedback")
+    standby(0)  # what a standby says after what is told to be done there
+
+    assert found["subject"] == "standby east"
+    assert "on that standby" in found["mend"]
+    while patient.examine("--only", "standby_feedback")["findings"]:
+        pass
+
+
+def test_transaction_ids_that_are_not_frozen_are_told_and_frozen(patient: Any) -> None:
+    with patient.session("report") as app:
+        app.execute("begin isolation level repeatable read")
+        app.execute("select 1")  # a snapshot that holds back every vacuum
+        patient.sql.execute("set synchronous_commit = off")
+        patient.sql.execute(
+            "do $$ begin for i in 1 .. 160000 loop perform pg_current_xact_id(); commit;"
+            " end loop; end $$"
+        )
+        told = patient.finding("wraparound", "oldest transaction id is 1[56]")
+        patient.is_mended("transactions", "report of postgres")
+
+        with patient.doing(told["mend"]):
+            assert patient.examine("--only", "wraparound")["findings"] == []
