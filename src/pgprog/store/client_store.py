@@ -85,7 +85,7 @@ class ClientStore:
         rows = await self._submits[lane].fetch(
             "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
         )
-        measure_requests(self._metrics, requests, seconds=time.monotonic() - began_at)
+        measure_requests(self._metrics, requests, (), seconds=time.monotonic() - began_at)
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
 
     async def results(self, task_ids: Sequence[int]) -> list[Ended]:

@@ -114,15 +114,16 @@ class EngineStore:
         began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_START, parameters)
-            measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
-            return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
-        most = [self._preload.get(request.namespace) for request in requests]
-        rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
-        measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
-        return [
-            _with_events(submitted(request, row), raw, most=each or 0)
-            for request, (raw, *row), each in zip(requests, rows, most, strict=True)
-        ]
+            found = [submitted(*each) for each in zip(requests, rows, strict=True)]
+        else:
+            most = [self._preload.get(request.namespace) for request in requests]
+            rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
+            found = [
+                _with_events(submitted(request, row), raw, most=each or 0)
+                for request, (raw, *row), each in zip(requests, rows, most, strict=True)
+            ]
+        measure_requests(self.metrics, requests, found, seconds=time.monotonic() - began_at)
+        return found
 
     async def claim(
         self,
@@ -187,6 +188,7 @@ class EngineStore:
     ) -> int:
         """Begin an incarnation that serves these namespaces, by their names; return its id."""
         self._served = [*serves]
+        self.metrics.begin(self._served)
         [[worker_id]] = await self._upkeep.fetch(
             "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
             (
