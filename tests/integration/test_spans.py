@@ -165,6 +165,18 @@ async def test_a_request_its_step_and_its_completion_are_spans_of_one_trace(
     }
 
 
+async def test_each_of_many_requests_begins_a_trace_of_its_own(
+    make_engine: Any, shop: Any, spans: Spans
+) -> None:
+    async with make_engine(shop) as engine:
+        await engine.submit_many(pgprog.Request("init", "shop", each) for each in "ab")
+        steps = await spans.wait_for("step shop", 2)
+
+    requests = spans.named("init shop")
+    assert len({trace_id(each) for each in requests}) == 2
+    assert {trace_id(each) for each in steps} == {trace_id(each) for each in requests}
+
+
 @pytest.mark.parametrize("name", ["pay", "pay_blocking"])
 async def test_a_retry_is_a_span_that_links_to_the_first_attempt(
     make_engine: Any, shop: Any, spans: Spans, name: str

@@ -254,11 +254,7 @@ class AsyncClient(AsyncOperations):
         ]
 
     async def end_of(
-        self,
-        task_id: int,
-        *,
-        process: tuple[str, str] | None = None,
-        timeout: Timeout = None,
+        self, task_id: int, *, process: tuple[str, str] | None = None, timeout: Timeout = None
     ) -> Ended:
         """Return the end of a task that exists, for tasks that wait."""
         seconds = seconds_of(timeout, default=_ANSWER_SECONDS)

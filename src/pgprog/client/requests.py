@@ -13,6 +13,7 @@ from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
 from pgprog.tracing import sent_context
+from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,9 +91,10 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
 
 
 def raw_or_fault(request: Request, *, namespace: Namespace[Any] | None) -> RawRequest | PgprogError:
-    """Return what `raw_request` returns or raises, for one of many."""
+    """Return what `raw_request` returns or raises, for one of many; its span ends with that."""
     try:
-        return raw_request(request, namespace=namespace)
+        with requesting(request):
+            return raw_request(request, namespace=namespace)
     except PgprogError as e:
         return e
 
