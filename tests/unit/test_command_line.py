@@ -77,3 +77,10 @@ def test_an_expected_failure_is_a_message_and_a_hint(monkeypatch: pytest.MonkeyP
 
 def test_a_wrong_command_line_has_an_exit_code_of_its_own() -> None:
     assert CliRunner().invoke(main, ["db", "strat"]).exit_code == 2
+
+
+def test_a_role_that_there_is_not_is_named_with_those_there_are() -> None:
+    answer = CliRunner().invoke(main, ["worker", "--only", "steps, reeder"])
+
+    assert answer.exit_code == 2
+    assert "no role 'reeder'; there are steps, collector, maintenance" in answer.stderr

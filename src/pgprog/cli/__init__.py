@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "pgprog.cli.doctor:doctor",
     "namespace": "pgprog.cli.namespace:namespace",
     "process": "pgprog.cli.process:process",
+    "systemd": "pgprog.cli.systemd:systemd",
     "task": "pgprog.cli.task:task",
     "top": "pgprog.cli.top:top",
     "worker": "pgprog.cli.worker:worker",
@@ -125,6 +126,8 @@ def main() -> None:
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
+      pgprog worker log-level debug                    those that run, from here on
+      pgprog systemd        units for systemd, which runs workers
       pgprog config show    every value of it, and where it comes from
       pgprog namespace set orders step_timeout=1m      running workers obey
       pgprog namespace rollback orders
