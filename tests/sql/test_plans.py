@@ -250,3 +250,14 @@ def test_what_the_doctor_asks_of_a_long_queue_reads_a_bounded_number_of_blocks(
     planned.execute("select pg_current_xact_id()")  # a transaction that may hold something
     assert blocks_of(planned, f"select * from pgprog.{function}") < blocks
     assert not {"queue", "timers", "processes"} & set(scanned(planned))
+
+
+@pytest.mark.parametrize(
+    ("function", "blocks"), [("inspect_queue('0 s')", 700_000), ("inspect_timers()", 300_000)]
+)
+def test_a_look_of_the_doctor_at_all_tasks_reads_each_a_few_times_only(
+    planned: Any, function: str, blocks: int
+) -> None:
+    planned.execute(BEHIND, ("b", "1 hour"))
+
+    assert blocks_of(planned, f"select * from pgprog.{function}") < blocks

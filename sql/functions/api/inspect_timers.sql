@@ -16,9 +16,10 @@ begin
     (select 'stuck', t.task_id, t.namespace, t.process_id, t.incarnation, t.name, t.due_at
      from pgprog_data.timers as t
      where t.status in ('b', 'p')
+       and not exists (  -- each by an index of its own
+         select 1 from pgprog_data.queue as o where o.incarnation = t.incarnation and o.status = 'r')
        and not exists (
-         select 1 from pgprog_data.queue as o
-         where o.incarnation = t.incarnation and o.status in ('r', 'w', 'b', 'h'))
+         select 1 from pgprog_data.queue as o where o.incarnation = t.incarnation and o.status in ('w', 'b', 'h'))
      limit inspect_timers.max_rows)
     union all
     (select 'lost', t.task_id, t.namespace, t.process_id, t.incarnation, t.name, t.due_at
