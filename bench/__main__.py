@@ -22,6 +22,7 @@ from bench import (
     recovery,
     stream,
     timers,
+    wakeups,
 )
 from bench.asking import ask_all, keep, machine_of
 from bench.peers import questions as shared
@@ -40,6 +41,7 @@ QUESTIONS: tuple[Question, ...] = (
     *cross_calls.QUESTIONS,
     *enqueue.QUESTIONS,
     *timers.QUESTIONS,
+    *wakeups.QUESTIONS,
     *shared.OURS,
     *stream.QUESTIONS,
     *cached_gets.QUESTIONS,

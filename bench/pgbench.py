@@ -35,11 +35,14 @@ def _ask(arena: Arena, sizes: Sizes, *, clients: int, script: str | None = None)
         return _measured(dsn, ["-b", "simple-update"], clients=clients, seconds=sizes.seconds)
 
 
-def run_script(dsn: str, script: str, *, clients: int, seconds: float) -> Sample:
-    """Let pgbench run a script for some seconds, at one at least."""
+def run_script(
+    dsn: str, script: str, *, clients: int, seconds: float, rate: int | None = None
+) -> Sample:
+    """Let pgbench run a script for some seconds, one at least; *rate* a second, or all it can."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         Path(file.name).write_text(script)
-        return _measured(dsn, ["-f", file.name], clients=clients, seconds=seconds)
+        paced = [] if rate is None else ["-R", str(rate)]
+        return _measured(dsn, ["-f", file.name, *paced], clients=clients, seconds=seconds)
 
 
 def _measured(dsn: str, what: list[str], *, clients: int, seconds: float) -> Sample:

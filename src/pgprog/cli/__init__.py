@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
+    "completion": "pgprog.cli.completion:completion",
     "config": "pgprog.cli.config:config",
     "db": "pgprog.cli.db:db",
     "demo": "pgprog.cli.demo:demo",
@@ -120,7 +121,8 @@ def main() -> None:
 
     JSON is given inline, as @file, or as - for standard input.  The database is that of --dsn, of
     $PGPROG_DSN, of the configuration file ($PGPROG_CONFIG, ./pgprog.yaml), or the private one.
-    Every command has --help, and --json for programs that read its output.
+    Every command has --help, and --json for programs that read its output.  `pgprog completion`
+    makes a shell complete them.
 
     \b
     Exit codes:

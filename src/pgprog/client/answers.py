@@ -12,13 +12,15 @@ from pgprog.errors import Overloaded, Rejected, StepFailed, StoreUnavailable, Ta
 from pgprog.model import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from pgprog.engine.deadlines import Deadlines
     from pgprog.store.rows import Ended
 
 _POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.5
+# The stream tells a commit a moment before a read can see it.
+_AGAIN_SECONDS = 0.005
 _MOST = 1000
 _PLAIN: Codec[Any] = Codec()
 
@@ -88,6 +90,12 @@ class Answers:
         if self._hinted:
             self._look.set()
 
+    def ended(self, task_ids: Iterable[int]) -> None:
+        """Look at once for tasks of which the stream says that they have ended, and once more."""
+        if awaited := self._waiting.keys() & task_ids:
+            self._look_for(awaited)
+            self._deadlines.loop.call_later(_AGAIN_SECONDS, self._look_for, awaited)
+
     def close(self, error: StoreUnavailable) -> None:
         """Raise *error* in all who wait and will."""
         self._closed = error
@@ -110,6 +118,11 @@ class Answers:
                 await self._poll()
             except (StoreUnavailable, Overloaded):
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _look_for(self, task_ids: Iterable[int]) -> None:
+        if awaited := self._waiting.keys() & task_ids:
+            self._hinted.update(awaited)
+            self._look.set()
 
     async def _poll(self) -> None:
         long_ago = time.monotonic() - _POLL_SECONDS

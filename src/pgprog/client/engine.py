@@ -43,13 +43,12 @@ class Engine(AsyncClient):
         pool: PoolConfig | None = None,
     ) -> None:
         cache = {namespace.name: namespace.settings.cache for namespace in namespaces}
-        super().__init__(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache)
+        worker = worker or WorkerConfig()
+        super().__init__(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache, wakeups=worker.wakeups)
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._is_serving = False
         self._blocking: Client | None = None
-        config = Config(
-            dsn=dsn, direct_dsn=direct_dsn, worker=worker or WorkerConfig(), pool=self._pool
-        )
+        config = Config(dsn=dsn, direct_dsn=direct_dsn, worker=worker, pool=self._pool)
         metrics = self._figures.metrics
         self._worker = Worker(config, namespaces, tell=self._tell, metrics=metrics)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pgprog.client.freshness import Freshness
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
-    from pgprog.config import CacheSettings, PoolConfig
+    from pgprog.config import CacheSettings, PoolConfig, Wakeups
     from pgprog.metrics.exposition import CollectorRegistry
     from pgprog.model import (
         Direction,
@@ -82,8 +82,11 @@ class Client(BlockingRequests[Task]):
         direct_dsn: str | None = None,
         pool: PoolConfig | None = None,
         cache: Mapping[str, CacheSettings] | None = None,
+        wakeups: Wakeups = "notify",
     ) -> None:
-        self._client = AsyncClient(dsn, direct_dsn=direct_dsn, pool=pool, cache=cache)
+        self._client = AsyncClient(
+            dsn, direct_dsn=direct_dsn, pool=pool, cache=cache, wakeups=wakeups
+        )
 
     @classmethod
     def over(cls, client: AsyncClient) -> Self:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.daemon.link import packed, reload_of
+from pgprog.daemon.link import reload_of, send_config
 from pgprog.engine import Status
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Child:
     *started_at* is monotonic.  It made progress at *alive_at*, monotonic, and does what *status*
     says; *reloads* counts the configurations that it was given and has not taken over yet.
     *is_full* says that it holds too much memory, *is_recycled* that it was stopped for that.
+    *view* is the line by which it is asked how it is.
     """
 
     def __init__(self, command: Sequence[str], config: Config) -> None:
@@ -44,6 +45,7 @@ class Child:
         self.reloads = 0
         self._is_aborted = False
         self._unread = b""
+        self.view, their_view = socket.socketpair()
         self.line, theirs = socket.socketpair()
         with theirs:
             # A group of its own: Ctrl-C is for the supervisor, who passes it on.
@@ -55,7 +57,8 @@ class Child:
             )
         try:
             self.line.settimeout(_SEND_SECONDS)
-            self.line.sendall(packed(config))
+            with their_view:
+                send_config(self.line, config, view=their_view)
         except OSError:  # it ended already, or hangs
             self.kill()
         self.line.settimeout(0)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pgprog import logs
 from pgprog.daemon.link import Order
 from pgprog.daemon.memory import wait_over
+from pgprog.daemon.monitor import monitored
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
 from pgprog.daemon.reload import Reload
 from pgprog.engine import Pulse, Role, Upkeep, Worker
 from pgprog.engine.served import check_schema
+from pgprog.metrics import Metrics
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -62,8 +64,8 @@ async def serve(
     """
     manager = Notifier(os.environ) if link is None else link
     stop = _Stop()
-    work = _Work(config, namespaces, roles=roles, link=link)
-    working = asyncio.ensure_future(_serve_until(stop.asked, work, manager))
+    work = _Work(config, namespaces, roles=roles, link=link, metrics=Metrics())
+    working = asyncio.ensure_future(_serve_shown(stop.asked, work, manager))
     stop.cancels(working)
     reload = Reload(config, namespaces, manager=manager)
     loop = asyncio.get_running_loop()
@@ -139,6 +141,13 @@ class _Work:
     _: KW_ONLY
     roles: Collection[Role]
     link: Link | None
+    metrics: Metrics
+
+
+async def _serve_shown(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
+    view = None if work.link is None else work.link.view
+    with monitored(work.config, work.metrics, roles=work.roles, view=view):
+        return await _serve_until(asked, work, manager)
 
 
 async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
@@ -175,7 +184,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pul
     if Role.STEPS in roles:
         on_registered = None if work.link is None else work.link.tell_worker
         async with Worker(
-            config, work.namespaces, roles=roles, on_registered=on_registered
+            config, work.namespaces, roles=roles, on_registered=on_registered, metrics=work.metrics
         ) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
@@ -183,13 +192,15 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pul
             finally:
                 failed.cancel()
         return
-    store = EngineStore(config.dsn, name="pgprog upkeep")
+    store = EngineStore(config.dsn, name="pgprog upkeep", metrics=work.metrics)
     await check_schema(store)
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
     running = asyncio.ensure_future(upkeep.run())
+    work.metrics.parts.phase = "running"
     try:
         yield running, Pulse(signs=upkeep.signs)
     finally:
+        work.metrics.parts.phase = "draining"
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

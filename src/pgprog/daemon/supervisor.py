@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.daemon.child import Child
+    from pgprog.daemon.monitor import Fleet
     from pgprog.daemon.notify import Notifier
     from pgprog.daemon.reports import Reports
 
@@ -58,7 +59,8 @@ class _Place:
 class Supervisor:
     """Keeps the workers of *config* running until it is told to stop; *start* starts one.
 
-    At SIGHUP *read* reads the configuration again, for the workers to take over.
+    At SIGHUP *read* reads the configuration again, for the workers to take over.  *fleet* shows
+    them to those who ask.
 
     A worker whose program has ended, however, is given to *reports* and started again; when the
     last ones did not live for ten seconds after half a second, then twice as long, up to eight.
@@ -74,8 +76,10 @@ class Supervisor:
         config: Config,
         read: Callable[[], Config],
         reports: Reports,
+        fleet: Fleet,
         manager: Notifier,
     ) -> None:
+        self._fleet = fleet
         self._manager = manager
         self._told_at = -math.inf
         self._is_reloading = False
@@ -128,6 +132,7 @@ class Supervisor:
                 log.warning("worker_not_started", detail=str(e), pause_seconds=pause)
                 continue
             self._selector.register(place.child.line, selectors.EVENT_READ, place.child)
+            self._fleet.add(place.child.pid, place.child.view)
 
     def _listen(self, heard: socket.socket) -> None:
         """Wait for a signal, the word of a worker, or the next thing to do."""
@@ -188,6 +193,7 @@ class Supervisor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(child.line)
             child.close()
+            self._fleet.remove(child.pid)
             place.child = None
             self._plan(place, child, code)
 
@@ -207,6 +213,7 @@ class Supervisor:
         if self._is_stopping:
             log.info("worker_ended", pid=child.pid, ended=_how(code))
             return
+        self._fleet.metrics.worker_falls.add()
         now = time.monotonic()
         lived = now - child.started_at
         is_steady = child.is_ready and lived >= _STEADY_SECONDS

@@ -13,6 +13,7 @@ from pgprog.current import OUTSIDE, current
 from pgprog.engine.attempt import Attempts
 from pgprog.engine.children import Apart, Children
 from pgprog.engine.completer import Completer
+from pgprog.engine.hearing import Hearing
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.lease import Lease
 from pgprog.engine.places import Places
@@ -105,7 +106,7 @@ class Worker:
             Exception: Why a loop of the worker failed, if one did.
         """
         log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
-        self._metrics.vitals.phase = "draining"
+        self._metrics.parts.phase = "draining"
         self._chains_on = False
         self._scanner.stop()
         try:
@@ -208,7 +209,7 @@ class Worker:
         self._store = EngineStore(self._config.dsn, name=_NAME, metrics=self._metrics)
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
-        self._holdings = Holdings()
+        self._holdings = Holdings(namespace.name for namespace in self._namespaces)
         self._metrics.sources.append(self._holdings.busy)
         self._lease = Lease(
             self._store,
@@ -226,7 +227,7 @@ class Worker:
         await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
-        self._metrics.vitals.phase = "running"
+        self._metrics.parts.phase = "running"
         names = [namespace.name for namespace in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 
@@ -298,25 +299,16 @@ class Worker:
 
     async def _run(self) -> None:
         current.set(OUTSIDE)  # we may be opened within a step, or a block of `carry`
-        listening = wakeups.listen(
-            self._config.direct_dsn or self._config.dsn,
-            channels=(wakeups.DUE,),
-            hear=self._hear,
-            name=_NAME,
-        )
+        names = [namespace.name for namespace in self._namespaces]
+        hearing = Hearing(self._config, names, scanner=self._scanner, name=_NAME)
         try:
             async with asyncio.TaskGroup() as loops:
                 steps = (self._scanner, self._completer, self._places)
-                for part in (self._lease, *steps, self._upkeep):
+                for part in (self._lease, *steps, self._upkeep, hearing):
                     loops.create_task(part.run())
-                loops.create_task(listening)
         finally:
             self._is_over = True
             self._holdings.drop()  # no step may outlive what renews its lease
-
-    def _hear(self, _channel: str, namespace: str) -> None:
-        if not namespace or any(served.name == namespace for served in self._namespaces):
-            self.wake()
 
     def _starts(self) -> int:
         """Return how many requests may be started directly.

@@ -1,0 +1,80 @@
+"""How a worker hears from elsewhere that something is due."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pgprog.replication import inserts
+from pgprog.store import wakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pgprog.config import Config
+    from pgprog.engine.scanner import Scanner
+
+# The stream tells a commit a moment before a claim can see it.
+_AGAIN_SECONDS = 0.005
+
+
+class Hearing:
+    """Wakes *scanner* for tasks and timers of *namespaces*, by what `worker.wakeups` says.
+
+    All of it only makes the scanner sooner: it polls in any case.
+    """
+
+    def __init__(
+        self, config: Config, namespaces: Collection[str], *, scanner: Scanner, name: str
+    ) -> None:
+        self._dsn = config.direct_dsn or config.dsn
+        self._wakeups = config.worker.wakeups
+        self._namespaces = frozenset(namespaces)
+        self._scanner = scanner
+        self._name = name
+        self._again: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Hear until cancelled."""
+        async with asyncio.TaskGroup() as ways:
+            if self._wakeups != "poll":
+                ways.create_task(
+                    wakeups.listen(
+                        self._dsn, channels=(wakeups.DUE,), hear=self._notified, name=self._name
+                    )
+                )
+            if self._wakeups == "stream":
+                ways.create_task(
+                    inserts.hear(
+                        self._dsn,
+                        inserts.DUE,
+                        told=self._told,
+                        look=self._scanner.wake,
+                        name=self._name,
+                    )
+                )
+
+    def _notified(self, _channel: str, namespace: str) -> None:
+        if not namespace or namespace in self._namespaces:
+            self._scanner.wake()
+
+    def _told(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Take the namespaces of tasks and timers, and when they are due by the database's clock.
+
+        Where our clock is not that, polling makes up for it.
+        """
+        due = [due_at for namespace, due_at in rows if namespace in self._namespaces]
+        if not due:
+            return
+        seconds = (min(due) - datetime.now(UTC)).total_seconds()
+        if seconds > 0:
+            self._scanner.due_in(seconds)
+            return
+        self._scanner.wake()
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self._scanner.wake()

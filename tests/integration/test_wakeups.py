@@ -1,0 +1,200 @@
+"""What is due starts within milliseconds, each way of hearing of it by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.integration.conftest import QUICK
+
+from pgprog import AsyncClient, Engine, Intent, Namespace, Step
+from pgprog.store import wakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from pgprog.config import WorkerConfig
+
+# Nothing is found by polling while a test runs.
+PATIENT = replace(QUICK, poll_every=timedelta(hours=1))
+STREAM = replace(PATIENT, wakeups="stream")
+
+
+class Served:
+    """Processes whose steps say that they ran, and what was waited for."""
+
+    def __init__(self) -> None:
+        self.ran: asyncio.Queue[str] = asyncio.Queue()
+        self.namespace: Namespace[Any] = Namespace("orders")
+
+        @self.namespace.init
+        async def begin(step: Step[Any]) -> Intent[Any, str]:
+            return self._note(step)
+
+        @self.namespace.notify
+        async def tell(step: Step[Any]) -> Intent[Any, str]:
+            return self._note(step)
+
+        @self.namespace.timeout
+        async def fire(step: Step[Any]) -> Intent[Any, str]:
+            return self._note(step)
+
+    def _note(self, step: Step[Any]) -> Intent[Any, str]:
+        self.ran.put_nowait(step.type)
+        return Intent(state=0, response="done")
+
+    async def next(self) -> str:
+        """Return the type of the next task that ran."""
+        async with asyncio.timeout(20):
+            return await self.ran.get()
+
+
+@pytest.fixture
+def served() -> Served:
+    return Served()
+
+
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody sends a hint to other programs."""
+    monkeypatch.setattr(wakeups.Hints, "add", lambda *_: None)
+
+
+async def _followed(sql: psycopg.Connection[Any], count: int = 1) -> None:
+    """Wait until so many streams are followed, and as many listen: what begins looks around."""
+    query = (
+        "select (select count(*) from pg_stat_replication as s"
+        "   join pg_replication_slots as r on r.active_pid = s.pid"
+        "   where r.database = current_database() and s.state = 'streaming'),"
+        " (select count(*) from pg_stat_activity"
+        "   where datname = current_database() and query ilike 'listen %')"
+    )
+    async with asyncio.timeout(20):
+        while sql.execute(query).fetchone() != (count, count):
+            await asyncio.sleep(0.01)
+
+
+async def _idle(engine: Engine) -> None:
+    """Wait until the scanner sleeps for an hour."""
+    scanner = engine._worker._scanner
+    async with asyncio.timeout(20):
+        while scanner._sleeps_until < time.monotonic() + 60 or scanner._awake.is_set():
+            await asyncio.sleep(0.01)
+
+
+def _engine(dsn: str, served: Served, worker: WorkerConfig) -> Engine:
+    return Engine(dsn, [served.namespace], worker=worker)
+
+
+async def test_what_plain_sql_inserts_starts_by_the_stream_alone(
+    db: str, served: Served, sql: psycopg.Connection[Any]
+) -> None:
+    async with _engine(db, served, STREAM) as engine:
+        await _followed(sql, 2)
+        await _idle(engine)
+        for number in range(5):
+            sql.execute("select pgprog.init('orders', %s)", (f"o-{number}",))
+            assert await served.next() == "init"
+            await _idle(engine)
+
+
+async def test_a_timer_that_plain_sql_sets_fires_by_the_stream_alone(
+    db: str, served: Served, sql: psycopg.Connection[Any]
+) -> None:
+    put = (
+        "select pgprog.put(jsonb_build_object('namespace', 'orders', 'process_id', 'o-1', 'status',"
+        " 'running', 'state', 1, 'timers', jsonb_build_object("
+        "   '', now() + interval '300 milliseconds')))"
+    )
+    async with _engine(db, served, STREAM) as engine:
+        await _followed(sql, 2)
+        await _idle(engine)
+        sql.execute(put)
+        assert await served.next() == "timeout"
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_those_who_wait_for_an_answer_are_woken_by_the_stream_alone(
+    db: str, served: Served, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
+    client = AsyncClient(db, wakeups="stream")
+    async with _engine(db, served, STREAM), client:
+        await _followed(sql, 3)
+        async with asyncio.timeout(20):
+            for number in range(5):
+                assert await client.init("orders", f"o-{number}") == "done"
+
+
+async def test_what_a_client_makes_due_starts_by_its_notification_alone(
+    db: str, served: Served, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
+    async with _engine(db, served, PATIENT) as engine, AsyncClient(db) as client:
+        await _idle(engine)
+        async with asyncio.timeout(20):
+            assert await client.init("orders", "o-1") == "done"
+        assert sql.execute("select count(*) from pg_replication_slots").fetchone() == (0,)
+
+
+async def test_with_polling_alone_nobody_listens_and_nothing_waits_longer_than_a_poll(
+    db: str, served: Served, sql: psycopg.Connection[Any]
+) -> None:
+    polling = replace(QUICK, wakeups="poll")
+    async with _engine(db, served, polling), AsyncClient(db, wakeups="poll") as client:
+        assert await client.init("orders", "o-1") == "done"
+        sql.execute("select pgprog.notify('orders', 'o-1', name => 'tell')")
+        assert [await served.next(), await served.next()] == ["init", "notify"]
+        listening = "select count(*) from pg_stat_activity where query ilike 'listen %'"
+        assert sql.execute(listening).fetchone() == (0,)
+
+
+@pytest.fixture
+def plain_role(admin: Any, db: str) -> Iterator[str]:
+    """A DSN of a role that may not replicate."""
+    admin.execute("create role modest login")
+    yield make_conninfo(db, user="modest")
+    admin.execute("drop role modest")
+
+
+async def test_a_stream_that_is_refused_is_one_warning_and_polling_goes_on(
+    db: str,
+    plain_role: str,
+    served: Served,
+    sql: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = replace(QUICK, wakeups="stream")
+    engine = Engine(db, [served.namespace], worker=worker, direct_dsn=plain_role)
+    with caplog.at_level(logging.WARNING):
+        async with engine:
+            for number in range(10):
+                sql.execute("select pgprog.init('orders', %s)", (f"o-{number}",))
+                assert await served.next() == "init"
+                await asyncio.sleep(0.05)
+
+    refusals = [each for each in caplog.records if each.getMessage() == "replication_refused"]
+    hints = {each.fields["hint"] for each in refusals}  # type: ignore[attr-defined]
+    assert len(refusals) == 2  # the worker and the client of the engine
+    assert hints == {"alter role modest replication; membership in a role does not pass it on"}
+
+
+async def test_a_stream_that_is_lost_is_followed_again_and_what_came_meanwhile_is_found(
+    db: str, served: Served, sql: psycopg.Connection[Any]
+) -> None:
+    async with _engine(db, served, STREAM) as engine:
+        for number in range(3):
+            await _followed(sql, 2)
+            await _idle(engine)
+            with sql.transaction():
+                sql.execute("select pg_terminate_backend(active_pid) from pg_replication_slots")
+                sql.execute("select pgprog.init('orders', %s)", (f"o-{number}",))
+            assert await served.next() == "init"
