@@ -68,7 +68,10 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
+@click.pass_context
 def worker(
+    ctx: click.Context,
+    /,
     *,
     path: Path | None,
     profile: str | None,
@@ -114,6 +117,9 @@ def worker(
         sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
+
+
+worker.add_command(log_level)
 
 
 def end_at_once(code: int) -> None:

@@ -9,7 +9,6 @@ from pgprog import logs
 from pgprog.client.loop_thread import LoopThread
 from pgprog.config.units import parse_address
 from pgprog.daemon.monitor.line import Near
-from pgprog.daemon.monitor.pages import Pages
 from pgprog.daemon.monitor.server import Server
 from pgprog.daemon.monitor.state import state_of
 from pgprog.engine import Role
@@ -50,11 +49,14 @@ def monitoring(config: Config, workers: Workers, *, thread: LoopThread) -> Itera
     """Answer over HTTP in *thread* while the block lasts, where the configuration says so.
 
     Raises:
-        ConfigError: Nothing can listen there.
+        ConfigError: Nothing can listen there, or prometheus-client is not installed.
     """
     if config.worker.http is None:
         yield
         return
+    # A worker that shows nothing needs no prometheus-client.
+    from pgprog.daemon.monitor.pages import Pages  # noqa: PLC0415
+
     host, port = parse_address(config.worker.http)
     gauges = Gauges(config.dsn, name="pgprog worker")
     server = Server(Pages(workers, gauges).answer)
