@@ -149,7 +149,7 @@ def test_a_worker_is_ready_while_it_serves_and_says_why_when_it_does_not(
         worker.wait_figure(lambda count: count == 1, "pgprog_steps_busy", namespace="shop")
         live = worker.get("/live")
         status, health = worker.get("/health")
-        scraped = worker.figure("pgprog_tasks_total", type="init", outcome="finished")
+        worker.wait_figure(lambda count: count == 1, "pgprog_tasks_total", type="init")
         worker.program.terminate()
         draining = worker.wait("/ready", 503, "draining")
         worker.program.terminate()
@@ -157,7 +157,6 @@ def test_a_worker_is_ready_while_it_serves_and_says_why_when_it_does_not(
     assert "1 of 1" in ready
     assert live == (200, "live\n")
     assert draining == "the worker is draining\n"
-    assert scraped == 1
     assert hanging.task_id
     found = json.loads(health)
     assert (status, found["status"]) == (200, "passing")
@@ -211,7 +210,7 @@ def test_a_supervisor_shows_its_workers_as_one_and_forgets_nothing_when_one_fall
     with running(tmp_path, db, processes=2) as worker:
         worker.wait("/ready", 200, "2 of 2")
         client.init("shop", "a")
-        before = worker.figure("pgprog_tasks_total", namespace="shop")
+        worker.wait_figure(lambda count: count == 1, "pgprog_tasks_total", type="init")
         worker.wait_figure(lambda count: count == 2, "pgprog_workers", namespace="shop")
         client.submit("call", "shop", "a", name="die")
         worker.wait_figure(lambda falls: falls >= 1, "pgprog_worker_falls_total")
@@ -219,7 +218,7 @@ def test_a_supervisor_shows_its_workers_as_one_and_forgets_nothing_when_one_fall
         after = worker.figure("pgprog_tasks_total", namespace="shop", type="init")
         worker.wait_figure(lambda zombies: zombies >= 1, "pgprog_zombies_total")
 
-    assert (before, live[0]) == (1, 200)
+    assert live[0] == 200
     assert after == 1
 
 
