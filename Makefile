@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos stress mutants check docs fmt build matrix bench bench-quick bench-scale clean
+.PHONY: help demo demo-proof dev test proof chaos alerts stress mutants check docs fmt reference build matrix bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, S
 	PGPROG_PROOF_MINUTES=$(MINUTES) PGPROG_PROOF_SEED=$(SEED) $(BIN)/python -m pytest \
 	    -p no:xdist tests/property $(ARGS)
 
+alerts: $(VENV)/.ready ## Provoke each alert in a real Prometheus, which must be installed
+	PGPROG_ALERTS=1 $(BIN)/python -m pytest -p no:xdist tests/integration/test_alerts.py $(ARGS)
+
 mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)
 
@@ -48,6 +51,7 @@ check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house 
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python tools/check_text.py
 	$(BIN)/python tools/check_shape.py src tools bench
+	$(BIN)/python tools/cli_reference.py --check
 	$(BIN)/mkdocs build --strict
 
 docs: $(VENV)/.ready-to-check ## Build the documentation as a site, in build/site
@@ -56,6 +60,9 @@ docs: $(VENV)/.ready-to-check ## Build the documentation as a site, in build/sit
 fmt: $(VENV)/.ready-to-check ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(VENV)/.ready ## Write docs/reference/cli.md anew from the commands
+	$(BIN)/python tools/cli_reference.py
 
 bench: $(VENV)/.ready $(if $(findstring --peers,$(ARGS)),$(PEERS)/.ready) ## Measure: five interleaved rounds; ARGS=--peers asks others, too
 	$(BIN)/python -m bench $(ARGS)

@@ -172,7 +172,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def _sized(default: str) -> str:
-    for shift, unit in ((20, "MiB"), (10, "KiB")):
+    for shift, unit in ((20, "MiB"), (10, "KiB")) if default != "`null`" else ():
         if (size := int(default.strip("`"))) >= 1 << shift:
             return f"`{size >> shift}{unit}`"
     return default
@@ -182,6 +182,8 @@ def _plain(value: object) -> str:
     match value:
         case None:
             return "null"
+        case "":
+            return '""'
         case bool():
             return str(value).lower()
         case list() | frozenset():

@@ -1,9 +1,20 @@
 -- The tables of pgprog: hot (queue, timers), warm (processes), cold (events, tasks, attempts, keys).
 -- Locks: none on existing objects; everything here is new.
 
-create schema if not exists pgprog;
-create schema if not exists pgprog_data;
-create schema if not exists pgprog_engine;
+-- IF NOT EXISTS asks for CREATE on the database even where a DBA has made them.
+do $$
+begin
+  if to_regnamespace('pgprog') is null then
+    create schema pgprog;
+  end if;
+  if to_regnamespace('pgprog_data') is null then
+    create schema pgprog_data;
+  end if;
+  if to_regnamespace('pgprog_engine') is null then
+    create schema pgprog_engine;
+  end if;
+end
+$$;
 
 comment on schema pgprog is 'What applications and operators use: functions and views of long-lived processes';
 comment on schema pgprog_data is 'Tables of pgprog; only its functions write them';
@@ -68,7 +79,9 @@ create table pgprog_data.workers (
   state_versions integer[] not null default '{}',
   renewals bigint not null default 0,
   lease_until timestamptz not null,
-  started_at timestamptz not null
+  started_at timestamptz not null,
+  log_level text,
+  asked_log_level text
 ) with (fillfactor = 50);
 
 -- No index on a column that a step changes: updates of running processes stay HOT.  Half of each page is left

@@ -53,7 +53,7 @@ from pgprog_data.timers as t;
 comment on view pgprog.timers is 'Pending timers of processes';
 
 create or replace view pgprog.workers as
-select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewals
+select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewals, w.log_level, w.asked_log_level
 from pgprog_data.workers as w;
 comment on view pgprog.workers is 'Worker incarnations and their leases';
 

@@ -17,6 +17,7 @@ Two roots, so that catching one never swallows the other::
     ├── SchemaMismatch         UP012
     ├── StaleRead              UP013
     ├── SettingsMoved          UP014
+    ├── NotPermitted           UP015
     ├── Rejected               a handler said no; nothing changed
     ├── StepFailed             a task ended in error
     ├── TaskCancelled          a task was cancelled before it ran
@@ -146,6 +147,12 @@ class SettingsMoved(PgprogError):
     """The settings of the namespace are at another version than the change was made from."""
 
     sqlstate = "UP014"
+
+
+class NotPermitted(PgprogError):
+    """The namespace is for other roles than the one that the session acts as."""
+
+    sqlstate = "UP015"
 
 
 class Rejected(PgprogError):
@@ -282,6 +289,7 @@ _BY_SQLSTATE: dict[str | None, type[PgprogError]] = {
         SchemaMismatch,
         StaleRead,
         SettingsMoved,
+        NotPermitted,
     )
 }
 

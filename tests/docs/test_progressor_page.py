@@ -11,6 +11,7 @@ from tests.docs.guide import DOCS, blocks
 from pgprog import Engine, Namespace, errors
 from pgprog.config import Config, NamespaceSettings
 from pgprog.config.schema import hints_of, is_section
+from pgprog.metrics.names import METRICS
 
 if TYPE_CHECKING:
     import psycopg
@@ -97,3 +98,10 @@ def test_every_error_of_the_page_has_its_code() -> None:
 
     assert len(found) == 5
     assert [getattr(errors, name).sqlstate for name, _ in found] == [code for _, code in found]
+
+
+def test_every_metric_of_the_page_is_one() -> None:
+    found = re.findall(r"`(pgprog_\w+)` \|$", section("Metrics"), flags=re.MULTILINE)
+
+    assert len(found) == 8
+    assert set(found) <= set(METRICS)

@@ -20,6 +20,7 @@ from pgprog import Client
 from pgprog.config import Config, WorkerConfig
 from pgprog.daemon import supervisor
 from pgprog.daemon.child import Child
+from pgprog.daemon.monitor import Fleet
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor, pause_after
@@ -317,7 +318,12 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
     config = Config(worker=WorkerConfig(stop_timeout=timedelta(0)))
     start = partial(Ready, command)
     supervising = Supervisor(
-        start=start, config=config, read=Config, reports=reports, manager=Notifier({})
+        start=start,
+        config=config,
+        read=Config,
+        reports=reports,
+        fleet=Fleet(1),
+        manager=Notifier({}),
     )
     code = supervising.run()
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -7,6 +10,9 @@ from pgprog import cli
 from pgprog.cli import main
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_the_program_without_arguments_tells_a_newcomer_everything() -> None:
@@ -22,6 +28,37 @@ def test_every_command_can_be_loaded_and_explains_itself(name: str) -> None:
 
     assert answer.exit_code == 0
     assert answer.output.startswith("Usage:")
+
+
+def leaves(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{path}{name} ")
+        elif command is not None:
+            yield f"{path}{name}", command
+
+
+def test_every_command_speaks_json_but_those_that_print_a_script_or_serve() -> None:
+    without = {
+        path
+        for path, command in leaves(main)
+        if not any("--json" in each.opts for each in command.params)
+    }
+
+    assert without == {"completion", "db sql", "dev"}
+
+
+def test_every_option_is_explained() -> None:
+    unexplained = [
+        f"{path} {each.opts[0]}"
+        for path, command in leaves(main)
+        for each in command.params
+        if isinstance(each, click.Option) and not each.hidden and not each.help
+    ]
+
+    assert unexplained == []
 
 
 def test_an_expected_failure_is_a_message_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +77,10 @@ def test_an_expected_failure_is_a_message_and_a_hint(monkeypatch: pytest.MonkeyP
 
 def test_a_wrong_command_line_has_an_exit_code_of_its_own() -> None:
     assert CliRunner().invoke(main, ["db", "strat"]).exit_code == 2
+
+
+def test_a_role_that_there_is_not_is_named_with_those_there_are() -> None:
+    answer = CliRunner().invoke(main, ["worker", "--only", "steps, reeder"])
+
+    assert answer.exit_code == 2
+    assert "no role 'reeder'; there are steps, collector, maintenance" in answer.stderr

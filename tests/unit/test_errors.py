@@ -39,6 +39,7 @@ CODES = {
     "UP012": errors.SchemaMismatch,
     "UP013": errors.StaleRead,
     "UP014": errors.SettingsMoved,
+    "UP015": errors.NotPermitted,
 }
 
 

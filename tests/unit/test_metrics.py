@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from tests.unit.claims import make_claim
 
 from pgprog.metrics import Metrics, Sample, merged
 from pgprog.metrics.exposition import registry_of, text_of
 from pgprog.metrics.names import BOUNDS, METRICS
+from pgprog.metrics.parts import Part, Parts
 from pgprog.metrics.samples import lasting
-from pgprog.metrics.vitals import Vital, Vitals
+from pgprog.store.measuring import measure_claim, measure_completions
+from pgprog.store.rows import Completed, Completion, Outcome
 
 WAIT = "pgprog_task_wait_seconds"
+DUE = datetime(2026, 1, 1, tzinfo=UTC)
 # As section 12 of the specification has them.
 HISTOGRAMS = {
     "pgprog_calls_scanning_duration_seconds",
@@ -52,15 +58,21 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def seconds_ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
-
-
 @pytest.mark.parametrize(
     ("kind", "names"), [("histogram", HISTOGRAMS), ("counter", COUNTERS), ("gauge", GAUGES)]
 )
 def test_every_metric_of_the_specification_is_there_by_its_name(kind: str, names: set[str]) -> None:
     assert {name for name in names if METRICS[name].kind != kind} == set()
+
+
+def test_the_guide_lists_every_metric_as_it_is() -> None:
+    guide = (Path(__file__).parents[2] / "docs/operations/metrics.md").read_text()
+    rows = {
+        f"| `{name}` | {', '.join(each.labels)} | {each.kind}. {each.help_} |"
+        for name, each in METRICS.items()
+    }
+
+    assert rows - {*guide.splitlines()} == set()
 
 
 def test_buckets_are_in_seconds_and_begin_at_half_a_millisecond() -> None:
@@ -85,35 +97,80 @@ def test_a_histogram_counts_each_value_below_the_bounds_that_it_does_not_pass(
     assert 'seconds_sum{namespace="shop",type="call"} 1000.0905' in text
 
 
-def test_a_step_waited_from_its_due_time_by_the_clock_of_the_database(metrics: Metrics) -> None:
-    hours_ahead = timedelta(hours=5)
-    series = metrics.steps("shop", "timeout")
-    series.begin(seconds_ago(7))
-    assert sum(metrics.task_wait["shop", "timeout"].counts) == 0  # nobody knows yet what time it is
+def test_what_was_added_by_many_threads_is_counted_once(metrics: Metrics) -> None:
+    series = metrics.task_processing["shop", "call"]
 
-    metrics.clock.hear(datetime.now(UTC) + hours_ahead)
-    began_at = series.begin(seconds_ago(7) + hours_ahead)
-    series.end(began_at - 2)
+    def add() -> None:
+        for number in range(1000):
+            series.add(0.002)
+            if not number % 100:
+                series.sort()
 
-    assert metrics.task_wait["shop", "timeout"].sum == pytest.approx(7, abs=0.5)
-    assert metrics.timer_lateness["shop",].sum == pytest.approx(7, abs=0.5)
-    assert metrics.task_processing["shop", "timeout"].sum == pytest.approx(2, abs=0.5)
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    [sample] = [each for each in metrics.samples() if each.labels == ("shop", "call")]
+    assert sum(sample.counts) == 4000
+    assert sample.value == pytest.approx(8.0)
 
 
-def test_a_step_that_begins_before_its_time_by_a_slow_answer_has_waited_for_nothing(
+def test_a_task_waited_from_its_due_time_to_its_start_by_the_clock_of_the_database(
     metrics: Metrics,
 ) -> None:
-    metrics.clock.hear(seconds_ago(1))
-    metrics.steps("shop", "call").begin(datetime.now(UTC))
+    types = ("call", "timeout", "timeout")
+    tasks = [make_claim(n, type=type_, due_at=DUE) for n, type_ in enumerate(types)]
+    seven = DUE + timedelta(seconds=7)
+    measure_claim(metrics, tasks, served=("shop",), told_at=seven, seconds=0.01)
+    next_ = Completed("done", 7, make_claim(4, due_at=DUE), DUE + timedelta(seconds=2))
+    measure_completions(metrics, [Completion(tasks[0], Outcome.FINISHED)], [next_], seconds=0.01)
 
-    assert metrics.task_wait["shop", "call"].sum == 0
+    registry = registry_of(metrics.samples)
+    calls = {"namespace": "shop", "type": tasks[0].type}
+    assert registry.get_sample_value(f"{WAIT}_sum", calls) == 9
+    assert registry.get_sample_value(f"{WAIT}_count", calls) == 2
+    lateness = "pgprog_timer_lateness_seconds"
+    assert registry.get_sample_value(f"{lateness}_sum", {"namespace": "shop"}) == 14
+    assert registry.get_sample_value(f"{lateness}_count", {"namespace": "shop"}) == 2
 
 
-def test_an_answer_that_was_long_on_its_way_does_not_put_the_clock_back(metrics: Metrics) -> None:
-    metrics.clock.hear(datetime.now(UTC))
-    metrics.clock.hear(seconds_ago(30))
+def test_a_claim_that_brings_nothing_looked_at_every_namespace_in_vain(metrics: Metrics) -> None:
+    measure_claim(metrics, [], served=("shop", "stock"), told_at=DUE, seconds=0.01)
+    measure_claim(
+        metrics, [make_claim(1, due_at=DUE)], served=("shop", "stock"), told_at=DUE, seconds=0.01
+    )
 
-    assert metrics.clock.age(seconds_ago(5), now=time.monotonic()) == pytest.approx(5, abs=0.5)
+    registry = registry_of(metrics.samples)
+    counts = {
+        (kind, name): registry.get_sample_value(
+            f"pgprog_{kind}_scanning_duration_seconds_count", {"namespace": name}
+        )
+        for kind in ("calls", "timers")
+        for name in ("shop", "stock")
+    }
+    assert counts == {
+        ("calls", "shop"): 2,
+        ("calls", "stock"): 1,
+        ("timers", "shop"): 1,
+        ("timers", "stock"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("became", "tasks", "lost"),
+    [("done", 1, 0), ("already", 1, 0), ("busy", 0, 0), ("lost", 0, 1)],
+)
+def test_an_end_counts_once_it_is_committed_and_a_claim_that_was_taken_away_is_lost(
+    metrics: Metrics, became: str, tasks: int, lost: int
+) -> None:
+    claimed = make_claim(1)
+    batch = [Completion(claimed, Outcome.FAILED)]
+    measure_completions(metrics, batch, [Completed(became, 7, None)], seconds=0.01)
+
+    assert metrics.tasks.get(("shop", claimed.type, "error"), 0) == tasks
+    assert metrics.claims_lost.get(("shop",), 0) == lost
 
 
 def test_counters_without_labels_begin_at_zero_so_that_the_first_event_is_an_increase(
@@ -162,26 +219,26 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_its_gauges_do_not(
 
 
 def test_a_part_is_critical_from_its_failure_to_its_next_success() -> None:
-    vital = Vital()
-    vital.failed("the database is gone")
-    assert vital.seen("scanner").status == "critical"
-    assert vital.seen("scanner").reason == "the database is gone"
+    part = Part()
+    part.failed("the database is gone")
+    assert part.seen("scanner").status == "critical"
+    assert part.seen("scanner").reason == "the database is gone"
 
-    vital.succeeded()
+    part.succeeded()
 
-    assert (vital.seen("scanner").status, vital.seen("scanner").reason) == ("passing", "")
+    assert (part.seen("scanner").status, part.seen("scanner").reason) == ("passing", "")
 
 
 def test_a_part_that_did_nothing_for_longer_than_it_may_is_critical(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    vitals = Vitals()
-    vitals.part("loop", patience=5)
-    vitals.part("scanner")
+    parts = Parts()
+    parts.watch("loop", patience=5)
+    parts.watch("scanner")
     began_at = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: began_at + 60)
 
-    loop, scanner = vitals.components()
+    loop, scanner = parts.components()
 
     assert (loop.status, loop.reason) == ("critical", "nothing was done for 60 s")
     assert scanner.status == "passing"

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pgprog.client.submitter import Submitter
 from pgprog.engine.deadlines import Deadlines
-from pgprog.errors import StoreUnavailable
-from pgprog.store.faults import LockTimeout
+from pgprog.errors import InvalidArgument, Overloaded, PgprogError, StoreUnavailable
+from pgprog.store.faults import LockTimeout, Unreachable
 from pgprog.store.rows import RawRequest, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from pgprog.store.engine_store import RequestLane
 
 
 class Sender:
-    """Fails the first round trip with *error*."""
+    """Fails the first round trip, and so many again, with *error*, and answers the others."""
 
-    def __init__(self, error: Exception) -> None:
-        self.error: Exception | None = error
+    def __init__(self, error: Exception | None, *, again: int = 0) -> None:
+        self.error = error
+        self.again = again
+        self.answered = asyncio.Event()
+        self.answered.set()
         self.sent: list[tuple[RequestLane, int]] = []
 
     async def __call__(
         self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
     ) -> list[Submitted]:
         self.sent.append((lane, len(requests)))
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
+        if self.error is not None and self.again >= 0:
+            self.again -= 1
+            raise self.error
+        await self.answered.wait()
         return [Submitted("queued", None, 1, None) for _ in requests]
 
 
@@ -60,3 +65,68 @@ async def test_only_requests_with_a_key_are_repeated_after_a_lost_answer() -> No
     assert sender.sent == [("batches", 2), ("batches", 1)]
     assert isinstance(keyed, Submitted)
     assert isinstance(unkeyed, StoreUnavailable)
+
+
+@asynccontextmanager
+async def submitting(sender: Sender) -> AsyncIterator[Submitter]:
+    submitter = Submitter(sender, deadlines=Deadlines())
+    run = asyncio.create_task(submitter.run())
+    async with asyncio.timeout(5):
+        yield submitter
+    run.cancel()
+
+
+def calls(count: int) -> list[RawRequest | PgprogError]:
+    return [RawRequest("call", "shop", str(number)) for number in range(count)]
+
+
+async def test_what_is_asked_at_once_goes_in_great_batches_beside_the_others() -> None:
+    sender = Sender(None)
+    sender.answered.clear()
+    async with submitting(sender) as submitter:
+        asking = asyncio.create_task(submitter.submit_many(calls(4100), seconds=3))
+        while len(submitter._many) < 4000:
+            await asyncio.sleep(0)
+        single = asyncio.create_task(submitter.submit(RawRequest("call", "s", "s"), seconds=3))
+        await asyncio.sleep(0)
+        sender.answered.set()
+        outcomes = [*await asking, await single]
+
+    assert sorted(sender.sent) == [("batches", 1), ("many", 100), ("many", 2000), ("many", 2000)]
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Submitted)] == []
+
+
+async def test_a_great_batch_that_meets_a_strangers_lock_goes_with_the_others_then() -> None:
+    sender = Sender(LockTimeout("a stranger"))
+    async with submitting(sender) as submitter:
+        outcomes = await submitter.submit_many(calls(100), seconds=3)
+
+    assert sender.sent == [("many", 100), ("batches", 64), ("batches", 36)]
+    assert all(isinstance(outcome, Submitted) for outcome in outcomes)
+
+
+async def test_faults_among_many_requests_keep_their_places() -> None:
+    fault = InvalidArgument("no such type")
+    async with submitting(Sender(None)) as submitter:
+        first, second, third = await submitter.submit_many([*calls(1), fault, *calls(1)], seconds=3)
+
+    assert isinstance(first, Submitted)
+    assert second is fault
+    assert isinstance(third, Submitted)
+
+
+async def test_of_many_requests_that_were_not_sent_in_time_nothing_was_done() -> None:
+    sender = Sender(Unreachable("no server"), again=1000)
+    async with submitting(sender) as submitter:
+        outcomes = await submitter.submit_many(calls(2), seconds=0.05)
+
+    assert [type(outcome) for outcome in outcomes] == [Overloaded, Overloaded]
+
+
+async def test_of_many_requests_without_an_answer_in_time_the_outcome_is_unknown() -> None:
+    sender = Sender(None)
+    sender.answered.clear()
+    async with submitting(sender) as submitter:
+        outcomes = await submitter.submit_many(calls(2), seconds=0.05)
+
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]

@@ -17,6 +17,7 @@ as $$
 declare
   v_campaign_id bigint;
 begin
+  perform pgprog_engine._require_caller(begin_campaign.namespace);
   if begin_campaign.kind is distinct from 'repair' and begin_campaign.kind is distinct from 'simple_repair' then
     raise exception 'a campaign is repair or simple_repair, not %', begin_campaign.kind using errcode = 'UP010';
   end if;

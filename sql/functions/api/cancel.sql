@@ -6,7 +6,8 @@
  * Returns false for a task that runs or has ended.  Locks the process row, waiting for a completion
  * of that process.
  *
- * Raises UP010: the transaction is not read committed.  UP011: there is no such task.
+ * Raises UP010: the transaction is not read committed.  UP011: there is no such task.  UP015: its
+ * namespace is for other roles.
  */
 create or replace function pgprog.cancel(task_id bigint)
 returns boolean
@@ -16,21 +17,23 @@ as $$
 #variable_conflict use_column
 declare
   v_incarnation bigint;
+  v_namespace text;
   v_type text;
   v_at timestamptz;
 begin
   perform pgprog_engine._require_read_committed();
-  select c.incarnation
-  into v_incarnation
+  select c.incarnation, c.namespace
+  into v_incarnation, v_namespace
   from (
-    select q.incarnation from pgprog_data.queue as q where q.task_id = cancel.task_id
+    select q.incarnation, q.namespace from pgprog_data.queue as q where q.task_id = cancel.task_id
     union all
-    select t.incarnation from pgprog_data.timers as t where t.task_id = cancel.task_id
+    select t.incarnation, t.namespace from pgprog_data.timers as t where t.task_id = cancel.task_id
   ) as c;
   if not found then
     perform pgprog_engine._require_task(cancel.task_id);
     return false;
   end if;
+  perform pgprog_engine._require_caller(v_namespace);
 
   perform 1 from pgprog_data.processes as p where p.incarnation = v_incarnation for no key update;
   v_at := pgprog_engine._clock();

@@ -3,7 +3,8 @@
  *
  * state_version is that of the worker that wrote the event: what its payload is upcast from.
  *
- * Raises UP001: no such process.  UP007: no such namespace.  UP010: a bad direction or max_events.
+ * Raises UP001: no such process.  UP007: no such namespace.  UP010: a bad direction or max_events.  UP015: the
+ * namespace is for other roles.
  */
 create or replace function pgprog.history(
   namespace text, process_id text, after bigint = null, max_events integer = 100, direction text = 'forward')
@@ -17,7 +18,8 @@ begin
   return query
     select e.event_id, e.at, e.task_id, e.payload, e.metadata, e.state_version
     from pgprog_engine._events(
-      pgprog_engine._find_process(history.namespace, history.process_id), history.after, history.max_events, history.direction) as e;
+      pgprog_engine._find_process(history.namespace, history.process_id), history.after, history.max_events, history.direction) as e
+    where (select pgprog_engine._may_read(history.namespace));
 end
 $$;
 

@@ -6,6 +6,7 @@
  * reason and leaves the time.
  *
  * Locks: the lock of starts of the namespace, exclusive, then its row.  Raises UP007: no such namespace.
+ * UP015: it is for other roles.
  */
 create or replace function pgprog.pause(namespace text, reason text = null)
 returns boolean
@@ -16,6 +17,7 @@ as $$
 declare
   v_was_running boolean;
 begin
+  perform pgprog_engine._require_caller(pause.namespace);
   perform pg_advisory_xact_lock(pgprog_engine._starts_lock(pause.namespace));
   select n.paused_at is null into v_was_running
   from pgprog_data.namespaces as n

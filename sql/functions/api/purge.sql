@@ -29,6 +29,7 @@ declare
   v_count bigint;
 begin
   perform pgprog_engine._require_read_committed();
+  perform pgprog_engine._require_caller(purge.namespace);
   if purge.max_rows is null or purge.max_rows not between 1 and 100000 then
     raise exception 'max_rows is %, 1 to 100000 are allowed', purge.max_rows using errcode = 'UP010';
   end if;

@@ -4,7 +4,7 @@
  * error is {"rejected": payload} of a finished task that was rejected, {"error_type", "detail",
  * "attempt"} of one in error, {"cause"} of one cancelled.
  *
- * Raises UP011: no such task, or it ended longer ago than task_retention.
+ * Raises UP011: no such task, or it ended longer ago than task_retention.  UP015: its namespace is for other roles.
  */
 create or replace function pgprog.result(task_id bigint)
 returns jsonb
@@ -18,15 +18,16 @@ begin
   select jsonb_build_object('status', r.status, 'response', r.response, 'error', r.error, 'version', r.version)
   into v_result
   from (
-    select t.status, t.response, t.error, t.version
+    select t.namespace, t.status, t.response, t.error, t.version
     from pgprog_data.tasks as t where t.task_id = result.task_id
     union all
-    select pgprog_engine._status_of(q.status), null, null, null
+    select q.namespace, pgprog_engine._status_of(q.status), null, null, null
     from pgprog_data.queue as q where q.task_id = result.task_id
     union all
-    select pgprog_engine._status_of(t.status), null, null, null
+    select t.namespace, pgprog_engine._status_of(t.status), null, null, null
     from pgprog_data.timers as t where t.task_id = result.task_id
-  ) as r;
+  ) as r
+  where pgprog_engine._may_read(r.namespace);
   if not found then
     perform pgprog_engine._require_task(result.task_id);
   end if;

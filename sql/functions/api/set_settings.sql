@@ -7,6 +7,7 @@
  *
  * Locks: the row of the namespace.
  * Raises UP007: no such namespace.  UP010: a setting is wrong; all faults are named.  UP014: the version has moved.
+ * UP015: it is for other roles.
  */
 create or replace function pgprog.set_settings(namespace text, settings jsonb, version bigint = null, reason text = null)
 returns bigint
@@ -18,6 +19,7 @@ declare
   v_settings jsonb;
   v_version bigint;
 begin
+  perform pgprog_engine._require_caller(set_settings.namespace);
   if set_settings.version = 0 then  -- apart: an AND evaluates both sides where one is null
     if pgprog_engine._create_namespace(set_settings.namespace, set_settings.settings, set_settings.reason) then
       return 1;

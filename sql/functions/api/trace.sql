@@ -5,7 +5,7 @@
  * Lost where its worker was lost.  Open tasks and timers come with the status they have.
  * events are those that the task wrote, as objects.
  *
- * Raises UP001: no such process.  UP007: no such namespace.
+ * Raises UP001: no such process.  UP007: no such namespace.  UP015: it is for other roles.
  */
 create or replace function pgprog.trace(namespace text, process_id text)
 returns table (
@@ -60,6 +60,7 @@ begin
         where e.incarnation = v_incarnation
           and e.event_id between s.first_event_id and s.first_event_id + s.events - 1) end
     from shown as s
+    where (select pgprog_engine._may_read(trace.namespace))
     order by s.task_id, s.attempt, s.ended_at nulls last;
 end
 $$;

@@ -61,13 +61,15 @@ begin
   -- 1. Values, each item by itself.
   select
     array_agg(nextval('pgprog_data.task_ids') order by x.pos),
-    array_agg(case when n.namespace is null then 'UP007' when f.fault is not null then 'UP010' end order by x.pos),
-    array_agg(f.fault order by x.pos)
+    array_agg(
+      case when n.namespace is null then 'UP007' when f.closed then 'UP015' when f.fault is not null then 'UP010' end
+      order by x.pos),
+    array_agg(case when f.closed then pgprog_engine._caller() else f.fault end order by x.pos)
   into v_ids, v_codes, v_messages
   from unnest(_start.namespaces) with ordinality as x(namespace, pos)
   left join pgprog_data.namespaces as n on n.namespace = x.namespace
   left join lateral (
-    select pgprog_engine._request_fault(
+    select n.roles is not null and not pgprog_engine._may_use(n.roles) as closed, pgprog_engine._request_fault(
       _start.process_ids[x.pos], _start.names[x.pos], _start.idempotency_keys[x.pos], _start.argss[x.pos],
       _start.contexts[x.pos], _start.priorities[x.pos], _start.run_ats[x.pos], n.args_bytes, n.context_bytes) as fault
   ) as f on n.namespace is not null;
@@ -258,7 +260,9 @@ begin
       case when x.code is null then v_winners[x.pos] end,
       v_claims[x.pos], v_incarnations[x.pos], v_now, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version
     from unnest(v_codes) with ordinality as x(code, pos)
-    left join pgprog_data.processes as p on p.incarnation = any (array[v_incarnations[x.pos]]) and v_claims[x.pos] is not null
+    -- What is only queued looks up no process.
+    left join pgprog_data.processes as p
+      on p.incarnation = any (array[case when v_claims[x.pos] is not null then v_incarnations[x.pos] end])
     order by x.pos;
 end
 $$;

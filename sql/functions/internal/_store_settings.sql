@@ -30,6 +30,8 @@ begin
     context_bytes = coalesce((_store_settings.settings #>> '{limits,context_bytes}')::integer, 1048576),
     max_queue = coalesce((_store_settings.settings ->> 'max_queue')::bigint, 100000),
     on_full = coalesce(_store_settings.settings ->> 'on_full', 'refuse'),
+    roles = case when jsonb_typeof(_store_settings.settings -> 'roles') = 'array' then array(
+      select r.name from jsonb_array_elements_text(_store_settings.settings -> 'roles') as r(name)) end,
     retention = coalesce((_store_settings.settings ->> 'retention')::interval, '30 days')
   where n.namespace = _store_settings.namespace
   returning n.settings_version into v_version;

@@ -6,7 +6,7 @@
  * Repeating it under an idempotency key returns the same task.  Waits only for an open transaction
  * with the same key or the same new process_id.
  *
- * Raises UP001, UP003 to UP010, as the specification's table of operations says.
+ * Raises UP001, UP003 to UP010 and UP015, as the specification's table of operations says.
  */
 create or replace function pgprog_engine._submit(
   type text, namespace text, process_id text, args jsonb, name text, idempotency_key text,
@@ -32,6 +32,9 @@ begin
   if not found then
     raise exception '%', pgprog_engine._refusal('UP007', _submit.namespace, null, null)
       using errcode = 'UP007', hint = 'start a worker that serves it, or check the name';
+  end if;
+  if v_namespace.roles is not null then
+    perform pgprog_engine._require_role(v_namespace.namespace, v_namespace.roles);
   end if;
   v_fault := pgprog_engine._request_fault(
     _submit.process_id, _submit.name, _submit.idempotency_key, _submit.args, _submit.context,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
+    "completion": "pgprog.cli.completion:completion",
     "config": "pgprog.cli.config:config",
     "db": "pgprog.cli.db:db",
     "demo": "pgprog.cli.demo:demo",
@@ -21,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "pgprog.cli.doctor:doctor",
     "namespace": "pgprog.cli.namespace:namespace",
     "process": "pgprog.cli.process:process",
+    "systemd": "pgprog.cli.systemd:systemd",
     "task": "pgprog.cli.task:task",
     "top": "pgprog.cli.top:top",
     "worker": "pgprog.cli.worker:worker",
@@ -111,13 +113,16 @@ def main() -> None:
     In production:
       pgprog db migrate     bring a database to the schema of this version
       pgprog worker         serve the namespaces of ./pgprog.yaml
+      pgprog worker log-level debug                    those that run, from here on
+      pgprog systemd        units for systemd, which runs workers
       pgprog config show    every value of it, and where it comes from
       pgprog namespace set orders step_timeout=1m      running workers obey
       pgprog namespace rollback orders
 
     JSON is given inline, as @file, or as - for standard input.  The database is that of --dsn, of
     $PGPROG_DSN, of the configuration file ($PGPROG_CONFIG, ./pgprog.yaml), or the private one.
-    Every command has --help, and --json for programs that read its output.
+    Every command has --help, and --json for programs that read its output.  `pgprog completion`
+    makes a shell complete them.
 
     \b
     Exit codes:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
+from pgprog.cli.asking import find_database
 from pgprog.codec import check_text
 from pgprog.config.units import parse_duration
-from pgprog.errors import InvalidArgument
+from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits
+from pgprog.store.names import namespaces_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,10 +112,29 @@ def _read(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, 
         raise click.BadParameter(msg, ctx, param) from e
 
 
-namespace_argument = click.argument("namespace", callback=read_name)
+def complete_namespace(
+    ctx: click.Context,
+    param: click.Parameter,  # noqa: ARG001 - click's signature
+    incomplete: str,
+) -> list[str]:
+    """Return the namespaces of the command's database for a shell's completion."""
+    try:
+        return namespaces_like(find_database(ctx.params.get("dsn")).dsn, incomplete)
+    except PgprogError:  # a configuration with faults; the command itself will tell
+        return []
+
+
+namespace_argument = click.argument(
+    "namespace", callback=read_name, shell_complete=complete_namespace
+)
 process_id_argument = click.argument("process_id", callback=read_name)
 task_id_argument = click.argument("task_id", type=click.IntRange(1, _BIGINT))
-namespace_option = click.option("--namespace", callback=read_name, help="Only those of this one.")
+namespace_option = click.option(
+    "--namespace",
+    callback=read_name,
+    shell_complete=complete_namespace,
+    help="Only those of this one.",
+)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(1, _INTEGER),

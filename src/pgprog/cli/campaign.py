@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from pgprog.cli.arguments import read_instant, read_json, read_name, read_sentence
+from pgprog.cli.arguments import (
+    complete_namespace,
+    read_instant,
+    read_json,
+    read_name,
+    read_sentence,
+)
 from pgprog.cli.asking import change, dsn_option
 from pgprog.cli.output import json_option, print_json, print_table
 from pgprog.errors import StoreUnavailable
@@ -63,7 +69,12 @@ class _Given(TypedDict):
 @click.command(name="repair --all")
 @click.argument("args", callback=read_json, required=False)
 @click.option("--all", is_flag=True, required=True, help="Repair all processes that are meant.")
-@click.option("--namespace", callback=read_name, help="Of this namespace; required to begin.")
+@click.option(
+    "--namespace",
+    callback=read_name,
+    shell_complete=complete_namespace,
+    help="Of this namespace; required to begin.",
+)
 @click.option("--error-type", help="Broken by this error: the name of its class.")
 @click.option("--detail-like", metavar="PATTERN", help="Whose detail is LIKE this, as in SQL.")
 @click.option(

@@ -15,6 +15,7 @@ import click
 from pgprog import config as configuration
 from pgprog import logs
 from pgprog.cli.worker_list import list_workers
+from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
@@ -23,6 +24,7 @@ _KEYS = {
     "dsn": "dsn",
     "concurrency": "worker.concurrency",
     "processes": "worker.processes",
+    "http": "worker.http",
     "log_format": "log.format",
     "log_level": "log.level",
 }
@@ -34,7 +36,8 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     try:
         return frozenset(Role(name.strip()) for name in value.split(","))
     except ValueError as e:
-        msg = f"{e}; known are {', '.join(Role)}"
+        unknown = [x.strip() for x in value.split(",") if x.strip() not in set(Role)]
+        msg = f"no role {', '.join(map(repr, unknown))}; there are {', '.join(Role)}"
         raise click.BadParameter(msg) from e
 
 
@@ -48,6 +51,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--profile", help="The profile to lay over the file; default: $PGPROG_PROFILE.")
 @click.option("--dsn", help="The database; default: the configuration's.")
 @click.option("--concurrency", type=int, help="How many steps run at once.")
+@click.option("--http", help="HOST:PORT of /live, /ready, /health and /metrics; default: none.")
 @click.option("--processes", type=int, help="How many workers, each a program with its own lease.")
 @click.option(
     "--only",
@@ -57,10 +61,17 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     callback=_roles,
     help="What to do, separated by commas.",
 )
-@click.option("--log-format", type=_FORMATS, help="Default: the configuration's, console.")
+@click.option(
+    "--log-format",
+    type=_FORMATS,
+    help="For people or for programs.  Default: the configuration's, console.",
+)
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
+@click.pass_context
 def worker(
+    ctx: click.Context,
+    /,
     *,
     path: Path | None,
     profile: str | None,
@@ -89,9 +100,10 @@ def worker(
       0        stopped, all steps ended or handed back
       1        it could not start, or failed; of a supervisor also: a worker had to be killed,
                10 s after worker.stop_timeout
+      75       stopped, to be started again: it held more than worker.memory_limit
       128 + n  stopped by a second signal, of number n
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
-    if click.get_current_context().invoked_subcommand is not None:
+    if ctx.invoked_subcommand is not None:
         return
     overrides = {_KEYS[name]: value for name, value in given.items()}
     read = partial(
@@ -102,9 +114,12 @@ def worker(
     logs.configure(format=loaded.log.format, level=loaded.log.level)
     faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if link is None and loaded.worker.processes > 1:
-        sys.exit(supervise(loaded, command=_command(roles), read=read))
+        sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
+
+
+worker.add_command(log_level)
 
 
 def end_at_once(code: int) -> None:

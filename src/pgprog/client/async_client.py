@@ -7,13 +7,13 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from pgprog import logs
 from pgprog.client.answers import Answers, response_of
+from pgprog.client.background import tell_failure_of
 from pgprog.client.cached_reads import CachedReads
 from pgprog.client.figures import Figures
 from pgprog.client.hearing import hear_ends
 from pgprog.client.operations import AsyncOperations
-from pgprog.client.requests import Asked, asked, raw_request, seconds_of
+from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.config import PoolConfig
@@ -30,15 +30,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from pgprog.client.requests import Options
+    from pgprog.client.requests import Asked, Options
     from pgprog.config import CacheSettings, Wakeups
     from pgprog.namespace import Handler, Namespace
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Ended, RawRequest, Submitted
 
     Timeout = float | timedelta | None
-
-log = logs.get(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,7 +106,7 @@ class AsyncClient(AsyncOperations):
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
             self._loops = asyncio.create_task(self._run())
-            self._loops.add_done_callback(_log_failure)
+            tell_failure_of("loops", self._loops)
             self._closing.push_async_callback(self._end_loops)
         except BaseException:
             await self._closing.aclose()
@@ -246,14 +244,14 @@ class AsyncClient(AsyncOperations):
         self, requests: Iterable[Request], *, timeout: Timeout = None
     ) -> list[AsyncTask | PgprogError]:
         """Queue many requests in few statements; return the task or the error of each, in order."""
-        queued = (self.queue(Asked(request, timeout=timeout)) for request in requests)
-        outcomes = await asyncio.gather(*queued, return_exceptions=True)
-        tasks: list[AsyncTask | PgprogError] = []
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, PgprogError):
-                raise outcome
-            tasks.append(outcome)
-        return tasks
+        seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
+        asked = [*requests]
+        raws = (raw_or_fault(each, namespace=self.namespace_of(each.namespace)) for each in asked)
+        outcomes = await self._submitter.submit_many(raws, seconds=seconds)
+        return [
+            outcome if isinstance(outcome, PgprogError) else self._task(request, outcome)
+            for request, outcome in zip(asked, outcomes, strict=True)
+        ]
 
     async def end_of(
         self,
@@ -288,7 +286,10 @@ class AsyncClient(AsyncOperations):
         with requesting(asked.request) as span:
             submitted = await self._submit(asked.request, seconds=seconds)
             span.sent(submitted.task_id)
-        process = (asked.request.namespace, asked.request.process_id)
+        return self._task(asked.request, submitted)
+
+    def _task(self, request: Request, submitted: Submitted) -> AsyncTask:
+        process = (request.namespace, request.process_id)
         if self._cached is not None:
             self._cached.remember(submitted.task_id, process)
         return AsyncTask(self, TaskId(submitted.task_id), process=process)
@@ -341,9 +342,3 @@ class AsyncClient(AsyncOperations):
         self._loops.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loops
-
-
-def _log_failure(loops: asyncio.Task[None]) -> None:
-    """Say it when the loops of a client fail: it is a bug, and callers wait in vain."""
-    if not loops.cancelled() and (error := loops.exception()) is not None:
-        log.error("client_failed", error=error)

@@ -9,7 +9,6 @@ from collections import Counter, OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from pgprog import logs
 from pgprog.cache.advice import Advice
 from pgprog.cache.fence import Cache
 from pgprog.cache.reader import Reader
@@ -17,6 +16,7 @@ from pgprog.cache.recent import unseen_by
 from pgprog.cache.shelves import Shelf
 from pgprog.cache.snapshots import Snapshot
 from pgprog.cache.stream import COLUMNS, PUBLICATIONS
+from pgprog.client.background import tell_failure_of
 from pgprog.client.cache_figures import cache_samples
 from pgprog.client.entry_reading import entry_from, process_from
 from pgprog.client.freshness import ANYTHING, NO_EVENTS, Range, Wanted
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from pgprog.model import Process
     from pgprog.replication.messages import FeedEvent
     from pgprog.store.client_store import ClientStore
-
-log = logs.get(__name__)
 
 _WINDOW = 50
 _MOST_TASKS = 10_000
@@ -89,7 +87,7 @@ class CachedReads:
 
         self._reader = Reader(self.cache, beats, events)
         reading = asyncio.create_task(self._reader.run())
-        reading.add_done_callback(_log_failure)
+        tell_failure_of("cache", reading)
         try:
             yield
         finally:
@@ -269,9 +267,3 @@ def _answer(
         return None
     events = entry.range(max_events=max_events, after=after, forward=forward)
     return process_from(entry, namespace, events, lag)
-
-
-def _log_failure(reading: asyncio.Task[None]) -> None:
-    """Say it when the reader fails: it is a bug, and PostgreSQL is read from then on."""
-    if not reading.cancelled() and (error := reading.exception()) is not None:
-        log.error("cache_failed", error=error)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pgprog.codec import Codec, check_text, encode
-from pgprog.errors import InvalidArgument
+from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
@@ -87,6 +87,14 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
         _priority(request.priority),
         _run_at(request.run_at),
     )
+
+
+def raw_or_fault(request: Request, *, namespace: Namespace[Any] | None) -> RawRequest | PgprogError:
+    """Return what `raw_request` returns or raises, for one of many."""
+    try:
+        return raw_request(request, namespace=namespace)
+    except PgprogError as e:
+        return e
 
 
 def asked(

@@ -22,6 +22,7 @@ from pgprog.config.sources import (
     with_environ,
     with_profiles,
 )
+from pgprog.config.units import parse_address
 from pgprog.errors import ConfigError
 from pgprog.model import Limits, TaskType
 from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
@@ -71,7 +72,8 @@ class NamespaceSettings:
     a step that asks for others reads the database.  A worker holds them for all its running steps
     at once.  A timer overdue by *timer_patience* goes
     before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
-    in error.  *numbers* says what a fraction in plain JSON becomes.
+    in error.  *numbers* says what a fraction in plain JSON becomes.  *roles* are the database roles
+    whose members may use the namespace, None everybody whom the grants let.
     """
 
     concurrency: Annotated[int, "1 to 1000000"] | None = None
@@ -88,6 +90,7 @@ class NamespaceSettings:
     timer_patience: Annotated[timedelta, "0s to 36500d"] = timedelta(seconds=60)
     max_crashes: Annotated[int, "1 to 1000"] = 3
     numbers: Numbers = "float"
+    roles: frozenset[str] | None = None
     limits: Limits = field(default_factory=Limits)
 
     def retry_for(self, type_: TaskType) -> RetryPolicy:
@@ -170,7 +173,10 @@ class WorkerConfig:
     """One worker daemon: *concurrency* steps at once in each of its *processes*.
 
     Of these, *children* at most run in child processes: steps of namespaces with isolation
-    process, and those that were lost with a worker before.
+    process, and those that were lost with a worker before.  *http* is the address at which health
+    and metrics are shown, None does not.  A worker that holds more than *memory_limit*, its
+    children apart, claims no more, lets its steps end within *stop_timeout*, and ends for another
+    to be started in its place; None is no limit.
 
     *wakeups* is how it hears of what is due before the next poll: by LISTEN, what clients and other
     workers made due; by the replication stream besides, what anybody inserts by plain SQL, at the
@@ -185,8 +191,16 @@ class WorkerConfig:
     lease: Annotated[timedelta, "1s to 1h"] = timedelta(seconds=10)
     heartbeat_every: Annotated[timedelta, "100ms to 30m"] = timedelta(seconds=2)
     stop_timeout: Annotated[timedelta, "0s to 1d"] = timedelta(seconds=30)
+    memory_limit: Annotated[int, "32MiB to 1024GiB"] | None = None
+    http: str | None = None
 
     def __post_init__(self) -> None:
+        if self.http is not None:
+            try:
+                parse_address(self.http)
+            except ValueError as e:
+                msg = f"http: {e}"
+                raise ConfigError(msg) from e
         if self.heartbeat_every * 2 > self.lease:
             beat, lease = to_plain(self.heartbeat_every), to_plain(self.lease)
             msg = f"heartbeat_every, {beat}, must be at most half of lease, {lease}"

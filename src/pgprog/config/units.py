@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``5s``, ``1h30m``, ``256MiB``."""
+"""Durations, sizes and addresses as people write them: ``5s``, ``256MiB``, ``localhost:9100``."""
 
 import re
 from datetime import timedelta
@@ -15,6 +15,7 @@ _SIZE_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|m|us|s)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/]*):(\d{1,5})", re.ASCII)
 _SIZE = re.compile(r"(\d+)(GiB|MiB|KiB|B)", re.ASCII)
 
 
@@ -65,3 +66,16 @@ def format_size(size: int) -> str:
         return "0B"
     unit, factor = next((u, f) for u, f in _SIZE_UNITS.items() if not size % f)
     return f"{size // factor}{unit}"
+
+
+def parse_address(text: str) -> tuple[str | None, int]:
+    """Return host and port of *text*; the host is None for every address of the machine.
+
+    Raises:
+        ValueError: The text is no address.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[2]) > 65535:
+        msg = f"{text!r} is not an address such as 127.0.0.1:9100, [::1]:9100 or :9100"
+        raise ValueError(msg)
+    return match[1].strip("[]") or None, int(match[2])

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.daemon.link import packed, reload_of
+from pgprog.daemon.link import reload_of, send_config
 from pgprog.engine import Status
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Child:
     *worker_id* is its last incarnation, None before the first; *is_ready* says that it has started;
     *started_at* is monotonic.  It made progress at *alive_at*, monotonic, and does what *status*
     says; *reloads* counts the configurations that it was given and has not taken over yet.
+    *is_full* says that it holds too much memory, *is_recycled* that it was stopped for that.
+    *view* is the line by which it is asked how it is.
     """
 
     def __init__(self, command: Sequence[str], config: Config) -> None:
@@ -39,9 +41,11 @@ class Child:
         self.is_ready = False
         self.started_at = self.alive_at = time.monotonic()
         self.status = Status()
+        self.is_full = self.is_recycled = False
         self.reloads = 0
         self._is_aborted = False
         self._unread = b""
+        self.view, their_view = socket.socketpair()
         self.line, theirs = socket.socketpair()
         with theirs:
             # A group of its own: Ctrl-C is for the supervisor, who passes it on.
@@ -53,7 +57,8 @@ class Child:
             )
         try:
             self.line.settimeout(_SEND_SECONDS)
-            self.line.sendall(packed(config))
+            with their_view:
+                send_config(self.line, config, view=their_view)
         except OSError:  # it ended already, or hangs
             self.kill()
         self.line.settimeout(0)
@@ -124,6 +129,8 @@ class Child:
             case ["alive", status]:
                 self.alive_at = time.monotonic()
                 self.status = Status(**json.loads(status))
+            case ["full"]:
+                self.is_full = True
             case ["reloaded"]:
                 self.reloads -= 1
             case ["worker", number]:

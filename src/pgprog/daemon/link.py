@@ -43,6 +43,13 @@ def reload_of(config: Config) -> bytes:
     return _RELOAD + packed(config)
 
 
+def send_config(line: socket.socket, config: Config, *, view: socket.socket) -> None:
+    """Send what `Link.read_config` reads, with the worker's end of *view*."""
+    data = packed(config)
+    sent = socket.send_fds(line, [data], [view.fileno()])
+    line.sendall(data[sent:])
+
+
 def packed(config: Config) -> bytes:
     """Return a configuration as `Link.read_config` reads it."""
     pickled = pickle.dumps(config)
@@ -50,9 +57,13 @@ def packed(config: Config) -> bytes:
 
 
 class Link:
-    """The worker's end, by the number of the file that it was started with."""
+    """The worker's end, by the number of the file that it was started with.
+
+    *view* is the line by which the supervisor asks how the worker is, there after `read_config`.
+    """
 
     def __init__(self, fd: int) -> None:
+        self.view: socket.socket | None = None
         self._socket = socket.socket(fileno=fd)
         self._socket.set_inheritable(False)
 
@@ -62,7 +73,11 @@ class Link:
         Raises:
             EOFError: The supervisor is gone.
         """
-        [length] = _LENGTH.unpack(self._read(_LENGTH.size))
+        begin, views, _, _ = socket.recv_fds(self._socket, _LENGTH.size, 1)
+        if views:
+            self.view = socket.socket(fileno=views[0])
+            self.view.set_inheritable(False)
+        [length] = _LENGTH.unpack(begin + self._read(_LENGTH.size - len(begin)))
         return _unpickled(self._read(length))
 
     # ---- A supervisor is a manager of its workers ----
@@ -99,6 +114,10 @@ class Link:
     def tell_worker(self, worker_id: int) -> None:
         """Say which incarnation the worker is from here on; it has claimed nothing yet."""
         self._tell(f"worker {worker_id}")
+
+    def tell_full(self) -> None:
+        """Ask to be stopped and started again, when it is this worker's turn."""
+        self._tell("full")
 
     def hear(self, obey: Callable[[Order], None], *, take: Callable[[Config], None]) -> None:
         """Call *obey* in the running loop with each order, and to stop when nobody is left.

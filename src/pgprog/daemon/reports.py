@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.errors import PgprogError
+from pgprog.metrics import Metrics
 from pgprog.store.deaths import open_deaths
 from pgprog.store.faults import RolledBack
 
@@ -28,7 +29,10 @@ class Reports:
     While there are none it holds no connection.
     """
 
-    def __init__(self, dsn: str, *, namespaces: Sequence[str]) -> None:
+    def __init__(
+        self, dsn: str, *, namespaces: Sequence[str], metrics: Metrics | None = None
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._dsn = dsn
         self._namespaces = namespaces
         self._changed = threading.Condition()
@@ -72,6 +76,7 @@ class Reports:
                         log.warning("report_failed", worker_id=worker_id, detail=str(e))
                         continue
                     log.info("worker_reported", worker_id=worker_id, tasks=tasks)
+                    self._metrics.zombies.add(by=tasks)
                     if tasks:  # at once: the next one may wait for a lock
                         deaths.announce_due(self._namespaces)
                     self._forget(worker_id)

@@ -8,14 +8,18 @@ import os
 import signal
 import threading
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgprog import logs
 from pgprog.daemon.link import Order
+from pgprog.daemon.memory import wait_over
+from pgprog.daemon.monitor import monitored
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
 from pgprog.daemon.reload import Reload
 from pgprog.engine import Role, Upkeep, Vitals, Worker
+from pgprog.engine.served import check_schema
+from pgprog.metrics import Metrics
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ log = logs.get(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALLED = 128
+# Of sysexits.h, EX_TEMPFAIL: try again.
+RECYCLED: Final = 75
 # Steps that clean up, and the way to the database; who is not done by then never will.
 _AT_ONCE_SECONDS = 8.0
 
@@ -46,7 +52,8 @@ async def serve(
 
     SIGTERM and SIGINT tell to stop, and with *link* a supervisor, or its death.  A second signal or
     order cancels the steps and hands all back at once, if it can in eight seconds; a third ends the
-    program as it stands.  The code is 0, or 128 and the number of the second signal.
+    program as it stands.  The code is 0, or 128 and the number of the second signal, or `RECYCLED`
+    where worker.memory_limit was reached: a supervisor is asked for the stop, to be next in turn.
 
     At SIGHUP the configuration is read again by *read*, or comes from the supervisor.  That, or
     without one systemd, is told when the worker is ready, that it makes progress, that it stops.
@@ -57,8 +64,8 @@ async def serve(
     """
     manager = Notifier(os.environ) if link is None else link
     stop = _Stop()
-    work = _Work(config, namespaces, roles=roles, link=link)
-    working = asyncio.ensure_future(_serve_until(stop.asked, work, manager))
+    work = _Work(config, namespaces, roles=roles, link=link, metrics=Metrics())
+    working = asyncio.ensure_future(_serve_shown(stop.asked, work, manager))
     stop.cancels(working)
     reload = Reload(config, namespaces, manager=manager)
     loop = asyncio.get_running_loop()
@@ -76,9 +83,8 @@ async def serve(
             loop.remove_signal_handler(number)
         reload.close()
         working.cancel()
-    if not stop.code or not working.cancelled():
-        working.result()
-    return stop.code
+    code = 0 if stop.code and working.cancelled() else working.result()
+    return stop.code or code
 
 
 def _leave_to_supervisor() -> None:
@@ -91,9 +97,9 @@ class _Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.code = 0
-        self._working: asyncio.Future[None] | None = None
+        self._working: asyncio.Future[int] | None = None
 
-    def cancels(self, working: asyncio.Future[None]) -> None:
+    def cancels(self, working: asyncio.Future[int]) -> None:
         """Cancel *working* when it shall stop at once."""
         self._working = working
 
@@ -135,20 +141,40 @@ class _Work:
     _: KW_ONLY
     roles: Collection[Role]
     link: Link | None
+    metrics: Metrics
 
 
-async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> None:
+async def _serve_shown(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
+    view = None if work.link is None else work.link.view
+    with monitored(work.config, work.metrics, roles=work.roles, view=view):
+        return await _serve_until(asked, work, manager)
+
+
+async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
+    """Serve until asked to stop, or until too much memory is held; return the exit code."""
     config = work.config
     async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, vitals):
         begin(vitals)
         stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
+        is_full = asyncio.ensure_future(_is_full(config.worker.memory_limit, work.link))
         try:
-            await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stopped, failed, is_full], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
+            is_full.cancel()
             manager.stopping(config.worker.stop_timeout)
         if failed.done():
             failed.result()
+    return RECYCLED if is_full.done() and not is_full.cancelled() else 0
+
+
+async def _is_full(limit: int | None, link: Link | None) -> None:
+    """Return when too much memory is held; under a supervisor never: it says whose turn it is."""
+    held = await wait_over(limit)
+    log.warning("memory_limit_reached", resident_bytes=held, limit_bytes=limit)
+    if link is not None:
+        link.tell_full()
+        await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager
@@ -158,7 +184,7 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
     if Role.STEPS in roles:
         on_registered = None if work.link is None else work.link.tell_worker
         async with Worker(
-            config, work.namespaces, roles=roles, on_registered=on_registered
+            config, work.namespaces, roles=roles, on_registered=on_registered, metrics=work.metrics
         ) as worker:
             failed = asyncio.ensure_future(worker.wait_failed())
             try:
@@ -166,12 +192,15 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Vit
             finally:
                 failed.cancel()
         return
-    store = EngineStore(config.dsn, name="pgprog upkeep")
+    store = EngineStore(config.dsn, name="pgprog upkeep", metrics=work.metrics)
+    await check_schema(store)
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
     running = asyncio.ensure_future(upkeep.run())
+    work.metrics.parts.phase = "running"
     try:
         yield running, Vitals(signs=upkeep.signs)
     finally:
+        work.metrics.parts.phase = "draining"
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

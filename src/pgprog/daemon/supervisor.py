@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.daemon.child import Child
+    from pgprog.daemon.monitor import Fleet
     from pgprog.daemon.notify import Notifier
     from pgprog.daemon.reports import Reports
 
@@ -58,13 +59,14 @@ class _Place:
 class Supervisor:
     """Keeps the workers of *config* running until it is told to stop; *start* starts one.
 
-    At SIGHUP *read* reads the configuration again, for the workers to take over.
+    At SIGHUP *read* reads the configuration again, for the workers to take over.  *fleet* shows
+    them to those who ask.
 
     A worker whose program has ended, however, is given to *reports* and started again; when the
     last ones did not live for ten seconds after half a second, then twice as long, up to eight.
 
     *manager* is told that the workers make progress.  If it waits for that, one that makes none for
-    half of its time is killed.
+    half of its time is killed.  Workers that hold too much memory are replaced one after another.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Supervisor:
         config: Config,
         read: Callable[[], Config],
         reports: Reports,
+        fleet: Fleet,
         manager: Notifier,
     ) -> None:
+        self._fleet = fleet
         self._manager = manager
         self._told_at = -math.inf
         self._is_reloading = False
@@ -103,6 +107,7 @@ class Supervisor:
                 self._fill()
                 self._listen(heard)
                 self._bury()
+                self._recycle()
                 self._enforce()
                 self._tell()
         if not self._reports.wait(_REPORT_SECONDS):
@@ -127,6 +132,7 @@ class Supervisor:
                 log.warning("worker_not_started", detail=str(e), pause_seconds=pause)
                 continue
             self._selector.register(place.child.line, selectors.EVENT_READ, place.child)
+            self._fleet.add(place.child.pid, place.child.view)
 
     def _listen(self, heard: socket.socket) -> None:
         """Wait for a signal, the word of a worker, or the next thing to do."""
@@ -187,13 +193,27 @@ class Supervisor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(child.line)
             child.close()
+            self._fleet.remove(child.pid)
             place.child = None
             self._plan(place, child, code)
+
+    def _recycle(self) -> None:
+        """Stop a worker that holds too much memory, once all the others serve."""
+        children = self._children()
+        are_there = len(children) == len(self._places) and all(c.is_ready for c in children)
+        if self._is_stopping or not are_there or any(c.is_recycled for c in children):
+            return
+        for child in children:
+            if child.is_full:
+                child.is_recycled = True
+                child.order(Order.STOP)
+                return
 
     def _plan(self, place: _Place, child: Child, code: int) -> None:
         if self._is_stopping:
             log.info("worker_ended", pid=child.pid, ended=_how(code))
             return
+        self._fleet.metrics.worker_falls.add()
         now = time.monotonic()
         lived = now - child.started_at
         is_steady = child.is_ready and lived >= _STEADY_SECONDS
@@ -201,8 +221,9 @@ class Supervisor:
         place.could_not_start = code == _COULD_NOT_START and not child.is_ready
         pause = pause_after(place.falls)
         place.starts_at = now + pause
-        log.warning(
-            "worker_fell",
+        say = log.info if child.is_recycled else log.warning
+        say(
+            "worker_recycled" if child.is_recycled else "worker_fell",
             pid=child.pid,
             worker_id=child.worker_id,
             ended=_how(code),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,7 @@ class Attempt:
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
         self._is_expired = False
-        self._metrics = store.metrics
+        self._took = store.metrics.task_processing[claimed.namespace, claimed.type].add
         self.handler = namespace.resolve(claimed.type, claimed.name)
         colour = AsyncAccess if self.handler is None or self.handler.is_async else SyncAccess
         self.access: AsyncAccess | SyncAccess = colour(
@@ -132,14 +133,13 @@ class Attempt:
             deadline=datetime.now(UTC) + self._timeout,
         )
         self.access.begin(self._deadlines.loop)
-        series = self._metrics.steps(self._claimed.namespace, self._claimed.type)
-        began_at = series.begin(self._claimed.due_at)
+        began_at = time.monotonic()
         try:
             if isinstance(self.access, SyncAccess):
                 return await self._run_in_thread(self.handler, step)
             return await self._run_in_loop(self.handler, step)
         finally:
-            series.end(began_at)
+            self._took(time.monotonic() - began_at)
 
     async def _run_in_loop(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
         returned: Awaitable[object] | object = handler.run(step, self._claimed.args)

@@ -47,13 +47,9 @@ class Batcher(Generic[T]):
         self._idle.clear()
         self._filled.set()
 
-    def discard(self, item: T) -> bool:
-        """Take an item back that is not in flight yet; return whether it was there."""
-        try:
-            self._items.remove(item)
-        except ValueError:
-            return False
-        return True
+    def forget(self, is_over: Callable[[T], bool]) -> None:
+        """Take back what waits and is over."""
+        self._items = deque(item for item in self._items if not is_over(item))
 
     async def run(self) -> None:
         """Flush until cancelled; as many flushes are in flight as this is running."""

@@ -56,8 +56,8 @@ class Collector:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        vitals = self._store.metrics.vitals
-        vital = vitals.part("collector", patience=30 + 4 * self._look_seconds)
+        parts = self._store.metrics.parts
+        part = parts.watch("collector", patience=30 + 4 * self._look_seconds)
         orphans_at = -self._lease_seconds
         due_at = self._clock()
         while True:
@@ -67,10 +67,10 @@ class Collector:
                 if due_at - orphans_at >= self._lease_seconds:
                     await self._collect(None, None)
                     orphans_at = due_at
-                vital.succeeded()
+                part.succeeded()
             except (RolledBack, StoreUnavailable) as e:
                 self.looks += isinstance(e, RolledBack)
-                vital.failed(f"nobody can be looked at: {e}")
+                part.failed(f"nobody can be looked at: {e}")
                 log.warning("collector_without_database", detail=str(e))
                 self._sightings.clear()
             is_alone = len(self._sightings) < 2

@@ -92,7 +92,7 @@ class Completer:
         self._holdings = holdings
         self._lease = lease
         self._owner = owner
-        self._vital = store.metrics.vitals.part("completer")
+        self._part = store.metrics.parts.watch("completer")
         self._apart: dict[str, float] = {}
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
         self._few = Batcher(self._flush_few, most=_FEW, size_of=_size)
@@ -182,10 +182,10 @@ class Completer:
                 continue
             except StoreUnavailable as e:
                 self._lease.renew_now()
-                self._vital.failed(f"the ends of steps cannot be committed: {e}")
+                self._part.failed(f"the ends of steps cannot be committed: {e}")
                 pause = await _pause(pause)
                 continue
-            self._vital.succeeded()
+            self._part.succeeded()
             return
 
     async def _find_culprit(self, endings: Sequence[_Ending], fault: DataFault) -> None:

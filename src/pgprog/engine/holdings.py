@@ -45,13 +45,16 @@ class Held:
 
 
 class Holdings:
-    """What the worker holds, by claim; *drops* counts how often all was given up."""
+    """What the worker holds, by claim; *drops* counts how often all was given up.
 
-    def __init__(self) -> None:
+    *namespaces* are shown as idle from the start.
+    """
+
+    def __init__(self, namespaces: Iterable[str] = ()) -> None:
         self.drops = 0
         self._held: dict[int, Held] = {}
         self._in: Counter[str] = Counter()
-        self._seen: set[str] = set()  # a gauge that is left out would keep its last value
+        self._seen = {*namespaces}  # a gauge that is left out would keep its last value
         self._trips: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:

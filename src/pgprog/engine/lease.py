@@ -78,8 +78,8 @@ class Lease:
         self._owner = owner
         self._safe_until = 0.0
         self._metrics = store.metrics
-        self._vital = store.metrics.vitals.part("lease")
-        self._loop_vital = store.metrics.vitals.part("loop", patience=self._seconds / 2)
+        self._part = store.metrics.parts.watch("lease")
+        self._loop_part = store.metrics.parts.watch("loop", patience=self._seconds / 2)
         self._held = asyncio.Event()
         self._is_ended = False
         self._has_stopped = False
@@ -131,7 +131,7 @@ class Lease:
         try:
             while self._failure is None:
                 self.ticked_at = time.monotonic()
-                self._loop_vital.succeeded()
+                self._loop_part.succeeded()
                 self.check()
                 await asyncio.sleep(self._seconds / _TICKS_A_LEASE)
         finally:
@@ -192,7 +192,7 @@ class Lease:
         if not self.is_held:
             log.info("lease_regained", worker_id=worker_id)
             self._held.set()
-        self._vital.succeeded()
+        self._part.succeeded()
         lost = self._holdings.drop_lost(claims, asked_at=asked_at)
         self._count_lost(lost)
         if lost:
@@ -217,7 +217,7 @@ class Lease:
         self._owner.registered(self.worker_id)
         self._extend(asked_at)
         self._is_ended = False
-        self._vital.succeeded()
+        self._part.succeeded()
         self._held.set()
 
     async def _begin_again(self) -> None:
@@ -236,7 +236,7 @@ class Lease:
         self._owner.safe_until(self._safe_until)
 
     def _lapse(self, reason: str) -> None:
-        self._vital.failed(reason)
+        self._part.failed(reason)
         self._held.clear()
         dropped = self._holdings.drop()
         self._count_lost(dropped)

@@ -62,7 +62,7 @@ class Scanner:
         self._runner = runner
         self._settings = settings
         self._poll_seconds = poll_every.total_seconds()
-        self._vital = store.metrics.vitals.part("scanner")
+        self._part = store.metrics.parts.watch("scanner")
         self._awake = asyncio.Event()
         self._told = asyncio.Event()
         self._freed = asyncio.Event()
@@ -124,13 +124,13 @@ class Scanner:
                     self._answered()
                 log.warning("claim_failed", detail=str(e))
                 self._lease.renew_now()
-                self._vital.failed(f"nothing can be claimed: {e}")
+                self._part.failed(f"nothing can be claimed: {e}")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 self._answered()
                 pause = _FIRST_PAUSE_SECONDS
-                self._vital.succeeded()
+                self._part.succeeded()
                 await self._sleep(wait_seconds)
 
     @property

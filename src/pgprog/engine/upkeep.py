@@ -104,8 +104,8 @@ class Upkeep:
     async def _maintain(self) -> None:
         """Keep house each minute; in between, erase what is old for as long as there is any."""
         clock = asyncio.get_running_loop().time
-        vitals = self._store.metrics.vitals
-        vital = vitals.part("maintenance", patience=5 * _MAINTAIN_SECONDS, is_needed=False)
+        parts = self._store.metrics.parts
+        part = parts.watch("maintenance", patience=5 * _MAINTAIN_SECONDS, is_needed=False)
         while True:
             next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
@@ -113,9 +113,9 @@ class Upkeep:
                     task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
                 )
                 await self._erase_old(until=next_at)
-                vital.succeeded()
+                part.succeeded()
             except (RolledBack, StoreUnavailable) as e:
-                vital.failed(f"the housekeeping failed: {e}")
+                part.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(next_at - clock())
 

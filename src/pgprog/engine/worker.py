@@ -105,7 +105,7 @@ class Worker:
             Exception: Why a loop of the worker failed, if one did.
         """
         log.info("worker_stopping", worker_id=self.worker_id, steps=len(self._holdings))
-        self._metrics.vitals.phase = "draining"
+        self._metrics.parts.phase = "draining"
         self._chains_on = False
         self._scanner.stop()
         try:
@@ -208,7 +208,7 @@ class Worker:
         self._store = EngineStore(self._config.dsn, name=_NAME, metrics=self._metrics)
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
-        self._holdings = Holdings()
+        self._holdings = Holdings(namespace.name for namespace in self._namespaces)
         self._metrics.sources.append(self._holdings.busy)
         self._lease = Lease(
             self._store,
@@ -226,7 +226,7 @@ class Worker:
         await self._settings.begin()
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
-        self._metrics.vitals.phase = "running"
+        self._metrics.parts.phase = "running"
         names = [namespace.name for namespace in self._namespaces]
         log.info("worker_started", worker_id=self.worker_id, namespaces=names)
 

@@ -1,51 +1,88 @@
 """Histograms and counters that cost a fraction of a microsecond.
 
 prometheus_client takes a lock for each bucket: three observations a task would be a twentieth of
-what Python spends on it.  Here one thread writes each of them, and any may read: the values of one
-series may be a step apart while they are read.
+what Python spends on it.  Here a value is put on a list, and many are sorted into buckets at once,
+without a loop of Python.
 """
 
 from __future__ import annotations
 
-import time
+import threading
 from bisect import bisect_left
+from collections import Counter as Counts
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pgprog.metrics.clock import DatabaseClock
 from pgprog.metrics.names import BOUNDS, METRICS
+from pgprog.metrics.parts import Parts
 from pgprog.metrics.samples import Sample
-from pgprog.metrics.vitals import Vitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Sequence
 
     Source = Callable[[], Iterable[Sample]]
 
-_TIMERS = frozenset({"timeout", "remove"})
+_TYPES = ("init", "call", "notify", "repair", "timeout")
+_OUTCOMES = ("finished", "rejected", "error")
+_bucket_of = partial(bisect_left, BOUNDS)
 
 
 class Series:
-    """One histogram of one set of labels."""
+    """One histogram of one set of labels; *add* takes a value in seconds, from any thread.
 
-    __slots__ = ("counts", "sum")
+    Whoever adds many calls `sort` now and then.
+    """
+
+    __slots__ = ("_counts", "_sorting", "_sum", "_unsorted", "add")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.sum = 0.0
+        self._unsorted: list[float] = []
+        self.add = self._unsorted.append
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._sum = 0.0
+        self._sorting = threading.Lock()
 
     def observe(self, seconds: float, times: int = 1) -> None:
         """Count *times* things that took so long."""
-        self.counts[bisect_left(BOUNDS, seconds)] += times
-        self.sum += seconds * times
+        with self._sorting:
+            self._counts[_bucket_of(seconds)] += times
+            self._sum += seconds * times
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count many."""
+        with self._sorting:
+            self._sort(values)
+
+    def sort(self) -> None:
+        """Put what was added into its buckets."""
+        with self._sorting:
+            values = self._unsorted[:]
+            del self._unsorted[: len(values)]
+            self._sort(values)
+
+    def sample(self, name: str, labels: tuple[str, ...]) -> Sample:
+        """Return what was counted; any thread may ask."""
+        self.sort()
+        with self._sorting:
+            return Sample(name, labels, self._sum, tuple(self._counts))
+
+    def _sort(self, values: Sequence[float]) -> None:
+        if not values:
+            return
+        lowest, highest = _bucket_of(min(values)), _bucket_of(max(values))
+        if lowest == highest:  # nearly always: they belong together
+            self._counts[lowest] += len(values)
+        else:
+            for bucket, count in Counts(map(_bucket_of, values)).items():
+                self._counts[bucket] += count
+        self._sum += sum(values)
 
 
 class Histogram(dict[tuple[str, ...], Series]):
     """The series of a metric, by the values of its labels; each begins where it is asked for."""
 
     def __missing__(self, labels: tuple[str, ...]) -> Series:
-        series = self[labels] = Series()
-        return series
+        return self.setdefault(labels, Series())
 
 
 class Counter(dict[tuple[str, ...], float]):
@@ -56,45 +93,17 @@ class Counter(dict[tuple[str, ...], float]):
         self[labels] = self.get(labels, 0) + by
 
 
-class StepSeries:
-    """What is measured of the steps of one namespace and type."""
-
-    __slots__ = ("_clock", "_lateness", "_processing", "_wait")
-
-    def __init__(self, metrics: Metrics, namespace: str, type_: str) -> None:
-        self._clock = metrics.clock
-        self._wait = metrics.task_wait[namespace, type_]
-        self._lateness = metrics.timer_lateness[namespace,] if type_ in _TIMERS else None
-        self._processing = metrics.task_processing[namespace, type_]
-
-    def begin(self, due_at: datetime) -> float:
-        """Measure the wait of a step whose handler starts; return when that is, monotonic."""
-        now = time.monotonic()
-        waited = self._clock.age(due_at, now=now)
-        if waited is not None:
-            self._wait.observe(waited)
-            if self._lateness is not None:
-                self._lateness.observe(waited)
-        return now
-
-    def end(self, began_at: float) -> None:
-        """Measure the run of a handler that has ended."""
-        self._processing.observe(time.monotonic() - began_at)
-
-
 class Metrics:
     """All that one program measures; two engines in one program have two of these.
 
     *sources* are asked for gauges when somebody looks, and must neither wait nor fail; any thread
-    may look.  *vitals* tell how the parts are.
+    may look.  *parts* tell how the parts are.
     """
 
     def __init__(self) -> None:
         self._histograms: dict[str, Histogram] = {}
         self._counters: dict[str, Counter] = {}
-        self._steps: dict[tuple[str, str], StepSeries] = {}
-        self.clock = DatabaseClock()
-        self.vitals = Vitals()
+        self.parts = Parts()
         self.sources: list[Source] = []
         self.calls_scanning = self._histogram("pgprog_calls_scanning_duration_seconds")
         self.timers_scanning = self._histogram("pgprog_timers_scanning_duration_seconds")
@@ -112,17 +121,20 @@ class Metrics:
         self.claims_lost = self._counter("pgprog_claims_lost_total")
         self.worker_falls = self._counter("pgprog_worker_falls_total")
 
-    def steps(self, namespace: str, type_: str) -> StepSeries:
-        """Return what measures the steps of a namespace and type."""
-        series = self._steps.get((namespace, type_))
-        if series is None:
-            series = self._steps[namespace, type_] = StepSeries(self, namespace, type_)
-        return series
+    def begin(self, namespaces: Iterable[str]) -> None:
+        """Show what counts in these from 0 on: Prometheus takes no first value for a rise."""
+        for namespace in namespaces:
+            self.claims_lost.add(namespace, by=0)
+            self.timer_lateness[namespace,].sort()
+            for type_ in _TYPES:
+                self.retries.add(namespace, type_, by=0)
+                for outcome in _OUTCOMES:
+                    self.tasks.add(namespace, type_, outcome, by=0)
 
     def samples(self) -> list[Sample]:
         """Return all figures as they are now; any thread may ask."""
         found = [
-            Sample(name, labels, series.sum, tuple(series.counts))
+            series.sample(name, labels)
             for name, histogram in self._histograms.items()
             for labels, series in dict.copy(histogram).items()
         ]

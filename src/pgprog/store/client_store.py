@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class ClientStore:
-    """A pool for reads and single requests, one lane for batches and one for the answers."""
+    """A pool for reads and operations, a lane for each kind of batch and one for the answers."""
 
     def __init__(
         self,
@@ -46,8 +46,11 @@ class ClientStore:
         self._pool = make_pool(dsn, size=size, checkout_timeout=checkout_timeout, name=name)
         self._metrics = metrics or Metrics()
         self._metrics.sources.append(partial(pool_samples, "api", self._pool, size=size))
-        self._submits = Lane(dsn, name=f"{name} submit")
-        self._alone = Lane(dsn, name=f"{name} submit alone")
+        self._submits: dict[RequestLane, Lane] = {
+            "batches": Lane(dsn, name=f"{name} submit"),
+            "many": Lane(dsn, name=f"{name} submit many"),
+            "alone": Lane(dsn, name=f"{name} submit alone"),
+        }
         self._results = Lane(dsn, name=f"{name} results")
 
     async def open(self) -> None:
@@ -64,7 +67,7 @@ class ClientStore:
 
     async def close(self) -> None:
         """Close all connections after what is in flight has ended."""
-        lanes = (self._submits, self._alone, self._results)
+        lanes = (*self._submits.values(), self._results)
         await asyncio.gather(*(lane.close() for lane in lanes))
         await self._pool.close()
 
@@ -79,10 +82,10 @@ class ClientStore:
         """
         columns = list(zip(*requests, strict=True))
         began_at = time.monotonic()
-        rows = await (self._submits if lane == "batches" else self._alone).fetch(
+        rows = await self._submits[lane].fetch(
             "select * from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s)", packed(columns)
         )
-        measure_requests(self._metrics, requests, seconds=time.monotonic() - began_at)
+        measure_requests(self._metrics, requests, (), seconds=time.monotonic() - began_at)
         return [Submitted(outcome, message, task_id, None) for _, outcome, message, task_id in rows]
 
     async def results(self, task_ids: Sequence[int]) -> list[Ended]:

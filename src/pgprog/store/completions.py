@@ -67,13 +67,15 @@ def results(batch: Sequence[Completion], rows: Iterable[Any]) -> list[Completed]
     outcomes = [""] * len(batch)
     versions: list[int | None] = [None] * len(batch)
     nexts: list[Claimed | None] = [None] * len(batch)
+    told: list[datetime | None] = [None] * len(batch)
     for pos, outcome, version, *task in rows:
         if outcome == "next":
             nexts[pos - 1] = _following(batch[pos - 1], version, *task)
+            told[pos - 1] = task[-1]
         else:
             outcomes[pos - 1] = outcome
             versions[pos - 1] = version
-    return [Completed(*each) for each in zip(outcomes, versions, nexts, strict=True)]
+    return [Completed(*each) for each in zip(outcomes, versions, nexts, told, strict=True)]
 
 
 def _following(

@@ -2,8 +2,8 @@
 
 Lanes of their own for taking requests, claiming and completing, so that these overlap; two more for
 claiming and completing the few steps of a namespace beside the many of another; one for requests
-that wait for a stranger's transaction, one for what handlers read, one for what is rare and may be
-long, one for hints to other programs.
+that come many at once, one for those that wait for a stranger's transaction, one for what handlers
+read, one for what is rare and may be long, one for hints to other programs.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 # Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
 COMPLETIONS = 2
 
-# 'alone' is for requests that wait for a stranger's transaction and would hold up a batch.
-RequestLane = Literal["batches", "alone"]
+# 'many' is for requests that come at once and would hold up others; 'alone' for those that wait for
+# a stranger's transaction and would hold up a batch.
+RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
 CompletionLane = Literal["batches", "few"]
 
@@ -73,8 +74,11 @@ class EngineStore:
     def __init__(self, dsn: str, *, name: str, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
         self._served: Sequence[str] = ()
-        self._starts = Lane(dsn, name=f"{name} start")
-        self._alone = Lane(dsn, name=f"{name} start alone")
+        self._starts: dict[RequestLane, Lane] = {
+            "batches": Lane(dsn, name=f"{name} start"),
+            "many": Lane(dsn, name=f"{name} start many"),
+            "alone": Lane(dsn, name=f"{name} start alone"),
+        }
         self._claims = Lane(dsn, name=f"{name} claim")
         self._completions = [Lane(dsn, name=f"{name} complete") for _ in range(COMPLETIONS)]
         self._claims_of_few = Lane(dsn, name=f"{name} claim few")
@@ -105,20 +109,21 @@ class EngineStore:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
         """
         columns = list(zip(*requests, strict=True))
-        on = self._starts if lane == "batches" else self._alone
+        on = self._starts[lane]
         parameters = (worker_id, max_starts, *packed(columns))
         began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_START, parameters)
-            measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
-            return [submitted(request, row) for request, row in zip(requests, rows, strict=True)]
-        most = [self._preload.get(request.namespace) for request in requests]
-        rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
-        measure_requests(self.metrics, requests, seconds=time.monotonic() - began_at)
-        return [
-            _with_events(submitted(request, row), raw, most=each or 0)
-            for request, (raw, *row), each in zip(requests, rows, most, strict=True)
-        ]
+            found = [submitted(*each) for each in zip(requests, rows, strict=True)]
+        else:
+            most = [self._preload.get(request.namespace) for request in requests]
+            rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
+            found = [
+                _with_events(submitted(request, row), raw, most=each or 0)
+                for request, (raw, *row), each in zip(requests, rows, most, strict=True)
+            ]
+        measure_requests(self.metrics, requests, found, seconds=time.monotonic() - began_at)
+        return found
 
     async def claim(
         self,
@@ -183,6 +188,7 @@ class EngineStore:
     ) -> int:
         """Begin an incarnation that serves these namespaces, by their names; return its id."""
         self._served = [*serves]
+        self.metrics.begin(self._served)
         [[worker_id]] = await self._upkeep.fetch(
             "select pgprog_engine.register_worker(%s, %s, %s, %s, %s)",
             (
@@ -297,7 +303,7 @@ class EngineStore:
 
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
-        steps = (self._starts, self._alone, self._claims, *self._completions)
+        steps = (*self._starts.values(), self._claims, *self._completions)
         few = (self._claims_of_few, self._completions_of_few)
         others = (self._reads, self._upkeep, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))

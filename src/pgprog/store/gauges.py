@@ -11,14 +11,14 @@ import psycopg
 
 from pgprog.errors import PgprogError
 from pgprog.metrics import Sample
-from pgprog.metrics.vitals import Component
+from pgprog.metrics.parts import Component
 from pgprog.store.faults import DataFault, RolledBack
 from pgprog.store.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_KEEP_SECONDS = 5.0
+_KEEP_SECONDS = 2.0
 # What took long is asked for less often: counting a queue of millions shall not be what fills it.
 _KEEP_FACTOR = 20
 _MOST_KEEP_SECONDS = 300.0

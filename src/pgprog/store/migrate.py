@@ -2,7 +2,8 @@
 
 Numbered migrations run once, forward only; one that was edited after it ran is refused.  Functions
 and views are applied again in the same transaction when their text has changed; so are the
-publications, where the role may make them.
+publications, where the role may make them.  Roles that were given rights in the database by
+roles.sql are given those of this version.
 """
 
 from __future__ import annotations
@@ -31,8 +32,15 @@ _PUBLICATIONS = ("pgprog_processes", "pgprog_events", "pgprog_wakeups", "pgprog_
 _TRIES = 30
 _PAUSE_SECONDS = 0.5
 
+# IF NOT EXISTS would ask for CREATE on the database even where the schema exists.
 _BOOKS = b"""
-create schema if not exists pgprog_data;
+do $$
+begin
+  if to_regnamespace('pgprog_data') is null then
+    create schema pgprog_data;
+  end if;
+end
+$$;
 create table if not exists pgprog_data.schema_migrations (
   name text primary key,
   sha256 bytea not null,
@@ -139,6 +147,7 @@ def apply_again(dsn: str) -> list[str]:
         for file in functions():
             _run(connection, file)
         connection.execute(_CLOSE)
+        connection.execute(rights().encode())
         names = [file.name for file in functions()]
         with suppress(InsufficientPrivilege), connection.transaction():
             _run(connection, publication())
@@ -193,7 +202,7 @@ def script() -> str:
             values = f"('{file.name}', '{digest}');"
             statement = f"insert into {entry} values {values}"  # noqa: S608 - our own names
             parts.append(statement)
-    return "\n".join([*parts, _CLOSE.decode(), "commit;", ""])
+    return "\n".join([*parts, _CLOSE.decode(), rights(), "commit;", ""])
 
 
 def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
@@ -208,11 +217,28 @@ def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
             _run(connection, file)
         if applied:
             connection.execute(_CLOSE)
+            connection.execute(rights().encode())
         if _is_publication_due(connection):
             with suppress(InsufficientPrivilege), connection.transaction():
                 _run(connection, publication())
                 applied.append(publication())
         return [file.name for file in applied]
+
+
+def rights() -> str:
+    """Return the script that gives roles their rights again, where they were given them once.
+
+    Roles are of the whole server: that they exist is no reason to let them into this database.
+    """
+    _, _, grants = (sql_directory() / "roles.sql").read_text().partition("-- RIGHTS:")
+    return f"""do $rights$
+begin
+  if has_schema_privilege(to_regrole('pgprog_app')::oid, 'pgprog', 'usage') then
+    -- {grants}  end if;
+exception when undefined_object then
+  raise warning 'a role of pgprog is missing: run sql/roles.sql';
+end
+$rights$;"""
 
 
 def _run(connection: psycopg.Connection, file: SchemaFile) -> None:

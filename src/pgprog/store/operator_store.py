@@ -84,6 +84,22 @@ class OperatorStore(ClientStore):
         )
         return erased, following
 
+    async def set_log_level(self, level: str, worker_id: int | None) -> list[dict[str, Any]]:
+        """Ask a worker, or all that live, for a log level; return which, with those before."""
+        rows = await self._fetch("select * from pgprog.set_log_level(%s, %s)", (level, worker_id))
+        return [
+            {"worker_id": worker, "name": name, "before": before} for worker, name, before in rows
+        ]
+
+    async def asked_log_levels(self, worker_ids: Sequence[int]) -> set[int]:
+        """Return those of these workers that have not obeyed yet, and live."""
+        rows = await self._read(
+            "select worker_id from pgprog.workers where worker_id = any (%s)"
+            " and asked_log_level is not null and lease_until > clock_timestamp()",
+            (bigints(worker_ids),),
+        )
+        return {worker_id for (worker_id,) in rows}
+
     async def settings_at(self, namespace: str, version: int) -> bytes | None:
         """Return the settings that a namespace had at a version, None if there was none."""
         rows = await self._read(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from pgprog import logs
 from pgprog.errors import StoreUnavailable
 from pgprog.store import packing
 from pgprog.store.faults import translated
@@ -17,8 +19,21 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+log = logs.get(__name__)
+
+# What is asked of the log level comes with each renewal, in the same round trip.
+_RENEW: Final = """
+select task_id, claim_id, null as log_level from pgprog_engine.renew_worker(%s, %s, %s)
+union all
+select null, null, pgprog_engine.tell_log_level(%s, %s)
+"""
+
+
 class Renewals:
-    """A blocking connection, opened when needed; used by one thread only."""
+    """A blocking connection, opened when needed; used by one thread only.
+
+    With its renewals come orders of `pgprog worker log-level`, which it obeys.
+    """
 
     def __init__(self, dsn: str, *, name: str) -> None:
         self._conninfo = conninfo(dsn, name=f"{name} heartbeat")
@@ -36,15 +51,20 @@ class Renewals:
         try:
             with translated():
                 connection = self._open()
+                level = logging.getLevelName(logs.configured()[1]).lower()
                 cursor = connection.execute(
-                    "select task_id, claim_id from pgprog_engine.renew_worker(%s, %s, %s)",
-                    (worker_id, lease, bigints([*begun])),
+                    _RENEW,
+                    (worker_id, lease, bigints([*begun]), worker_id, level),
                     binary=True,
                 )
-                return cursor.fetchall()
+                *claims, [_, _, asked] = cursor.fetchall()
         except StoreUnavailable:
             self.close()
             raise
+        if asked is not None and asked != level:
+            logs.set_level(asked)
+            log.info("log_level_changed", worker_id=worker_id, before=level, after=asked)
+        return [(task_id, claim_id) for task_id, claim_id, _ in claims]
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""

@@ -148,12 +148,14 @@ class Completion(NamedTuple):
 class Completed(NamedTuple):
     """What became of a completion: 'done', 'already', 'busy' or 'lost'.
 
-    *next_* is the next task of the same process, claimed already, its process brought up to date.
+    *next_* is the next task of the same process, claimed already, its process brought up to date;
+    *told_at* is when it was started.
     """
 
     outcome: str
     version: int | None
     next_: Claimed | None
+    told_at: datetime | None = None
 
 
 class Ended(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgprog import logs
@@ -100,8 +101,8 @@ class Apart:
 
     async def _run_in(self, child: ChildProcess, held: Held) -> None:
         settings = self._namespaces[held.claimed.namespace].settings
-        series = self._store.metrics.steps(held.claimed.namespace, held.claimed.type)
-        began_at = series.begin(held.claimed.due_at)
+        series = self._store.metrics.task_processing[held.claimed.namespace, held.claimed.type]
+        began_at = time.monotonic()
         try:
             async with asyncio.timeout(settings.step_timeout.total_seconds()):
                 worker_id = self._lease.worker_id
@@ -114,7 +115,7 @@ class Apart:
             ended = wire.Ended(
                 decide.after_failure(held.claimed, error, settings=settings, random=random.random())
             )
-        series.end(began_at)
+        series.observe(time.monotonic() - began_at)
         if ended is None:
             await self._lost(held, child)
             return

@@ -21,7 +21,7 @@ class Component(Struct, frozen=True):
     is_needed: bool = True
 
 
-class Vital:
+class Part:
     """One part: it has to succeed every *patience* seconds; a failure counts at once.
 
     *is_needed* says that without it the worker is not ready.
@@ -54,18 +54,18 @@ class Vital:
         return Component(name, status, reason, round(age, 3), self._is_needed)
 
 
-class Vitals:
+class Parts:
     """The parts of one worker by name; *phase* is how far it has come."""
 
     def __init__(self) -> None:
         self.phase: Phase = "starting"
-        self._parts: dict[str, Vital] = {}
+        self._parts: dict[str, Part] = {}
 
-    def part(self, name: str, *, patience: float = math.inf, is_needed: bool = True) -> Vital:
+    def watch(self, name: str, *, patience: float = math.inf, is_needed: bool = True) -> Part:
         """Begin to watch a part."""
-        vital = self._parts[name] = Vital(patience=patience, is_needed=is_needed)
-        return vital
+        part = self._parts[name] = Part(patience=patience, is_needed=is_needed)
+        return part
 
     def components(self) -> list[Component]:
         """Return how all parts are; any thread may ask."""
-        return [vital.seen(name) for name, vital in self._parts.copy().items()]
+        return [part.seen(name) for name, part in self._parts.copy().items()]

@@ -1,0 +1,35 @@
+/*
+ * Ask one worker, or all that live, for another log level; return which, and the level of each before.
+ *
+ * A worker obeys with its next renewal, heartbeat_every later at most; the view pgprog.workers then has the
+ * level as its log_level.  It lasts until the program ends or reads its configuration again.
+ * Locks: workers, in the order of their ids.  Raises UP010: no such level.
+ */
+create or replace function pgprog.set_log_level(level text, worker_id bigint = null)
+returns table (worker bigint, name text, before text)
+language plpgsql security definer
+set search_path = pg_catalog, pgprog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if set_log_level.level is null or set_log_level.level not in ('debug', 'info', 'warning', 'error') then
+    raise exception 'level %, which is none of debug, info, warning, error', set_log_level.level using errcode = 'UP010';
+  end if;
+  return query
+    with asked as (
+      select w.worker_id
+      from pgprog_data.workers as w
+      where (set_log_level.worker_id is null or w.worker_id = set_log_level.worker_id)
+        and w.lease_until > pgprog_engine._clock()
+      order by w.worker_id
+      for no key update
+    )
+    update pgprog_data.workers as w
+    set asked_log_level = set_log_level.level
+    from asked
+    where w.worker_id = asked.worker_id
+    returning w.worker_id, w.name, w.log_level;
+end
+$$;
+
+comment on function pgprog.set_log_level(text, bigint) is 'Ask one worker, or all that live, for another log level; return the level of each before';
