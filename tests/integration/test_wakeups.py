@@ -33,10 +33,13 @@ class Served:
 
     def __init__(self) -> None:
         self.ran: asyncio.Queue[str] = asyncio.Queue()
+        self.client: AsyncClient | None = None
         self.namespace: Namespace[Any] = Namespace("orders")
 
         @self.namespace.init
         async def begin(step: Step[Any]) -> Intent[Any, str]:
+            while self.client and not self.client._answers.is_awaited(step.task_id):
+                await asyncio.sleep(0.001)  # an end that comes before its waiter is found by a poll
             return self._note(step)
 
         @self.namespace.notify
@@ -126,7 +129,7 @@ async def test_those_who_wait_for_an_answer_are_woken_by_the_stream_alone(
     db: str, served: Served, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
-    client = AsyncClient(db, wakeups="stream")
+    served.client = client = AsyncClient(db, wakeups="stream")
     async with _engine(db, served, STREAM), client:
         await _followed(sql, 3)
         async with asyncio.timeout(20):
@@ -138,7 +141,8 @@ async def test_what_a_client_makes_due_starts_by_its_notification_alone(
     db: str, served: Served, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
-    async with _engine(db, served, PATIENT) as engine, AsyncClient(db) as client:
+    served.client = client = AsyncClient(db)
+    async with _engine(db, served, PATIENT) as engine, client:
         await _idle(engine)
         async with asyncio.timeout(20):
             assert await client.init("orders", "o-1") == "done"
