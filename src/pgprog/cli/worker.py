@@ -68,10 +68,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option("--log-level", type=_LEVELS, help="Default: the configuration's, info.")
 @click.option("--link", "fd", type=int, hidden=True, help="For a supervisor, who starts this.")
-@click.pass_context
 def worker(
-    ctx: click.Context,
-    /,
     *,
     path: Path | None,
     profile: str | None,
