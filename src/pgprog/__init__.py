@@ -1,6 +1,6 @@
 """Long-lived processes on PostgreSQL alone."""
 
-from pgprog.client import AsyncClient, AsyncTask, Client, Engine, Task
+from pgprog.client import AsyncClient, AsyncTask, Client, Engine, Seen, Task
 from pgprog.errors import (
     CriticalError,
     PermanentError,
@@ -42,6 +42,7 @@ __all__ = [
     "Reject",
     "Remove",
     "Request",
+    "Seen",
     "SetTimer",
     "Step",
     "StepError",

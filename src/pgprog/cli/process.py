@@ -20,6 +20,7 @@ from pgprog.cli.asking import dsn_option, listed, read
 from pgprog.cli.output import age, compact, json_option, print_fields, print_json, print_table
 from pgprog.cli.process_operations import put, remove, simple_repair
 from pgprog.cli.process_requests import call, init, notify, repair
+from pgprog.cli.process_watch import watch
 from pgprog.model import ProcessStatus
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class _Shown(msgspec.Struct):
     history: list[_ShownEvent]
 
 
-@click.group(commands=[init, call, notify, repair, simple_repair, put, remove])
+@click.group(commands=[init, call, notify, repair, simple_repair, put, remove, watch])
 def process() -> None:
     """Ask processes for something, look at them, mend them.
 

@@ -4,5 +4,6 @@ from pgprog.client.async_client import AsyncClient
 from pgprog.client.engine import Engine
 from pgprog.client.sync_client import Client, Task
 from pgprog.client.tasks import AsyncTask
+from pgprog.client.watching import Seen
 
-__all__ = ["AsyncClient", "AsyncTask", "Client", "Engine", "Task"]
+__all__ = ["AsyncClient", "AsyncTask", "Client", "Engine", "Seen", "Task"]

@@ -16,6 +16,7 @@ from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
+from pgprog.client.watching import Wakes
 from pgprog.config import PoolConfig
 from pgprog.engine.deadlines import Deadlines
 from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
@@ -78,6 +79,7 @@ class AsyncClient(AsyncOperations):
         self._cache = {} if encryption else enabled(cache)
         self._closing = contextlib.AsyncExitStack()
         self._figures = Figures(dsn, name=_NAME)
+        self._wakes = Wakes()
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -322,7 +324,9 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
-        hearing = hear_ends(self._answers, self._direct_dsn, by=self._wakeups, name=_NAME)
+        hearing = hear_ends(
+            self._answers, self._wakes, self._direct_dsn, by=self._wakeups, name=_NAME
+        )
         async with asyncio.TaskGroup() as loops:
             for part in (self._submitter.run(), self._answers.run(), self._due.run(), hearing):
                 loops.create_task(part)
@@ -335,6 +339,7 @@ class AsyncClient(AsyncOperations):
         closed = StoreUnavailable("the client is closed")
         self._submitter.close(closed)
         self._answers.close(closed)
+        self._wakes.close()
         self._loops.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loops

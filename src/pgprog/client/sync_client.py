@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgprog.client.freshness import Freshness
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
+    from pgprog.client.watching import Seen
     from pgprog.config import CacheSettings, PoolConfig, Wakeups
     from pgprog.encryption import Encryption
     from pgprog.metrics.exposition import CollectorRegistry
@@ -251,6 +252,31 @@ class Client(BlockingRequests[Task]):
         ):
             yield from page
             after = page[-1].event_id
+
+    @overload
+    def watch(
+        self, namespace: Namespace[S], process_id: str, *, after: Seen | None = None
+    ) -> Iterator[Process[S]]: ...
+
+    @overload
+    def watch(
+        self, namespace: str, process_id: str, *, after: Seen | None = None
+    ) -> Iterator[Process[Any]]: ...
+
+    def watch(
+        self, namespace: str | Namespace[Any], process_id: str, *, after: Seen | None = None
+    ) -> Iterator[Process[Any]]:
+        """Yield a process whenever it has changed, as `AsyncClient.watch` does."""
+        watched = self._client.watch(namespace, process_id, after=after)
+
+        async def following() -> Process[Any] | None:
+            return await anext(watched, None)
+
+        try:
+            while (process := self._loop.run(following())) is not None:
+                yield process
+        finally:
+            self._loop.run(watched.aclose())
 
     def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process, as `AsyncClient.trace` does."""

@@ -1,0 +1,68 @@
+"""`pgprog process watch`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pgprog.cli import process_watch
+
+
+@pytest.fixture
+def on_pause(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Has the next pauses of the command do what it is given, in turn."""
+
+    def give(*deeds: Any) -> None:
+        left = iter(deeds)
+
+        async def pause() -> None:
+            next(left)()
+
+        monkeypatch.setattr(process_watch, "_pause", pause)
+
+    return give
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_watched_process_is_a_line_of_json_for_each_change_until_it_is_removed(
+    terminal: Any, closed_shop: None, sql: Any, on_pause: Any
+) -> None:
+    on_pause(lambda: sql.execute("select pgprog.remove('orders', 'o-1')"))
+    answer = terminal.type("process", "watch", "orders", "o-1", "--after", "0.0.0", "--json")
+
+    [first, last] = map(json.loads, answer.stdout.splitlines())
+    assert answer.exit_code == 0
+    assert first["state"] == {"due": 10}
+    assert [event["payload"] for event in first["history"]] == [{"opened": {"due": 10}}]
+    assert first["seen"] == f"{first['version']}.{first['incarnation']}.1"
+    assert last == {"namespace": "orders", "process_id": "o-1", "removed": True}
+
+
+def test_watching_goes_on_behind_what_was_seen(
+    terminal: Any, closed_shop: None, on_pause: Any
+) -> None:
+    on_pause(interrupt)
+    first = terminal.type("process", "watch", "orders", "o-1")
+    on_pause(interrupt)
+    again = terminal.type("process", "watch", "orders", "o-1", "--after", first.stdout.split()[0])
+
+    assert first.stdout.split()[1:] == ["running", '{"due":', "10}"]
+    assert (first.exit_code, again.exit_code) == (130, 130)
+    assert again.stdout == ""
+
+
+def test_what_was_seen_is_checked_and_a_process_that_is_not_there_is_told(
+    terminal: Any, closed_shop: None
+) -> None:
+    wrong = terminal.type("process", "watch", "orders", "o-1", "--after", "7")
+    missing = terminal.type("process", "watch", "orders", "o-2")
+
+    assert wrong.exit_code == 2
+    assert "VERSION.INCARNATION.EVENT_ID" in wrong.stderr
+    assert missing.exit_code == terminal.type("process", "get", "orders", "o-2").exit_code
+    assert missing.exit_code != 0
