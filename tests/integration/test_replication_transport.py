@@ -76,10 +76,10 @@ async def read_on(next_lost: Awaitable[m.Lost]) -> AsyncIterator[None]:
 async def test_20_the_server_hears_of_a_reader_whose_consumer_is_blocked(
     noted: str, pending: str
 ) -> None:
-    async with reading(impatient(noted, 1000)) as feed:
+    async with reading(impatient(noted, 2000)) as feed:
         await feed.next(m.Connected)
-        write(noted, pending)
-        await holds(noted, OLD.format(2.5))
+        await asyncio.to_thread(write, noted, pending)  # or nobody would read meanwhile
+        await holds(noted, OLD.format(5))
         write(noted, "delete from notes where id > 0")
         changes = await feed.changes()
 

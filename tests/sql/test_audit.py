@@ -102,6 +102,15 @@ def test_what_is_done_to_a_namespace_is_noted_with_its_reason(
     ]
 
 
+def test_a_log_level_is_noted_where_a_worker_was_asked_for_it(
+    app: Any, noted: Any, worker: Any
+) -> None:
+    one(app, "select count(*) from pgprog.set_log_level('debug', -1)")  # nobody's number
+    one(app, "select count(*) from pgprog.set_log_level('debug')")
+
+    assert noted() == [("set_log_level", None, None, None, {"level": "debug"}, True)]
+
+
 def test_each_part_of_a_purge_is_noted_with_how_much_it_erased(
     app: Any, noted: Any, process: str
 ) -> None:

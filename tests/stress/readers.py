@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pgprog.model import Process
 
 MAX_LAG = 1.0
+_PATIENCE_SECONDS = 60
 _EPOCH = datetime(2100, 1, 1, tzinfo=UTC)
 _LOOKS = 0.002
 # A client may say so: the database is away, or its standby stalls.
@@ -234,12 +236,19 @@ class Witness:
         """Compare everything, now that nobody writes any more."""
         for number in range(processes):
             key = (namespace, f"p-{number}")
-            rank = await self._rank(key)
+            rank = await self._rank_at_last(key)
             for observer in observers:
                 process = await observer.client.get(*key, max_events=5, direction="backward")
                 found = shown(process, direction="backward", max_events=5)
                 if (_GONE if found.rank is None else found.rank | 1) != rank:
                     self._oracle.fault("lasting", f"{observer.name} {key}: {found}, not {rank}")
+
+    async def _rank_at_last(self, key: Key) -> int:
+        """Return the rank that is visible, though the last fault has ended the session."""
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while True:
+                with contextlib.suppress(psycopg.OperationalError):
+                    return await self._rank(key)
 
     async def _rank(self, key: Key) -> int:
         """Return the rank that is visible, with its timer gone for all we know."""

@@ -29,6 +29,11 @@ begin
     from asked
     where w.worker_id = asked.worker_id
     returning w.worker_id, w.name, w.log_level;
+  if found then
+    perform pgprog_engine._audit(
+      'set_log_level', null, null, null,
+      jsonb_build_object('level', set_log_level.level, 'worker_id', set_log_level.worker_id), 'true');
+  end if;
 end
 $$;
 
