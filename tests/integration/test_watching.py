@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.integration.conftest import QUICK
 
-from pgprog import AsyncClient, Client, Engine, Intent, Namespace, Seen, Step
+from pgprog import AsyncClient, Client, Engine, Intent, Namespace, Seen, Step, migrate
 from pgprog.client import watching
 from pgprog.config import CacheSettings
+from pgprog.embedded import DevelopmentServer
 from pgprog.errors import ProcessNotFound, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
 
     import psycopg
 
     from pgprog.model import Process
+
+
+_END_THE_READING_SESSIONS = (
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where datname = current_database() and application_name like 'pgprog client%'"
+    "   and query like '%pgprog.get%'"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +38,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def engine(make_engine: Any) -> AsyncIterator[Engine]:
-    """Serves counters: each step of the open counter c-1 writes its number as an event."""
+def numbers() -> Namespace[int]:
+    """Counters whose steps write their numbers as events."""
     counters: Namespace[int] = Namespace("counters", state=int)
 
     @counters.init
@@ -39,7 +51,13 @@ async def engine(make_engine: Any) -> AsyncIterator[Engine]:
         last = step.state + count
         return Intent(state=last, events=[*range(step.state + 1, last + 1)], response=last)
 
-    made: Engine = make_engine(counters)
+    return counters
+
+
+@pytest.fixture
+async def engine(make_engine: Any, numbers: Namespace[int]) -> AsyncIterator[Engine]:
+    """Serves counters; c-1 is open."""
+    made: Engine = make_engine(numbers)
     async with made:
         await made.init("counters", "c-1")
         yield made
@@ -84,17 +102,41 @@ async def test_each_event_comes_once_and_in_order_under_200_concurrent_steps_and
         for _ in range(4):
             calls = [engine.call("counters", "c-1", {}, name="add") for _ in range(50)]
             await asyncio.gather(*calls)
-            ended = sql.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and application_name like 'pgprog client%'"
-                "   and query like '%pgprog.get%'"
-            )
-            assert ended.rowcount > 0
+            while not sql.execute(_END_THE_READING_SESSIONS).rowcount:
+                await asyncio.sleep(0.001)  # it is not there again yet
         snapshots = [first, *await rest]
 
     assert _payloads(snapshots) == [*range(201)]
     versions = [process.version for process in snapshots]
     assert versions == sorted(set(versions))
+
+
+@pytest.mark.slow  # a server starts twice
+async def test_each_event_comes_once_over_a_crash_of_the_server(
+    home: Path, numbers: Namespace[int]
+) -> None:
+    server = DevelopmentServer(home)
+    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(migrate, server.dsn)
+    async with Engine(server.dsn, [numbers], worker=QUICK) as engine:
+        await engine.init("counters", "c-1")
+        watched = engine.watch("counters", "c-1", after=Seen(0, 0, 0))
+        snapshots = [await anext(watched)]
+        rest = asyncio.create_task(_until(watched, 20))
+        for number in range(20):
+            if number == 10:
+                pid = server.status().pid
+                assert pid is not None
+                os.kill(pid, signal.SIGQUIT)  # as a crash, for those connected
+                while server.status().is_running:
+                    await asyncio.sleep(0.001)
+                await asyncio.to_thread(server.start)
+            await engine.call(
+                "counters", "c-1", {}, name="add", idempotency_key=str(number), timeout=60
+            )
+        snapshots += await rest
+
+    assert _payloads(snapshots) == [*range(21)]
 
 
 async def test_a_database_that_does_not_answer_ends_nothing(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgprog.cli import process_watch
+
+GUIDE = Path(__file__).parents[3] / "docs/how-to/watch.md"
 
 
 @pytest.fixture
@@ -66,3 +70,14 @@ def test_what_was_seen_is_checked_and_a_process_that_is_not_there_is_told(
     assert "VERSION.INCARNATION.EVENT_ID" in wrong.stderr
     assert missing.exit_code == terminal.type("process", "get", "orders", "o-2").exit_code
     assert missing.exit_code != 0
+
+
+def test_the_guide_shows_what_is_printed(
+    terminal: Any, closed_shop: None, sql: Any, on_pause: Any
+) -> None:
+    [console] = re.findall(r"```console\n\$ pgprog (.*?)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    on_pause(lambda: sql.execute("select pgprog.remove('orders', 'o-1')"))
+    printed = terminal.type(*console[0].split()).stdout
+
+    expected = ".+".join(map(re.escape, console[1].split("...")))
+    assert re.fullmatch(expected, printed)
