@@ -98,7 +98,7 @@ async def test_20_a_reader_with_nothing_to_read_is_not_given_up(noted: str) -> N
 async def test_21_the_confirmed_position_moves_on_while_other_tables_are_written(
     noted: str,
 ) -> None:
-    async with reading(impatient(noted, 2000)) as feed:
+    async with reading(impatient(noted, 600)) as feed:
         await feed.next(m.Connected)
         write(noted, "create table other as select generate_series(1, 100)")
         lsn = log_end(noted)
@@ -109,7 +109,7 @@ async def test_21_the_confirmed_position_moves_on_while_other_tables_are_written
 async def test_21_what_was_told_is_confirmed_when_the_next_is_asked_for_and_not_before(
     noted: str,
 ) -> None:
-    async with reading(impatient(noted, 2000)) as feed:
+    async with reading(impatient(noted, 600)) as feed:
         await feed.next(m.Connected)
         write(noted, PLAIN)
         told = await feed.next(m.Transaction)
@@ -209,7 +209,7 @@ async def test_a_server_that_has_nothing_to_say_is_asked_and_not_given_up(
     noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "_SILENCE_SECONDS", 0.5)
-    async with reading(impatient(noted, 2000)) as feed:
+    async with reading(impatient(noted, 600)) as feed:
         await feed.next(m.Connected)
         async with read_on(feed.next(m.Lost)):
             await holds(noted, OLD.format(1.5))
