@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -68,14 +67,14 @@ class Attempts:
 
     def make(self, claimed: Claimed) -> Attempt:
         """Return the attempt that a claim asks for."""
-        made = Attempt if self.laps is None else functools.partial(TimedAttempt, laps=self.laps)
-        return made(
+        return Attempt(
             claimed,
             namespace=self._namespaces[claimed.namespace],
             store=self._store,
             transactions=self._transactions,
             deadlines=self._deadlines,
             threads=self._threads,
+            laps=self.laps,
         )
 
     async def first_trace(self, task_id: int) -> str | None:
@@ -106,6 +105,7 @@ class Attempt:
         transactions: StepTransactions,
         deadlines: Deadlines,
         threads: ThreadPoolExecutor,
+        laps: Laps | None = None,
     ) -> None:
         self.straggler: asyncio.Future[object] | None = None
         self.namespace = namespace
@@ -114,6 +114,7 @@ class Attempt:
         self._threads = threads
         self._timeout = namespace.settings.step_timeout
         self._is_expired = False
+        self._laps = laps
         self._took = store.metrics.task_processing[claimed.namespace, claimed.type].add
         self.handler = namespace.resolve(claimed.type, claimed.name)
         colour = AsyncAccess if self.handler is None or self.handler.is_async else SyncAccess
@@ -146,7 +147,10 @@ class Attempt:
                 return await self._run_in_thread(self.handler, step)
             return await self._run_in_loop(self.handler, step)
         finally:
-            self._took(time.monotonic() - began_at)
+            seconds = time.monotonic() - began_at
+            self._took(seconds)
+            if self._laps is not None:
+                self._laps.add(seconds)
 
     async def _run_in_loop(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
         returned: Awaitable[object] | object = handler.run(step, self._claimed.args)
@@ -187,22 +191,6 @@ class Attempt:
 
     def _timed_out(self) -> StepTimeout:
         return StepTimeout.over(self._timeout)
-
-
-class TimedAttempt(Attempt):
-    """An attempt that tells *laps* how long it took, however it ended."""
-
-    def __init__(self, claimed: Claimed, *, laps: Laps, **others: Any) -> None:  # noqa: ANN401
-        super().__init__(claimed, **others)
-        self._laps = laps
-
-    async def run(self) -> object:
-        """Run the handler as `Attempt.run` does."""
-        began_at = time.monotonic()
-        try:
-            return await super().run()
-        finally:
-            self._laps.add(time.monotonic() - began_at)
 
 
 def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes | None) -> object:
