@@ -20,6 +20,10 @@ alter table notes alter column state set storage external;
 create publication notes for table notes;
 """
 
+# Of this database: other tests run on the server beside this one.
+SLOTS = "from pg_replication_slots where database = current_database()"
+END_STREAMS = f"select pg_terminate_backend(active_pid) {SLOTS} and active"
+
 Event = TypeVar("Event")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.integration.alerting import ROOT, RULES, World, missing
+from tests.integration.streams import END_STREAMS
 
 from pgprog.config.sources import read_file
 from pgprog.metrics.names import METRICS
@@ -198,10 +199,7 @@ def test_a_stream_that_is_refused(world: World) -> None:
     world.wait_ended("PgprogReplicationLag")
     with world.sql() as sql:
         sql.execute("drop publication pgprog_processes")
-        sql.execute(
-            "select pg_terminate_backend(active_pid) from pg_replication_slots"
-            " where database = current_database() and active"
-        )
+        sql.execute(END_STREAMS)
         world.wait_firing("PgprogReplicationLag")
         sql.execute((ROOT / "sql/publication.sql").read_bytes())
     world.wait_ended("PgprogReplicationLag")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import sql
+from tests.integration.streams import END_STREAMS
 
 import pgprog
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step, UnsetTimer
@@ -342,7 +343,7 @@ async def test_a_lost_stream_empties_the_cache_and_is_opened_again(
         await engine.init("orders", "o-1")
         await cached(engine)
         for number in range(3):
-            sql.execute("select pg_terminate_backend(pid) from pg_stat_replication")
+            sql.execute(END_STREAMS)
             await engine.call("orders", "o-1", {"line": "x"}, name="add")
             process = await engine.get("orders", "o-1")
             assert process is not None

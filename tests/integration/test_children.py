@@ -199,7 +199,10 @@ async def test_a_child_that_dies_before_its_transaction_is_committed_has_done_no
     engine: Engine, hazards: Any, written: Any, sql: psycopg.Connection[Any], session: Any
 ) -> None:
     stranger = session()
-    doing = "select from pg_stat_activity where application_name = 'pgprog child transaction' and "
+    doing = (
+        "select from pg_stat_activity where datname = current_database()"
+        " and application_name = 'pgprog child transaction' and "
+    )
     stranger.execute("select pg_advisory_lock(4712)")
     call = asyncio.create_task(engine.call(hazards.write_at_the_gate, "a", number=7))
     async with asyncio.timeout(30):

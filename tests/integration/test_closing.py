@@ -114,7 +114,8 @@ async def test_a_strangers_notification_harms_no_client(
     async with AsyncClient(db) as client:
         waiting = asyncio.create_task(client.wait(task_id, timeout=10))
         while not sql.execute(
-            "select from pg_stat_activity where query = 'listen pgprog_ended'"
+            "select from pg_stat_activity"
+            " where datname = current_database() and query = 'listen pgprog_ended'"
         ).fetchall():
             await asyncio.sleep(0.01)
         sql.execute("select pg_notify('pgprog_ended', %s)", (payload,))

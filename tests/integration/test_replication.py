@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.integration.streams import TABLE, ask, reading, write
+from tests.integration.streams import END_STREAMS, TABLE, ask, reading, write
 
 from pgprog.replication import messages as m
 from pgprog.replication.messages import UNCHANGED
@@ -237,7 +237,7 @@ async def test_12_a_transaction_is_told_whole_or_not_at_all_when_the_stream_is_c
     async with reading(noted) as feed:
         await feed.next(m.Connected)
         write(noted, large)  # far more than a socket holds, and nobody reads it
-        write(noted, "select pg_terminate_backend(active_pid) from pg_replication_slots")
+        write(noted, END_STREAMS)
         lost = await feed.next(m.Lost)
         await feed.next(m.Connected)
         write(noted, PLAIN)

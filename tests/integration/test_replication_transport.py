@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from tests.chaos.relay import Link
-from tests.integration.streams import TABLE, ask, reading, write
+from tests.integration.streams import SLOTS, TABLE, ask, reading, write
 
 from pgprog.embedded import EmbeddedPostgres
 from pgprog.embedded.programs import find_programs
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 PLAIN = "insert into notes (id) values (0)"
 # More than the sockets between us and the server hold.
 MUCH = "insert into notes (id, name) select n, repeat('x', 1000) from generate_series(1, 5000) as n"
-SENDER = "from pg_stat_replication where application_name = 'pgprog reader'"
 # The server gives up a reader that says nothing; a busy machine may take seconds over a word.
 PATIENCE = 4500
-SLOT = "from pg_replication_slots where database = current_database()"
+SENDER = f"from pg_stat_replication where pid in (select active_pid {SLOTS})"
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ async def test_21_the_confirmed_position_moves_on_while_other_tables_are_written
         write(noted, "create table other as select generate_series(1, 100)")
         lsn = log_end(noted)
         async with read_on(feed.next(m.Lost)):
-            await holds(noted, f"select {SLOT} and confirmed_flush_lsn - '0/0' >= {lsn}")
+            await holds(noted, f"select {SLOTS} and confirmed_flush_lsn - '0/0' >= {lsn}")
 
 
 async def test_21_what_was_told_is_confirmed_when_the_next_is_asked_for_and_not_before(
@@ -127,9 +126,9 @@ async def test_21_what_was_told_is_confirmed_when_the_next_is_asked_for_and_not_
         told = await feed.next(m.Transaction)
         ((now,),) = ask(noted, "select clock_timestamp()")
         await holds(noted, f"select {SENDER} and reply_time > '{now}'::timestamptz + '0.5 s'")
-        before = ask(noted, f"select confirmed_flush_lsn - '0/0' {SLOT}")
+        before = ask(noted, f"select confirmed_flush_lsn - '0/0' {SLOTS}")
         async with read_on(feed.next(m.Lost)):
-            await holds(noted, f"select {SLOT} and confirmed_flush_lsn - '0/0' >= {told.end_lsn}")
+            await holds(noted, f"select {SLOTS} and confirmed_flush_lsn - '0/0' >= {told.end_lsn}")
 
     assert before[0][0] < told.end_lsn
 
@@ -140,9 +139,9 @@ def test_21_a_slot_goes_with_a_reader_that_is_killed(noted: str) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
         slot = follower.stdout.readline().strip()
-        during = ask(noted, f"select slot_name, temporary, active {SLOT}")
+        during = ask(noted, f"select slot_name, temporary, active {SLOTS}")
         follower.kill()
-    asyncio.run(holds(noted, f"select where not exists (select {SLOT})"))
+    asyncio.run(holds(noted, f"select where not exists (select {SLOTS})"))
 
     assert during == [(slot, True, True)]
 
@@ -150,8 +149,8 @@ def test_21_a_slot_goes_with_a_reader_that_is_killed(noted: str) -> None:
 async def test_21_a_slot_goes_with_a_reader_that_is_closed(noted: str) -> None:
     async with reading(noted, name="pgprog shop 1/Ü") as feed:
         connected = await feed.next(m.Connected)
-        during = ask(noted, f"select slot_name, temporary {SLOT}")
-    await holds(noted, f"select where not exists (select {SLOT})")
+        during = ask(noted, f"select slot_name, temporary {SLOTS}")
+    await holds(noted, f"select where not exists (select {SLOTS})")
 
     assert during == [(connected.slot, True)]
     assert connected.slot.startswith("pgprog_shop_1_")

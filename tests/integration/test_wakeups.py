@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.conninfo import make_conninfo
 from tests.integration.conftest import QUICK
+from tests.integration.streams import END_STREAMS, SLOTS
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
 from pgprog.store import wakeups
@@ -146,7 +147,7 @@ async def test_what_a_client_makes_due_starts_by_its_notification_alone(
         await _idle(engine)
         async with asyncio.timeout(20):
             assert await client.init("orders", "o-1") == "done"
-        assert sql.execute("select count(*) from pg_replication_slots").fetchone() == (0,)
+        assert sql.execute(f"select count(*) {SLOTS}").fetchone() == (0,)
 
 
 async def test_with_polling_alone_nobody_listens_and_nothing_waits_longer_than_a_poll(
@@ -157,7 +158,10 @@ async def test_with_polling_alone_nobody_listens_and_nothing_waits_longer_than_a
         assert await client.init("orders", "o-1") == "done"
         sql.execute("select pgprog.notify('orders', 'o-1', name => 'tell')")
         assert [await served.next(), await served.next()] == ["init", "notify"]
-        listening = "select count(*) from pg_stat_activity where query ilike 'listen %'"
+        listening = (
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and query ilike 'listen %'"
+        )
         assert sql.execute(listening).fetchone() == (0,)
 
 
@@ -199,6 +203,6 @@ async def test_a_stream_that_is_lost_is_followed_again_and_what_came_meanwhile_i
             await _followed(sql, 2)
             await _idle(engine)
             with sql.transaction():
-                sql.execute("select pg_terminate_backend(active_pid) from pg_replication_slots")
+                sql.execute(END_STREAMS)
                 sql.execute("select pgprog.init('orders', %s)", (f"o-{number}",))
             assert await served.next() == "init"

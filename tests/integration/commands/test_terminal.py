@@ -117,7 +117,7 @@ def test_top_says_that_its_database_is_away_and_goes_on(
     try:
         sql.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where application_name like 'pgprog command%'"
+            " where application_name like 'pgprog command%' and datname = current_database()"
         )
         top.until("what is below is old")
     finally:
