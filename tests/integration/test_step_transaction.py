@@ -264,6 +264,43 @@ async def test_what_a_handler_sets_on_its_connection_is_gone_in_the_next_step(
             assert await engine.call("free", "f", name="look") == ['"$user", public']
 
 
+@pytest.mark.parametrize("colour", ["async", "sync"])
+async def test_a_connection_keeps_its_plans_from_one_step_to_the_next(
+    db: str, sql: psycopg.Connection[Any], colour: str
+) -> None:
+    # An immutable function is called when a plan is made: it tells when that was.
+    sql.execute(
+        "create or replace function public.planned_at() returns text language plpgsql immutable"
+        " as 'begin return clock_timestamp(); end'"
+    )
+    sql.execute(
+        "create or replace function public.kept() returns text language plpgsql"
+        " set plan_cache_mode = force_generic_plan as"
+        " 'begin return (select public.planned_at() from (values (1)) as x); end'"
+    )
+    free = Namespace("free")
+
+    @free.init
+    async def begin(step: Step[Any]) -> None: ...
+
+    async def ask(step: Step[Any]) -> Intent[Any, Any]:
+        async with step.transaction() as connection:
+            cursor = await connection.execute("select public.kept(), pg_backend_pid()")
+            return Intent(response=await cursor.fetchone())
+
+    def ask_blocking(step: Step[Any]) -> Intent[Any, Any]:
+        with step.transaction() as connection:
+            cursor = connection.execute("select public.kept(), pg_backend_pid()")
+            return Intent(response=cursor.fetchone())
+
+    free.call("ask")(ask if colour == "async" else ask_blocking)
+    async with Engine(db, [free], pool=PoolConfig(transactions=1)) as engine:
+        await engine.init("free", "f")
+        first, second = [await engine.call("free", "f", name="ask") for _ in range(2)]
+
+    assert first == second
+
+
 @pytest.mark.parametrize("statement", ["set transaction read only", "set role pg_monitor"])
 async def test_a_transaction_in_which_the_step_cannot_end_fails_the_step(
     make_engine: Any, free: Namespace[Any], rows: Any, statement: str
