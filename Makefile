@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos alerts stress mutants check docs fmt reference build matrix bench bench-quick bench-scale clean
+.PHONY: help demo demo-proof dev test proof chaos alerts stress mutants check docs fmt reference build matrix pooler bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -116,6 +116,12 @@ matrix: $(VENV)/.ready $(MATRIX:%=.pg/%/bin) ## Run the tests on PostgreSQL 14 t
 	    echo "== PostgreSQL $$v"; \
 	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS); \
 	done
+
+# Whatever uses clients and engines.  The rest of tests/sql speaks to PostgreSQL by itself.
+POOLED = tests/conformance tests/integration tests/docs
+pooler: $(VENV)/.ready ## Run the tests behind pgbouncer in transaction mode: ARGS="files"
+	@command -v pgbouncer > /dev/null || apt-get install --yes --no-install-recommends pgbouncer
+	$(BIN)/python -m pytest -p no:xdist -p tests.pooler.plugin $(or $(ARGS),$(POOLED))
 
 .pg/%/bin:
 	rm -rf .pg/$*.tmp
