@@ -83,7 +83,8 @@ def image(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = packages / "pip.conf"
     settings.write_text("[global]\nno-index = true\nfind-links = /packages\n")
     buildah.run(
-        "build", "--format", "docker", "--isolation", "oci", "--runtime", "runc", "--network", "none",
+        "build", "--format", "docker", "--isolation", "oci", "--runtime", "runc",
+        "--network", "none",
         "--volume", f"{packages}:/packages:ro", "--volume", f"{settings}:/etc/pip.conf:ro",
         "--build-arg", "BASE=localhost/base", "--file", "deploy/Dockerfile", "--tag", "pgprog", ".",
     )  # fmt: skip
