@@ -141,8 +141,8 @@ async def test_a_connection_cut_inside_a_transaction_runs_the_step_again(
         async with step.transaction() as connection:
             await connection.execute(INSERT, (step.process_id,))
             if len(attempts) == 1:
-                pid = connection.info.backend_pid
-                sql.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+                cursor = await connection.execute("select pg_backend_pid()")
+                sql.execute("select pg_terminate_backend(%s, 5000)", await cursor.fetchone())
                 await connection.execute("select 1")
         return Intent(response=len(attempts))
 

@@ -91,13 +91,22 @@ def vacuumed(crowd: str) -> None:
         connection.execute(f"vacuum (index_cleanup on) {tables}".encode())
 
 
-@pytest.fixture(params=["no statistics", "fresh statistics"])
-def planned(crowd: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[Any]]:
-    """A session in a transaction that is rolled back."""
+@pytest.fixture(scope="module", params=["no statistics", "fresh statistics"])
+def statistics(crowd: str, request: pytest.FixtureRequest) -> str:
+    """Forget statistics, or gather them: once, for pytest runs all tests of a parameter in turn."""
     with psycopg.connect(crowd, autocommit=True) as connection:
         connection.execute(FORGET.encode())
         if request.param == "fresh statistics":
             connection.execute("analyze")
+    return str(request.param)
+
+
+@pytest.fixture
+def planned(crowd: str, statistics: str) -> Iterator[psycopg.Connection[Any]]:
+    """A session in a transaction that is rolled back."""
+    with psycopg.connect(crowd, autocommit=True) as connection:
+        if statistics == "no statistics":
+            connection.execute(FORGET.encode())  # a vacuum has counted rows
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         with connection.transaction(force_rollback=True):
             yield connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -308,3 +309,16 @@ async def test_what_is_too_much_for_the_lane_for_few_goes_with_the_others() -> N
     assert list(range(1000, 1016)) in world.batches
     assert any(989 in batch and 1016 in batch for batch in world.batches)
     assert len(world.told) == 1030
+
+
+async def test_what_waits_for_the_loop_waits_for_some_of_the_ends_of_a_batch_not_for_all() -> None:
+    async with running() as world:
+        for claim_id in range(200):
+            world.add(claim_id)
+        settled = [0]
+        while settled[-1] < 200:
+            await asyncio.sleep(0)
+            settled.append(len(world.told))
+
+    assert len(world.batches[0]) == 200
+    assert max(after - before for before, after in pairwise(settled)) < 50

@@ -110,7 +110,9 @@ def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Conn
     with (
         translated_denials(),
         translated(),
-        psycopg.connect(conninfo(dsn, name=name), autocommit=True) as connection,
+        psycopg.connect(
+            conninfo(dsn, name=name), autocommit=True, prepare_threshold=None
+        ) as connection,
     ):
         yield connection
 
@@ -125,6 +127,18 @@ async def open_connection(
         )
     await _configure(connection, encryption=encryption)
     return connection
+
+
+async def is_pooled(connection: psycopg.AsyncConnection) -> bool:
+    """Return whether a pooler stands between: it has given us another session than the server has.
+
+    LISTEN is lost there, and worse: what it makes a shared session hear piles up, unread, in
+    whatever connection has that session when it comes.
+    """
+    with translated():
+        cursor = await connection.execute("select pg_catalog.pg_backend_pid()")
+        [[pid]] = await cursor.fetchall()
+    return bool(pid != connection.info.backend_pid)
 
 
 def make_pool(
