@@ -6,9 +6,10 @@ noticed when the kernel gives up, after a quarter of an hour.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -65,6 +66,24 @@ def place_of(dsn: str) -> str:
     """Return which database a DSN means, in short: `orders on db`."""
     given = conninfo_to_dict(conninfo(dsn, name=""))
     return f"{given.get('dbname') or 'the database'} on {given.get('host') or 'this machine'}"
+
+
+class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
+    """A pool in which no cancellation is lost.
+
+    `asyncio.wait_for` of Python 3.11, by which a full pool waits, gives the connection and forgets
+    the cancellation where both come in the same turn of the loop.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection[Any]:
+        """Take a connection, as the parent does; the caller puts it back."""
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        connection = await super().getconn(timeout)
+        if task and task.cancelling() > before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
 
 @asynccontextmanager
@@ -129,9 +148,9 @@ def make_pool(
     checkout_timeout: timedelta,
     name: str,
     encryption: Encryption | None = None,
-) -> AsyncConnectionPool:
+) -> AsyncPool:
     """Return a closed pool of autocommit connections; the caller opens and closes it."""
-    return AsyncConnectionPool(
+    return AsyncPool(
         conninfo(dsn, name=name),
         min_size=1,
         max_size=size,

@@ -11,12 +11,12 @@ import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import ConnectionPool
 
 from pgprog.errors import InvalidArgument
 from pgprog.store import completions, packing
 from pgprog.store.faults import translated
-from pgprog.store.pool import conninfo, pool_samples
+from pgprog.store.pool import AsyncPool, conninfo, pool_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ class StepTransactions:
         self._conninfo = conninfo(dsn, name=f"{name} transaction")
         self._size = size
         self._lease = lease
-        self._pool: AsyncConnectionPool | None = None
+        self._pool: AsyncPool | None = None
         self._blocking_pool: ConnectionPool | None = None
         self._making = threading.Lock()
 
@@ -72,7 +72,7 @@ class StepTransactions:
             StoreUnavailable: There is no database.
         """
         if self._pool is None:
-            self._pool = AsyncConnectionPool(
+            self._pool = AsyncPool(
                 self._conninfo,
                 min_size=0,
                 max_size=self._size,
@@ -133,7 +133,7 @@ class StepTransaction:
     def __init__(
         self,
         connection: psycopg.AsyncConnection,
-        pool: AsyncConnectionPool,
+        pool: AsyncPool,
         *,
         lease: timedelta,
         encryption: Encryption | None,
