@@ -238,6 +238,7 @@ async def test_an_inner_block_that_fails_leaves_the_connection_to_the_outer_one(
     assert rows() == 0
 
 
+@pytest.mark.direct("a pooler may reset another session than the handler had")
 @pytest.mark.parametrize("colour", ["async", "sync"])
 async def test_what_a_handler_sets_on_its_connection_is_gone_in_the_next_step(
     make_engine: Any, free: Namespace[Any], rows: Any, colour: str
