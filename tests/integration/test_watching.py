@@ -12,6 +12,7 @@ from tests.integration.conftest import QUICK
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, Seen, Step, migrate
 from pgprog.client import watching
+from pgprog.client.cached_reads import CachedReads
 from pgprog.config import CacheSettings
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import ProcessNotFound, StoreUnavailable
@@ -257,14 +258,14 @@ async def _is_followed(client: AsyncClient, engine: Engine) -> None:
         await client.get("counters", "c-1")
         with client._wakes.calling(told.set):
             if client._cached is not None:
-                client._cached.cache.watch(("counters", "c-1"), told.set)
+                client._cached.watch(("counters", "c-1"), told.set)
             await engine.call("counters", "c-1", {}, name="add")
             try:
                 async with asyncio.timeout(0.1):
                     await told.wait()
             except TimeoutError:
                 continue
-        if client._cached is not None and not client._cached.cache.is_warm:
+        if isinstance(client._cached, CachedReads) and not client._cached.cache.is_warm:
             told.clear()
 
 

@@ -12,6 +12,7 @@ import psycopg
 from tests.stress.oracle import Read, gone, rank
 
 from pgprog.cache.gate import Gate
+from pgprog.client.cached_reads import CachedReads
 from pgprog.errors import CallTimeout, Overloaded, StaleRead, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Observer:
     def reader(self) -> Reader:
         """What keeps the client's cache."""
         cached = self.client._cached
-        assert cached is not None
+        assert isinstance(cached, CachedReads)
         assert cached._reader is not None
         return cached._reader
 

@@ -204,8 +204,8 @@ def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
     text = "x: &x {lease: 20s}\nworker: {<<: *x, lease: 30s}\n"
 
     known = (
-        "dsn, direct_dsn, pool, worker, namespaces, task_retention, key_ttl, audit_retention, log,"
-        " encryption"
+        "dsn, direct_dsn, pool, worker, reader, namespaces, task_retention, key_ttl,"
+        " audit_retention, log, encryption"
     )
     assert faults(read, text) == [f"x: unknown; known: {known}"]
 

@@ -146,6 +146,7 @@ class Cache:
         now: float,
         at_least: int = 0,
         max_lag: float | None = None,
+        since: float = NEVER,
     ) -> Entry | None:
         """Return what may be served; from any thread.  None: see `advise`."""
         shelf = self.shelves.get(namespace)
@@ -156,6 +157,7 @@ class Cache:
             now - as_of > (shelf.max_lag if max_lag is None else max_lag)
             or entry.row.version < at_least
             or now - entry.touched_at > shelf.ttl
+            or (as_of <= since and entry.as_of <= since)
             or (
                 (shelf.floors or as_of <= shelf.not_before)
                 and not shelf.is_above_floor(entry, as_of=as_of)

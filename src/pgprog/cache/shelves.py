@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections import OrderedDict
+from typing import TYPE_CHECKING
 
-from pgprog.cache.lease import NEVER
+from pgprog.cache.floors import Floors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,41 +16,22 @@ if TYPE_CHECKING:
 _MOST_AT_ONCE = 1000
 
 
-class Floor(NamedTuple):
-    """The least that may be served of a process: a version, and a time that it is known as of.
-
-    *noted_at* is when it was last raised.
-    """
-
-    version: int
-    time: float
-    noted_at: float
-
-
-class Shelf:
+class Shelf(Floors[str]):
     """The entries of a namespace by process id; those who had a place for longest come first.
 
     No cachetools here: a hit of its TTLCache takes 3.6 µs, nearly all that a `get` may.
 
-    *floors* are what this program wrote or read and the stream may not have told yet; *not_before*
-    is such a time for all processes.
+    Its floors are by process id.
     """
 
     def __init__(self, *, ttl: float, max_bytes: int, max_lag: float) -> None:
+        super().__init__()
         self.ttl = ttl
         self.max_bytes = max_bytes
         self.max_lag = max_lag
         self.entries: OrderedDict[str, Entry] = OrderedDict()
         self.bytes = 0
         self.hits = 0
-        self.floors: dict[str, Floor] = {}
-        self.not_before = NEVER
-        self._noted: deque[tuple[float, str]] = deque()
-
-    @property
-    def noted(self) -> int:
-        """How much is remembered of floors."""
-        return len(self._noted)
 
     def put(self, entry: Entry, *, now: float) -> None:
         """Keep *entry* in the place of the one of its process."""
@@ -87,24 +68,6 @@ class Shelf:
         while self.bytes > self.max_bytes:
             yield next(iter(self.entries.values()))
 
-    def raise_floor(
-        self, process_id: str, *, version: int = 0, time: float = NEVER, now: float
-    ) -> None:
-        """Serve nothing of a process that is older than a version or not known as of a time.
-
-        *now* is a time at which what is asked for had been committed.
-        """
-        floor = self.floors.get(process_id, Floor(0, NEVER, now))
-        self.floors[process_id] = Floor(max(floor.version, version), max(floor.time, time), now)
-        self._noted.append((now, process_id))
-
-    def release(self, *, as_of: float) -> None:
-        """Forget the floors from before a time as of which everything is known."""
-        while self._noted and self._noted[0][0] < as_of:
-            _, process_id = self._noted.popleft()
-            if process_id in self.floors and self.floors[process_id].noted_at < as_of:
-                del self.floors[process_id]
-
     def is_above_floor(self, entry: Entry, *, as_of: float) -> bool:
         """Return whether *entry*, known as of a time, may be served."""
         as_of = max(as_of, entry.as_of)
@@ -117,6 +80,4 @@ class Shelf:
         """Give up everything."""
         self.entries.clear()
         self.bytes = 0
-        self.floors.clear()
-        self.not_before = NEVER
-        self._noted.clear()
+        super().clear()

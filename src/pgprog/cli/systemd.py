@@ -36,6 +36,7 @@ def systemd(*, directory: str, user: str | None, to: Path | None, as_json: bool)
     \b
     pgprog-worker@.service       a worker of all roles, or what worker.processes says
     pgprog-maintenance@.service  collector and maintenance only, beside workers `--only steps`
+    pgprog-reader@.service       a reader that the programs of this machine share
 
     `systemctl start pgprog-worker@shop` then serves /opt/shop/pgprog.yaml.  `systemctl reload` is
     SIGHUP; `systemctl edit` changes what the units say.

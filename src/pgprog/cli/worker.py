@@ -19,6 +19,8 @@ from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import Role
 
+# A reader is one program, whatever worker.processes says.
+_LONE = frozenset({Role.READER, Role.HTTP})
 # Option → what it overrides in the configuration.
 _KEYS = {
     "dsn": "dsn",
@@ -56,10 +58,10 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--only",
     "roles",
-    default=",".join(Role),
+    default=",".join(role for role in Role if role is not Role.READER),
     show_default=True,
     callback=_roles,
-    help="What to do, separated by commas.",
+    help="What to do, separated by commas; also: reader, one for a machine.",
 )
 @click.option(
     "--log-format",
@@ -89,6 +91,9 @@ def worker(
     started again, after a pause that grows to 8 s where the last ones did not live for 10 s.
     Workers whose supervisor is killed stop as if they were told to.
 
+    With --only reader it serves programs of this machine from memory, over the socket of
+    reader.socket in the configuration, so that none needs a replication slot of its own.
+
     Under systemd it says when it is ready, what it does, and, if that waits for it, that it makes
     progress; `pgprog systemd` prints the unit.
 
@@ -110,7 +115,7 @@ def worker(
     loaded = read() if link is None else link.read_config()
     logs.configure(format=loaded.log.format, level=loaded.log.level)
     faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
-    if link is None and loaded.worker.processes > 1:
+    if link is None and loaded.worker.processes > 1 and not roles <= _LONE:
         sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))

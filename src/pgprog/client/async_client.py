@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pgprog.client.answers import Answers, response_of
 from pgprog.client.background import running, tell_failure_of
-from pgprog.client.cached_reads import CachedReads, enabled
+from pgprog.client.cached_reads import enabled
 from pgprog.client.figures import Figures
 from pgprog.client.hearing import feed_for, hear_ends, hearing_ends
 from pgprog.client.operations import AsyncOperations
+from pgprog.client.remembering import remembering
 from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pgprog.store.rows import Ended, RawRequest, Submitted
 
     Timeout = float | timedelta | None
-
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -58,7 +58,8 @@ class AsyncClient(AsyncOperations):
     key is repeated by itself when the connection is lost.
 
     *cache* names the namespaces whose processes are kept in memory, with their settings; without
-    the replication stream, or with *encryption*, they are read from PostgreSQL.
+    the replication stream, or with *encryption*, they are read from PostgreSQL.  A *reader*,
+    the socket of one that this machine shares, is asked instead.
     """
 
     def __init__(
@@ -70,13 +71,15 @@ class AsyncClient(AsyncOperations):
         cache: Mapping[str, CacheSettings] | None = None,
         wakeups: Wakeups = "notify",
         encryption: Encryption | None = None,
+        reader: str | None = None,
     ) -> None:
         self._dsn = dsn
         self._wakeups = wakeups
         self._direct_dsn = direct_dsn or dsn
         self._pool = pool or PoolConfig()
         self._encryption = encryption
-        self._cache = {} if encryption else enabled(cache)
+        self._cache = {} if encryption or reader else enabled(cache)
+        self._reader = None if encryption else reader
         self._feed = feed_for(self._cache, wakeups, self._direct_dsn, name=_NAME)
         self._closing = contextlib.AsyncExitStack()
         self._figures = Figures(dsn, name=_NAME)
@@ -104,15 +107,13 @@ class AsyncClient(AsyncOperations):
             enter = self._closing.enter_async_context
             await enter(self._figures)
             await enter(running("feed", self._feed.run()))
-            deadlines = Deadlines()
-            if self._cache:
-                self._cached = CachedReads(self._cache, self._store)
-                self._figures.metrics.sources.append(self._cached.samples)
-                await enter(self._cached.follow(self._feed, self._direct_dsn, name=_NAME))
-            self._answers = Answers(self._store.results, deadlines=deadlines)
+            dsns = self._dsn, self._direct_dsn
+            memory = remembering(self._store, self._cache, self._reader, self._feed, dsns)
+            self._cached = await enter(memory)
+            self._figures.metrics.sources += [self._cached.samples] if self._cached else []
+            self._answers = Answers(self._store.results, deadlines=(deadlines := Deadlines()))
             if self._wakeups == "stream":
-                hearing = hearing_ends(self._answers, self._wakes, self._feed)
-                self._closing.enter_context(hearing)
+                self._closing.enter_context(hearing_ends(self._answers, self._wakes, self._feed))
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
             self._loops = asyncio.create_task(self._run())

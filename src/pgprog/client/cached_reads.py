@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, OrderedDict
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgprog.cache.advice import Advice
 from pgprog.cache.fence import Cache
 from pgprog.cache.reader import Reader
-from pgprog.cache.recent import unseen_by
 from pgprog.cache.shelves import Shelf
 from pgprog.cache.snapshots import Snapshot
 from pgprog.cache.stream import PUBLISHED
@@ -20,13 +18,14 @@ from pgprog.client.background import running
 from pgprog.client.cache_figures import cache_samples
 from pgprog.client.entry_reading import entry_from, process_from
 from pgprog.client.freshness import ANYTHING, NO_EVENTS, Range, Wanted
+from pgprog.client.memory import Memory, TooSoon
 from pgprog.namespace import Namespace
 from pgprog.store.beats import Beats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from pgprog.cache.entries import Entry, Key
+    from pgprog.cache.entries import Entry, EventRow, Key
     from pgprog.cache.fence import Fill
     from pgprog.config import CacheSettings
     from pgprog.metrics import Sample
@@ -35,11 +34,6 @@ if TYPE_CHECKING:
     from pgprog.store.client_store import ClientStore
 
 _WINDOW = 50
-_MOST_TASKS = 10_000
-
-
-class TooSoon(Exception):  # noqa: N818 - what happened; it never leaves the client
-    """A snapshot does not see yet what readers of this client may have seen."""
 
 
 def enabled(cache: Mapping[str, CacheSettings] | None) -> dict[str, CacheSettings]:
@@ -47,13 +41,21 @@ def enabled(cache: Mapping[str, CacheSettings] | None) -> dict[str, CacheSetting
     return {name: each for name, each in (cache or {}).items() if each.enabled}
 
 
-class CachedReads:
+class Found(NamedTuple):
+    """What is known of a process: None that there is none; *lag* is None if it was read now."""
+
+    entry: Entry | None
+    lag: float | None
+
+
+class CachedReads(Memory):
     """Serves the namespaces in *settings* from `cache`, which a reader keeps true.
 
     It remembers what this client wrote and read, so that no later read is older.
     """
 
     def __init__(self, settings: Mapping[str, CacheSettings], store: ClientStore) -> None:
+        super().__init__(store)
         self.cache = Cache(
             {
                 name: Shelf(
@@ -65,14 +67,10 @@ class CachedReads:
             },
             window=_WINDOW,
         )
-        self.hits = 0
-        self._counts: Counter[tuple[str, str]] = Counter()
         self._began_at = time.monotonic()
         self._reader: Reader | None = None
         self._waits = {name: each.wait.total_seconds() for name, each in settings.items()}
-        self._store = store
         self._flights: dict[Key, asyncio.Future[None]] = {}
-        self._asked: OrderedDict[int, Key] = OrderedDict()
 
     @asynccontextmanager
     async def follow(self, feed: Feed, direct_dsn: str, *, name: str) -> AsyncIterator[None]:
@@ -102,7 +100,8 @@ class CachedReads:
         else:
             name, typed = namespace, None
         now = time.monotonic()
-        entry = self.cache.look(name, process_id, now, wanted.at_least, wanted.max_lag)
+        at_least, max_lag, since = wanted.at_least, wanted.max_lag, wanted.since
+        entry = self.cache.look(name, process_id, now, at_least, max_lag, since)
         if entry is None:
             return None
         self.hits += 1
@@ -116,36 +115,70 @@ class CachedReads:
         wanted: Wanted,
     ) -> tuple[bool, Process[Any] | None]:
         """Return whether this could answer, and the answer: after a wait, or by a fill."""
+        found = await self.find(key, range_, wanted)
+        if found is None:
+            return False, None
+        if found.entry is None:
+            return True, None
+        return True, _answer(found.entry, namespace, range_, found.lag)
+
+    async def find(self, key: Key, range_: Range, wanted: Wanted) -> Found | None:
+        """Return what is known of a process: after a wait, or by a fill; None if not enough is."""
         at_least, max_lag = wanted.at_least, wanted.max_lag
         advice = self.cache.advise(key, now=time.monotonic(), at_least=at_least, max_lag=max_lag)
         found = None
         if advice is Advice.WAIT:
-            found = await self._told(key, namespace, range_, wanted)
+            found = await self._told(key, range_, wanted)
         elif advice is Advice.JOIN:
             await asyncio.wait([self._flights[key]])  # it ends, whatever becomes of it
-            found = self.look(namespace or key[0], key[1], range_, wanted)
+            found = self.kept(key, range_, wanted)
         if found is not None:
             self.cache.shelves[key[0]].hits -= 1
             self._counts[key[0], "wait"] += 1
-            return True, found
+            return found
         if advice is not Advice.FILL:
             advice = self.cache.advise(key, now=time.monotonic(), max_lag=max_lag)
         if advice not in {Advice.FILL, Advice.WAIT}:
-            return False, None
+            return None
         try:
             entry = await self._fill(key)
         except TooSoon:
-            return False, None
+            return None
         if entry is None:
-            return self._filled(key, is_answer=not at_least), None
-        found = _answer(entry, namespace, range_, None)
-        is_answer = found is not None and found.version >= at_least
-        return self._filled(key, is_answer=is_answer), found
+            is_answer = not at_least
+        else:
+            is_answer = _has(entry, range_) and entry.version >= at_least
+        self._counts[key[0], "miss"] += is_answer
+        return Found(entry, None) if is_answer else None
 
-    def pass_by(self, namespace: str) -> None:
-        """Note that a read goes to PostgreSQL and past the cache."""
-        if namespace in self.cache.shelves:
-            self._counts[namespace, "bypass"] += 1
+    def kept(self, key: Key, range_: Range, wanted: Wanted) -> Found | None:
+        """Return what is kept of a process, as fresh as it is wanted."""
+        now = time.monotonic()
+        entry = self.cache.look(*key, now, wanted.at_least, wanted.max_lag, wanted.since)
+        if entry is None or not _has(entry, range_):
+            return None
+        return Found(entry, now - self.cache.lease.as_of)
+
+    @property
+    def server(self) -> str:
+        """The run of the server that is followed, an empty text before any was."""
+        return (self._reader and self._reader.server) or ""
+
+    def serves(self, namespace: str) -> bool:
+        """Return whether processes of a namespace are kept here."""
+        return namespace in self.cache.shelves
+
+    def told(self, key: Key) -> tuple[int, ...]:
+        """Return transactions that readers of a process may know, and snapshots may not see."""
+        return self.cache.told(key)
+
+    def watch(self, key: Key, call: Callable[[], None]) -> None:
+        """Call once when something is told of a process, or nothing can be any more."""
+        self.cache.watch(key, call)
+
+    def unwatch(self, key: Key, call: Callable[[], None]) -> None:
+        """Do not call; harmless after it was."""
+        self.cache.unwatch(key, call)
 
     def samples(self) -> list[Sample]:
         """Return what metrics show; any thread may ask."""
@@ -165,35 +198,10 @@ class CachedReads:
         """Let no later read be older than now: we have changed a process, we know not which."""
         self.cache.note_time_of_all(now=time.monotonic())
 
-    def remember(self, task_id: int, key: Key) -> None:
-        """Remember whose a task is that this client has asked for."""
-        self._asked[task_id] = key
-        if len(self._asked) > _MOST_TASKS:
-            self._asked.popitem(last=False)
+    def _is_of(self, server: str) -> bool:
+        return self._reader is not None and server == self._reader.server
 
-    def process_of(self, task_id: int) -> Key | None:
-        """Return whose a task is that this client has asked for, None if it is another's."""
-        return self._asked.pop(task_id, None)
-
-    async def read_past(self, key: Key, range_: Range, told: tuple[int, ...]) -> bytes | None:
-        """Return a process from PostgreSQL, as raw JSON, in a snapshot that sees *told*.
-
-        Raises:
-            TooSoon: It does not yet.
-        """
-        snapshot, server, raw = await self._store.get_fenced(*key, **range_._asdict())
-        self.note(key)
-        self._check_past(told, Snapshot.parse(snapshot), server)
-        return raw
-
-    def _check_past(self, told: tuple[int, ...], snapshot: Snapshot, server: str) -> None:
-        is_same = self._reader is not None and server == self._reader.server
-        if is_same and unseen_by(snapshot, told):
-            raise TooSoon
-
-    async def _told(
-        self, key: Key, namespace: Namespace[Any] | None, range_: Range, wanted: Wanted
-    ) -> Process[Any] | None:
+    async def _told(self, key: Key, range_: Range, wanted: Wanted) -> Found | None:
         """Return what is wanted once the stream has told it, None if that is not worth the wait."""
         told = asyncio.Event()
         with contextlib.suppress(TimeoutError):
@@ -205,15 +213,10 @@ class CachedReads:
                     finally:
                         self.cache.unwatch(key, told.set)
                     told.clear()
-                    found = self.look(namespace or key[0], key[1], range_, wanted)
+                    found = self.kept(key, range_, wanted)
                     if found is not None:
                         return found
         return None
-
-    def _filled(self, key: Key, *, is_answer: bool) -> bool:
-        """Count a read of PostgreSQL that went into the cache; return whether it answers."""
-        self._counts[key[0], "miss"] += is_answer
-        return is_answer
 
     async def _fill(self, key: Key) -> Entry | None:
         """Read a process from PostgreSQL into the cache; None when there is none."""
@@ -235,11 +238,28 @@ class CachedReads:
         if raw is None:
             return None
         entry = entry_from(raw, snapshot=snapshot, as_of=fill.began_at)
-        is_same = self._reader is not None and server == self._reader.server
-        kept = self.cache.end_fill(fill, entry, now=now) if is_same else None
+        kept = self.cache.end_fill(fill, entry, now=now) if self._is_of(server) else None
         if kept is None:
             self.note(fill.key)
         return kept or entry
+
+
+def _has(entry: Entry, range_: Range) -> bool:
+    """Return whether every event of a range, if it exists, is kept."""
+    max_events, after, direction = range_
+    forward = direction == "forward"
+    return max_events == 0 or (
+        direction in {"forward", "backward"}
+        and entry.has_range(max_events=max_events, after=after, forward=forward)
+    )
+
+
+def events_in(entry: Entry, range_: Range) -> tuple[EventRow, ...]:
+    """Return the events of a range that is kept."""
+    max_events, after, direction = range_
+    if max_events == 0:
+        return ()
+    return entry.range(max_events=max_events, after=after, forward=direction == "forward")
 
 
 def _answer(
@@ -248,13 +268,6 @@ def _answer(
     """Return what a caller gets of an entry, None if the events he wants are not there."""
     if range_ is NO_EVENTS:
         return process_from(entry, namespace, (), lag)
-    max_events, after, direction = range_
-    if max_events == 0:
-        return process_from(entry, namespace, (), lag)
-    forward = direction == "forward"
-    if direction not in {"forward", "backward"} or not entry.has_range(
-        max_events=max_events, after=after, forward=forward
-    ):
+    if not _has(entry, range_):
         return None
-    events = entry.range(max_events=max_events, after=after, forward=forward)
-    return process_from(entry, namespace, events, lag)
+    return process_from(entry, namespace, events_in(entry, range_), lag)

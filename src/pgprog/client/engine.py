@@ -44,6 +44,7 @@ class Engine(AsyncClient):
         worker: WorkerConfig | None = None,
         pool: PoolConfig | None = None,
         encryption: Encryption | None = None,
+        reader: str | None = None,
     ) -> None:
         cache = {namespace.name: namespace.settings.cache for namespace in namespaces}
         worker = worker or WorkerConfig()
@@ -54,6 +55,7 @@ class Engine(AsyncClient):
             cache=cache,
             wakeups=worker.wakeups,
             encryption=encryption,
+            reader=reader,
         )
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._is_serving = False

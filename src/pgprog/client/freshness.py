@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+from pgprog.cache.lease import NEVER
 from pgprog.client.requests import seconds_of
 from pgprog.errors import InvalidArgument
 
@@ -76,12 +77,16 @@ def is_within(value: object, least: int, greatest: int) -> bool:
 
 
 class Wanted(NamedTuple):
-    """A `Freshness` that was checked; *at_least* 0 and *max_lag* None are nothing special."""
+    """A `Freshness` that was checked; *at_least* 0 and *max_lag* None are nothing special.
+
+    What is answered must be known as of a time after *since*.
+    """
 
     at_least: int = 0
     max_lag: float | None = None
     may_be_cached: bool = True
     seconds: float = _SECONDS
+    since: float = NEVER
 
 
 ANYTHING = Wanted()

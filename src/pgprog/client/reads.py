@@ -9,8 +9,8 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pgprog.client import reading
-from pgprog.client.cached_reads import TooSoon
 from pgprog.client.freshness import check_range, is_within, range_of, wanted
+from pgprog.client.memory import TooSoon
 from pgprog.codec import check_text
 from pgprog.engine.events import events_of
 from pgprog.errors import StaleRead, TaskNotFound
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from pgprog.client.cached_reads import CachedReads
     from pgprog.client.freshness import Freshness, Range, Wanted
+    from pgprog.client.memory import Memory
     from pgprog.model import Direction, Event, Explanation, Process, TaskRecord, TaskResult
     from pgprog.store.client_store import ClientStore
     from pgprog.store.rows import NamespaceStats
@@ -42,7 +42,7 @@ class AsyncReads:
     """The reading half of a client."""
 
     _store: ClientStore
-    _cached: CachedReads | None = None
+    _cached: Memory | None = None
 
     @overload
     async def get(
@@ -136,7 +136,7 @@ class AsyncReads:
         """
         until = time.monotonic() + wanted.seconds
         pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
-        told = () if self._cached is None else self._cached.cache.told(key)
+        told = () if self._cached is None else self._cached.told(key)
         while True:
             pause, version = next(pauses), None
             with contextlib.suppress(TooSoon):
@@ -158,7 +158,7 @@ class AsyncReads:
     async def _read_once(
         self, key: tuple[str, str], range_: Range, told: tuple[int, ...]
     ) -> bytes | None:
-        if self._cached is None or key[0] not in self._cached.cache.shelves:
+        if self._cached is None or not self._cached.serves(key[0]):
             return await self._store.get(*key, **range_._asdict())
         return await self._cached.read_past(key, range_, told)
 

@@ -86,6 +86,7 @@ class Client(BlockingRequests[Task]):
         cache: Mapping[str, CacheSettings] | None = None,
         wakeups: Wakeups = "notify",
         encryption: Encryption | None = None,
+        reader: str | None = None,
     ) -> None:
         self._client = AsyncClient(
             dsn,
@@ -94,6 +95,7 @@ class Client(BlockingRequests[Task]):
             cache=cache,
             wakeups=wakeups,
             encryption=encryption,
+            reader=reader,
         )
 
     @classmethod

@@ -172,8 +172,8 @@ class AsyncWatching(AsyncReads):
             if self._wakes.is_closed:
                 return None
             if self._cached is not None:
-                self._cached.cache.unwatch(key, told.set)
-                self._cached.cache.watch(key, told.set)
+                self._cached.unwatch(key, told.set)
+                self._cached.watch(key, told.set)
             return await self.get(namespace, process_id, **range_._asdict())
 
         is_found = after is not None
@@ -186,7 +186,7 @@ class AsyncWatching(AsyncReads):
                         yield process
         finally:
             if self._cached is not None:
-                self._cached.cache.unwatch(key, told.set)
+                self._cached.unwatch(key, told.set)
         if self._wakes.is_closed:
             msg = "the client is closed"
             raise StoreUnavailable(msg)

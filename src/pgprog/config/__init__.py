@@ -32,6 +32,7 @@ LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Wakeups = Literal["poll", "notify", "stream"]
 
+_MODE = re.compile(r"0?[0-7]{3}")
 _HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -219,6 +220,22 @@ class WorkerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderConfig:
+    """The reader that the programs of a machine share: where it listens, and who may ask.
+
+    *mode* is that of the *socket*, in octal: who may write to it may read all that is served.
+    """
+
+    socket: str | None = None
+    mode: str = "0660"
+
+    def __post_init__(self) -> None:
+        if _MODE.fullmatch(self.mode) is None:
+            msg = f"mode: {self.mode!r} is no file mode, such as '0660'"
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """How a worker writes its logs: in which *format*, and from which *level* on."""
 
@@ -253,6 +270,7 @@ class Config:
     direct_dsn: str | None = None
     pool: PoolConfig = field(default_factory=PoolConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
     namespaces: Mapping[str, NamespaceConfig] = field(default_factory=dict)
     task_retention: Annotated[timedelta, "1h to 36500d"] = timedelta(days=30)
     key_ttl: Annotated[timedelta, "1m to 36500d"] = timedelta(days=7)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import threading
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pgprog import logs
@@ -16,6 +16,7 @@ from pgprog.daemon.memory import wait_over
 from pgprog.daemon.monitor import monitored
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
+from pgprog.daemon.reader import reading
 from pgprog.daemon.reload import Reload
 from pgprog.engine import Pulse, Role, Upkeep, Worker
 from pgprog.engine.served import check_schema
@@ -153,7 +154,7 @@ async def _serve_shown(asked: asyncio.Event, work: _Work, manager: Manager) -> i
 async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
     """Serve until asked to stop, or until too much memory is held; return the exit code."""
     config = work.config
-    async with telling(manager, dsn=config.dsn) as begin, _working(work) as (failed, pulse):
+    async with telling(manager, dsn=config.dsn) as begin, _all_working(work) as (failed, pulse):
         begin(pulse)
         stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
         is_full = asyncio.ensure_future(_is_full(config.worker.memory_limit, work.link))
@@ -175,6 +176,28 @@ async def _is_full(limit: int | None, link: Link | None) -> None:
     if link is not None:
         link.tell_full()
         await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def _all_working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pulse]]:
+    """Work in the block, and serve readers where that is wanted."""
+    async with _working(work) as (failed, pulse):
+        if Role.READER not in work.roles:
+            yield failed, pulse
+            return
+        async with reading(work.config, work.metrics) as (served, sign):
+            either = asyncio.ensure_future(_first(failed, served))
+            try:
+                yield either, replace(pulse, signs=(*pulse.signs, sign))
+            finally:
+                either.cancel()
+
+
+async def _first(*parts: asyncio.Future[None]) -> None:
+    """Wait for a part to fail, and raise why."""
+    ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    for each in ended:
+        each.result()
 
 
 @contextlib.asynccontextmanager

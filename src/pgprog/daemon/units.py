@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Name → what it is for, and the roles of its workers, None for all.
-_UNITS: Final[Mapping[str, tuple[str, str | None]]] = {
-    "pgprog-worker@.service": ("pgprog worker of %i", None),
-    "pgprog-maintenance@.service": (
-        "pgprog collector and maintenance of %i",
-        "collector,maintenance",
+# For the socket; who may ask is said by its own mode.
+_SOCKET: Final = """\
+# reader.socket: /run/pgprog-%i/reader.sock
+RuntimeDirectory=pgprog-%i
+RuntimeDirectoryMode=0755
+"""
+
+
+class _Unit(NamedTuple):
+    """What a unit is for, the roles of its workers, None for all, and lines of its own."""
+
+    description: str
+    roles: str | None
+    lines: str = ""
+
+
+_UNITS: Final[Mapping[str, _Unit]] = {
+    "pgprog-worker@.service": _Unit("pgprog worker of %i", None),
+    "pgprog-reader@.service": _Unit("pgprog shared reader of %i", "reader", _SOCKET),
+    "pgprog-maintenance@.service": _Unit(
+        "pgprog collector and maintenance of %i", "collector,maintenance"
     ),
 }
 
@@ -46,7 +61,7 @@ SuccessExitStatus=143 75
 # A child process that takes too much memory ends alone.
 OOMPolicy=continue
 
-{account}
+{lines}{account}
 UMask=0077
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -91,10 +106,15 @@ def units(*, program: str, directory: str, user: str | None) -> dict[str, str]:
     return {
         name: _TEMPLATE.format(
             name=name,
-            description=description,
+            description=unit.description,
             directory=directory,
-            command=f"{program} worker --log-format json" + (f" --only {roles}" if roles else ""),
+            command=" ".join([program, "worker --log-format json", *_only(unit.roles)]),
+            lines=unit.lines,
             account="DynamicUser=yes" if user is None else f"User={user}",
         )
-        for name, (description, roles) in _UNITS.items()
+        for name, unit in _UNITS.items()
     }
+
+
+def _only(roles: str | None) -> list[str]:
+    return [] if roles is None else [f"--only {roles}"]

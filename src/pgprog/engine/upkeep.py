@@ -37,12 +37,17 @@ _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
 
 
 class Role(StrEnum):
-    """What a worker program does: run steps, end zombies, keep house, answer over HTTP."""
+    """What a worker program does: run steps, end zombies, keep house, answer over HTTP.
+
+    A reader, which serves other programs from memory, is one for a machine: only who is asked for
+    it by name is one.
+    """
 
     STEPS = "steps"
     COLLECTOR = "collector"
     MAINTENANCE = "maintenance"
     HTTP = "http"
+    READER = "reader"
 
 
 class Upkeep:

@@ -130,6 +130,11 @@ METRICS: Final[Mapping[str, Definition]] = {
     ),
     "pgprog_cache_bytes": _gauge("What the cache holds.", "namespace"),
     "pgprog_cache_entries": _gauge("How many processes the cache holds.", "namespace"),
+    "pgprog_reader_up": _gauge(
+        "1 while the shared reader that a client was told of can be asked; it reads PostgreSQL"
+        " otherwise."
+    ),
+    "pgprog_reader_clients": _gauge("Connections of programs to this shared reader."),
     "pgprog_replication_reconnects_total": _counter("Streams that were opened after another."),
     "pgprog_replication_lag_seconds": _gauge(
         "Everything that was committed so long ago is known here; grows while the stream is lost.",

@@ -1,4 +1,4 @@
-"""A stranger's question: does the database do what a worker asks of it?"""
+"""Questions of strangers: does the database do what a worker asks of it, and which one is it?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import psycopg
 
-from pgprog.errors import PgprogError
+from pgprog.errors import PgprogError, StoreUnavailable
 from pgprog.store.faults import RolledBack, translated
 from pgprog.store.pool import connect
 
@@ -25,3 +25,21 @@ async def answers(dsn: str, *, name: str, within: float) -> bool:
     except (PgprogError, RolledBack, TimeoutError, psycopg.Error):
         return False
     return True
+
+
+async def database_of(dsn: str, *, name: str) -> str:
+    """Return what tells a database from every other: of which cluster it is, and its name.
+
+    A standby is of the cluster of its primary.
+
+    Raises:
+        StoreUnavailable: It cannot be asked.
+    """
+    query = "select current_database(), system_identifier from pg_control_system()"
+    try:
+        async with connect(dsn, name=name) as connection:
+            row = await (await connection.execute(query)).fetchone()
+    except psycopg.Error as e:
+        raise StoreUnavailable(str(e)) from e
+    assert row is not None  # noqa: S101 - it answers with one row
+    return f"database {row[0]} of cluster {row[1]}"

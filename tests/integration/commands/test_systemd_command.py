@@ -17,7 +17,7 @@ from pgprog.cli import main
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = ["pgprog-maintenance@.service", "pgprog-worker@.service"]
+NAMES = ["pgprog-maintenance@.service", "pgprog-reader@.service", "pgprog-worker@.service"]
 
 
 def printed(*words: str) -> dict[str, str]:
@@ -62,8 +62,9 @@ def test_units_are_exposed_to_little(units: list[Path]) -> None:
 def test_units_run_the_roles_of_their_names_from_the_directory_that_is_given() -> None:
     units = printed("--directory", "/srv/%i", "--user", "shop")
 
-    assert re.search(r"ExecStart=/.* worker --log-format json$", units[NAMES[1]], re.MULTILINE)
+    assert re.search(r"ExecStart=/.* worker --log-format json$", units[NAMES[2]], re.MULTILINE)
     assert "--only collector,maintenance" in units[NAMES[0]]
+    assert re.search(r"--only reader$", units[NAMES[1]], re.MULTILINE)
     for unit in units.values():
         assert "WorkingDirectory=/srv/%i" in unit
         assert "User=shop" in unit

@@ -1,0 +1,210 @@
+"""What a shared reader and its clients say to each other over a Unix socket.
+
+Both begin with `GREETING`, whose last byte is the version of all that follows: who hears another
+one hangs up.  Then the reader tells what it serves, a `Welcome`, and answers questions, in whatever
+order it can.  All of that comes in frames: four bytes of length, then so many bytes.  Times are
+told as ages, in seconds: the two need not have the same clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from struct import Struct as Layout
+from struct import error as LayoutError  # noqa: N812 - it is an exception, whatever its name
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from pgprog.cache.entries import Entry, EventRow, ProcessRow
+from pgprog.model import Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION: Final = 1
+MAGIC: Final = b"pgprog-reader"
+GREETING: Final = MAGIC + bytes([VERSION])
+MOST_QUESTION_BYTES: Final = 1 << 14
+MOST_ANSWER_BYTES: Final = 1 << 24
+
+# A process as it is kept; one with events, or with transactions that are not visible to all yet;
+# and "ask PostgreSQL".
+KEPT, MORE, ASK = range(3)
+_LENGTH = Layout("!I")
+# Length, number of the question, kind, lag: negative where PostgreSQL was read for this answer.
+_ANSWER = Layout("!IIBd")
+_ANSWER_HEAD = Layout("!IBd")
+JUST_NOW: Final = -1.0
+
+
+class Malformed(Exception):  # noqa: N818 - what came
+    """What came is not of this protocol."""
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The namespaces that are served, and `store.probe.database_of` of what is read."""
+
+    namespaces: list[str]
+    database: str
+
+
+class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is asked for; *max_lag* None is the namespace's.
+
+    The answer shall be known as of a time that is not *known_ago*; the same for *changed_ago*, but
+    that concerns every process, and none is to be read anew for it.
+    """
+
+    number: int
+    namespace: str
+    process_id: str
+    at_least: int
+    max_lag: float | None
+    known_ago: float | None
+    changed_ago: float | None
+    max_events: int
+    after: int | None
+    direction: Direction
+
+
+class Answer(NamedTuple):
+    """A process; *lag* is None where PostgreSQL was read for it.
+
+    *unseen* are transactions of it that a snapshot of *server* may not see yet.
+    """
+
+    entry: Entry
+    lag: float | None
+    events: tuple[EventRow, ...] = ()
+    unseen: tuple[int, ...] = ()
+    server: str = ""
+
+
+# The fields of ProcessRow and EventRow, with nothing left out.
+_Row = tuple[
+    str,
+    str,
+    int,
+    str,
+    str | None,
+    datetime,
+    str | None,
+    int | None,
+    bytes | None,
+    int,
+    bytes | None,
+    datetime,
+    int,
+    int,
+]
+_Event = tuple[int, datetime, int, bytes, bytes | None, int]
+_Kept = tuple[_Row, dict[str, datetime]]
+_More = tuple[_Row, dict[str, datetime], list[_Event], list[int], str]
+
+_encode = msgspec.msgpack.Encoder().encode
+_question = msgspec.msgpack.Decoder(Question).decode
+_welcome = msgspec.msgpack.Decoder(Welcome).decode
+_kept = msgspec.msgpack.Decoder(_Kept).decode
+_more = msgspec.msgpack.Decoder(_More).decode
+
+
+def cut(data: bytes, *, most: int) -> tuple[list[bytes], bytes]:
+    """Return the whole frames that *data* begins with, and the rest.
+
+    Raises:
+        Malformed: A frame has more than *most* bytes.
+    """
+    frames, at, size = [], 0, len(data)
+    while size - at >= _LENGTH.size:
+        begin = at + _LENGTH.size
+        end = begin + _LENGTH.unpack_from(data, at)[0]
+        if end - begin > most:
+            msg = f"a frame has {end - begin} bytes, {most} are allowed"
+            raise Malformed(msg)
+        if end > size:
+            break
+        frames.append(data[begin:end])
+        at = end
+    return frames, data[at:]
+
+
+def framed(message: Welcome | Question) -> bytes:
+    """Return a message as it is sent."""
+    body = _encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def welcome(frame: bytes) -> Welcome:
+    """Return what a reader serves.
+
+    Raises:
+        Malformed: It is none.
+    """
+    try:
+        return _welcome(frame)
+    except msgspec.MsgspecError as e:
+        raise Malformed(str(e)) from e
+
+
+def question(frame: bytes) -> Question:
+    """Return what is asked.
+
+    Raises:
+        Malformed: It is no question.
+    """
+    try:
+        return _question(frame)
+    except msgspec.MsgspecError as e:
+        raise Malformed(str(e)) from e
+
+
+def ask_postgresql(number: int) -> bytes:
+    """Return the answer that this is not known here."""
+    return _ANSWER.pack(_ANSWER_HEAD.size, number, ASK, JUST_NOW)
+
+
+def kept_body(entry: Entry) -> bytes:
+    """Return what `kept` sends of an entry: the same for everybody."""
+    return _encode((msgspec.structs.astuple(entry.row), entry.timers))
+
+
+def kept(number: int, body: bytes, lag: float) -> bytes:
+    """Return an answer of what is kept."""
+    return _ANSWER.pack(_ANSWER_HEAD.size + len(body), number, KEPT, lag) + body
+
+
+def more(number: int, answer: Answer) -> bytes:
+    """Return an answer with everything."""
+    row, events = msgspec.structs.astuple(answer.entry.row), map(_event, answer.events)
+    body = _encode((row, answer.entry.timers, [*events], answer.unseen, answer.server))
+    lag = JUST_NOW if answer.lag is None else answer.lag
+    return _ANSWER.pack(_ANSWER_HEAD.size + len(body), number, MORE, lag) + body
+
+
+def answer(frame: bytes) -> tuple[int, Answer | None]:
+    """Return the number of a question and its answer, None to ask PostgreSQL.
+
+    Raises:
+        Malformed: It is no answer.
+    """
+    try:
+        number, kind, lag = _ANSWER_HEAD.unpack_from(frame)
+        if kind == KEPT:
+            row, timers = _kept(frame[_ANSWER_HEAD.size :])
+            return number, Answer(Entry(ProcessRow(*row), (), timers), lag)
+        if kind == MORE:
+            row, timers, events, unseen, server = _more(frame[_ANSWER_HEAD.size :])
+            rows = tuple(EventRow(*each) for each in events)
+            entry = Entry(ProcessRow(*row), (), timers)
+            known = None if lag < 0 else lag
+            return number, Answer(entry, known, rows, tuple(unseen), server)
+    except (msgspec.MsgspecError, LayoutError) as e:
+        raise Malformed(str(e)) from e
+    if kind != ASK:
+        msg = f"an answer of kind {kind}"
+        raise Malformed(msg)
+    return number, None
+
+
+def _event(event: EventRow) -> Sequence[object]:
+    return msgspec.structs.astuple(event)

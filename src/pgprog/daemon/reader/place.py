@@ -1,0 +1,123 @@
+"""The Unix socket of a shared reader: who may ask, and that there is one reader at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pgprog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_BYTES: Final = 107  # what the address of a socket holds
+_BACKLOG = 128
+
+
+@contextmanager
+def listening(path: Path, *, mode: int) -> Iterator[socket.socket]:
+    """Listen at *path* for as long as the block lasts, for whom *mode* lets.
+
+    A lock on `path.lock` says that a reader lives; whoever dies, lets go of it.  The socket that a
+    dead one left is replaced in one step, when those who find the new one may already ask.
+
+    Raises:
+        ConfigError: Nobody can listen there, or another reader does, or anybody could in its place.
+    """
+    _check_directory(path)
+    with _locked(path):
+        _check_free(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _bind(listener, path, mode=mode)
+            yield listener
+        finally:
+            listener.close()
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def is_heard(path: str) -> bool:
+    """Return whether anybody listens at *path*, or might: that we may not ask is no sign of it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(1.0)
+        try:
+            asking.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _check_directory(path: Path) -> None:
+    if len(os.fsencode(path)) > _MOST_BYTES - len(".new"):
+        msg = f"reader.socket: {path} is too long for a socket"
+        raise ConfigError(msg, hint="choose a shorter one, such as /run/pgprog/reader.sock")
+    directory = path.absolute().parent
+    try:
+        found = directory.stat()
+    except OSError as e:
+        msg = f"reader.socket: {directory}: {e.strerror}"
+        raise ConfigError(msg, hint=f"make it: install -d -m 0750 {directory}") from e
+    if found.st_mode & stat.S_IWOTH:
+        msg = f"reader.socket: everybody may write in {directory}, and listen in our place"
+        raise ConfigError(msg, hint="choose a directory of its own, such as /run/pgprog")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        msg = f"reader.socket: {path}.lock: {e.strerror}"
+        raise ConfigError(msg) from e
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise _taken(path) from e
+        yield
+    finally:
+        os.close(lock)
+
+
+def _check_free(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        msg = f"reader.socket: {path} is there, and is no socket"
+        raise ConfigError(msg, hint="move it away, or choose another path")
+    if is_heard(str(path)):
+        raise _taken(path)
+
+
+def _taken(path: Path) -> ConfigError:
+    msg = f"reader.socket: a reader listens at {path} already"
+    return ConfigError(msg, hint="one serves all programs of the machine; stop it first")
+
+
+def _bind(listener: socket.socket, path: Path, *, mode: int) -> None:
+    new = Path(f"{path}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    before = os.umask(0o777)  # nobody may ask until it has its mode
+    try:
+        listener.bind(str(new))
+    except OSError as e:
+        msg = f"reader.socket: nothing can listen at {path}: {e.strerror}"
+        raise ConfigError(msg) from e
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    listener.settimeout(0.0)
+    new.chmod(mode)
+    new.replace(path)

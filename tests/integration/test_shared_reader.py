@@ -1,0 +1,657 @@
+"""Reads from the memory of a reader that all programs of a machine share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import stat
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.integration.conftest import QUICK
+from tests.integration.streams import END_STREAMS, SLOTS
+
+from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step
+from pgprog.cache.entries import Entry
+from pgprog.cache.snapshots import Snapshot
+from pgprog.client.freshness import Range
+from pgprog.client.memory import TooSoon
+from pgprog.client.shared import wire
+from pgprog.client.shared.line import Line
+from pgprog.client.shared.reads import SharedReads
+from pgprog.config import (
+    CacheSettings,
+    Config,
+    EncryptionConfig,
+    NamespaceConfig,
+    NamespaceSettings,
+    ReaderConfig,
+)
+from pgprog.daemon.reader import reading
+from pgprog.errors import ConfigError
+from pgprog.metrics import Metrics
+from pgprog.store.probe import database_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import psycopg
+
+    from pgprog.model import Process
+
+# Lag is asked for where it is meant: a loaded machine is no reason to read PostgreSQL.
+CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
+
+
+ELSEWHERE = wire.GREETING + wire.framed(wire.Welcome(["orders"], "another"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "reader.sock")
+
+
+@pytest.fixture
+def config(db: str, path: str) -> Config:
+    orders = NamespaceConfig(handlers="shop:orders", settings=NamespaceSettings(cache=CACHED))
+    return Config(dsn=db, reader=ReaderConfig(socket=path), namespaces={"orders": orders})
+
+
+@pytest.fixture
+def orders() -> Namespace[Any]:
+    namespace: Namespace[Any] = Namespace("orders", cache={**_plain(CACHED)})
+
+    @namespace.init
+    def begin(step: Step[Any], args: Any) -> Intent[Any]:
+        timers = [SetTimer(after=timedelta(days=1), name="expiry")]
+        count = (args or {}).get("events", 1)
+        events = [{"n": each} for each in range(count)]
+        return Intent(state={"n": 0}, metadata={"of": [1]}, events=events, timers=timers)
+
+    @namespace.call
+    def add(step: Step[Any]) -> Intent[Any, int]:
+        total = step.state["n"] + 1
+        return Intent(state={"n": total}, events=[{"n": total}], response=total)
+
+    return namespace
+
+
+def _plain(settings: CacheSettings) -> dict[str, Any]:
+    plain: Any = NamespaceSettings(cache=settings).to_json()["cache"]
+    return dict(plain)
+
+
+@pytest.fixture
+async def engine(db: str, path: str, orders: Namespace[Any]) -> AsyncIterator[Engine]:
+    """An engine that asks the shared reader, wherever there is one."""
+    async with Engine(db, [orders], worker=QUICK, reader=path) as engine:
+        yield engine
+
+
+async def shared(
+    client: AsyncClient, *, where: Callable[[Process[Any]], bool] = lambda _: True, **options: Any
+) -> Process[Any]:
+    """Return process o-1 from the reader, once it is there as it should be."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await client.get("orders", "o-1", **options)
+            if found is not None and found.source == "cache" and where(found):
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def test_a_shared_read_is_what_postgresql_would_say(config: Config, engine: Engine) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await engine.call("orders", "o-1", name="add")
+        kept = await shared(engine, max_events=10)
+        bare = await shared(engine)
+        read = await engine.get("orders", "o-1", max_events=10, cache=False)
+        nothing = await engine.get("orders", "o-2")
+
+    assert read is not None
+    assert kept == read
+    assert bare.history == ()
+    assert (bare.state, bare.metadata, bare.timers) == (read.state, read.metadata, read.timers)
+    assert (read.source, read.lag) == ("postgresql", 0.0)
+    assert 0 < kept.lag < 30
+    assert nothing is None
+
+
+async def test_a_shared_read_by_a_namespace_is_typed(
+    config: Config, engine: Engine, orders: Namespace[Any]
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        process = await engine.get(orders, "o-1")
+
+    assert process is not None
+    assert process.state == {"n": 0}
+
+
+async def test_own_writes_are_always_read_through_a_shared_reader(
+    config: Config, engine: Engine
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        found, sources = [], []
+        for _ in range(20):
+            total = await engine.call("orders", "o-1", name="add")
+            process = await engine.get("orders", "o-1")
+            assert process is not None
+            found.append(process.state["n"] - total)
+            sources.append(process.source)
+
+    assert set(found) == {0}
+    assert sources.count("cache") > 5
+
+
+async def test_own_removal_and_next_init_are_read_at_once_through_a_shared_reader(
+    config: Config, engine: Engine
+) -> None:
+    async with reading(config, Metrics()):
+        for _ in range(3):
+            await engine.init("orders", "o-1")
+            first = await shared(engine)
+            await engine.remove("orders", "o-1", version=first.version)
+            assert await engine.get("orders", "o-1") is None
+
+
+async def test_programs_that_share_a_reader_have_no_slots(
+    config: Config, engine: Engine, db: str, path: str, sql: psycopg.Connection[Any]
+) -> None:
+    async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        await shared(client)
+        assert sql.execute(f"select count(*) {SLOTS}").fetchone() == (1,)
+
+
+async def test_a_version_of_another_program_is_read_when_it_is_asked_for(
+    config: Config, engine: Engine, db: str, path: str
+) -> None:
+    async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
+        await engine.init("orders", "o-1")
+        await shared(client)
+        for total in range(1, 10):
+            task = await engine.submit("call", "orders", "o-1", name="add")
+            await task.wait()
+            process = await client.get("orders", "o-1", at_least=task.version)
+            assert process is not None
+            assert process.state == {"n": total}
+
+
+@pytest.mark.parametrize("options", [{"max_lag": 0}, {"cache": False}])
+async def test_what_must_not_be_old_comes_from_postgresql(
+    config: Config, engine: Engine, options: Any
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        process = await engine.get("orders", "o-1", **options)
+
+    assert process is not None
+    assert (process.source, process.lag) == ("postgresql", 0.0)
+
+
+async def test_events_before_those_that_are_kept_come_from_postgresql(
+    config: Config, engine: Engine
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1", {"events": 60})
+        newest = await shared(engine, max_events=50, direction="backward")
+        oldest = await engine.get("orders", "o-1", max_events=5)
+
+    assert [each.event_id for each in newest.history] == [*range(60, 10, -1)]
+    assert oldest is not None
+    assert oldest.source == "postgresql"
+    assert [each.event_id for each in oldest.history] == [1, 2, 3, 4, 5]
+
+
+def test_a_blocking_client_asks_the_reader_too(
+    config: Config, db: str, path: str, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute(
+        "select pgprog_engine._create_namespace('orders', '{\"cache\": {\"enabled\": true}}')"
+    )
+    with Client(db, reader=path) as client:
+
+        async def serve() -> None:
+            async with reading(config, Metrics()):
+                await asyncio.to_thread(_read_until_shared, client)
+
+        client.put({"namespace": "orders", "process_id": "o-1", "status": "running", "state": 1})
+        asyncio.run(serve())
+
+
+def _read_until_shared(client: Client) -> None:
+    while (process := client.get("orders", "o-1")) is None or process.source != "cache":
+        assert process is not None
+
+
+@contextlib.asynccontextmanager
+async def _line(path: str, db: str) -> AsyncIterator[Line]:
+    """A line to the reader, to ask it what no client would."""
+    opened = asyncio.Event()
+    line = Line(
+        path, find_database=lambda: database_of(db, name="t"), on_open=lambda _: opened.set()
+    )
+    running = asyncio.create_task(line.run())
+    try:
+        async with asyncio.timeout(20):
+            await opened.wait()
+            while not line.is_open:
+                await asyncio.sleep(0)
+        yield line
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def _question(**given: Any) -> wire.Question:
+    plain: dict[str, Any] = {
+        "number": 0,
+        "namespace": "orders",
+        "process_id": "o-1",
+        "at_least": 0,
+        "max_lag": None,
+        "known_ago": None,
+        "changed_ago": None,
+        "max_events": 0,
+        "after": None,
+        "direction": "forward",
+    }
+    return wire.Question(**(plain | given))
+
+
+async def test_what_a_client_knows_travels_with_its_question(
+    config: Config, engine: Engine, db: str, path: str
+) -> None:
+    async with reading(config, Metrics()), _line(path, db) as line:
+        await engine.init("orders", "o-1")
+        version = (await shared(engine)).version
+
+        async def lag(**given: Any) -> float | str | None:
+            answer = await line.ask(_question(**given))
+            return "ask" if answer is None else answer.lag
+
+        long_ago = 100.0
+        async with asyncio.timeout(20):  # the stream is as of long enough after all that was noted
+            while not isinstance(await lag(known_ago=1.0, changed_ago=1.0), float):
+                await asyncio.sleep(0.05)
+        assert isinstance(await lag(at_least=version), float)
+        assert isinstance(await lag(known_ago=long_ago, changed_ago=long_ago), float)
+        assert await lag(changed_ago=0.0) == "ask"
+        assert await lag(known_ago=0.0) is None  # it was read anew
+        assert await lag(at_least=version + 1) == "ask"
+        assert await lag(max_lag=0.0) == "ask"
+        assert await lag(namespace="others") == "ask"
+        assert await lag(process_id="o-9") == "ask"
+
+
+async def test_many_questions_on_one_line_each_get_their_own_answer(
+    config: Config, engine: Engine, db: str, path: str
+) -> None:
+    async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
+        for number in range(5):
+            await engine.init("orders", f"o-{number}", {"events": number + 1})
+        await shared(client)
+        ids = [f"o-{number % 5}" for number in range(1000)]
+        found = await asyncio.gather(*(client.get("orders", each) for each in ids))
+
+    assert [each and each.process_id for each in found] == ids
+
+
+class Shown(logging.Handler):
+    """What was logged of the line to a reader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        self.told.append((record.getMessage(), str(fields.get("detail", ""))))
+
+
+@pytest.fixture
+def said() -> Any:
+    """What clients say of their reader."""
+    shown, logger = Shown(), logging.getLogger("pgprog.client.shared.line")
+    logger.addHandler(shown)
+    logger.setLevel(logging.INFO)
+    yield shown.told
+    logger.removeHandler(shown)
+
+
+async def test_a_reader_that_dies_is_one_warning_and_comes_back(
+    config: Config, engine: Engine, said: list[tuple[str, str]]
+) -> None:
+    await engine.init("orders", "o-1")
+    async with reading(config, Metrics()):
+        await shared(engine)
+        said.clear()
+    without = [await engine.get("orders", "o-1") for _ in range(5)]
+    async with asyncio.timeout(20):
+        while not any("no reader listens" in detail for _, detail in said):
+            await asyncio.sleep(0.01)
+    async with reading(config, Metrics()):
+        await shared(engine)
+
+    assert {each.source for each in without if each} == {"postgresql"}
+    assert [event for event, _ in said] == ["reader_lost", "reader_connected"]
+    assert said[0][1].endswith("reader.sock: no reader listens: No such file or directory")
+
+
+@contextlib.asynccontextmanager
+async def _imposter(path: str, says: bytes) -> AsyncIterator[list[bytes]]:
+    """Listen where a reader should, say something, and nothing more; give what is heard."""
+    heard: list[bytes] = []
+
+    class Imposter(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            open_ones.append(transport)
+            transport.write(says)
+
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+
+    open_ones: list[asyncio.Transport] = []
+    server = await asyncio.get_running_loop().create_unix_server(Imposter, path)
+    try:
+        yield heard
+    finally:
+        server.close()
+        for each in open_ones:
+            each.abort()
+        await asyncio.sleep(0)
+
+
+async def test_a_reader_that_does_not_answer_holds_up_a_read_for_half_a_second(
+    engine: Engine, db: str, path: str, said: list[tuple[str, str]]
+) -> None:
+    await engine.init("orders", "o-1")
+    database = await database_of(db, name="t")
+    greeting = wire.GREETING + wire.framed(wire.Welcome(["orders"], database))
+    clock = asyncio.get_running_loop().time
+    async with _imposter(path, greeting) as heard:
+        async with asyncio.timeout(20):
+            while ("reader_connected", "") not in said:
+                await asyncio.sleep(0.01)
+        began_at = clock()
+        processes = await asyncio.gather(*(engine.get("orders", "o-1") for _ in range(10)))
+        took = clock() - began_at
+
+    assert {each.source for each in processes if each} == {"postgresql"}
+    assert 0.3 < took < 5
+    assert heard
+    assert ("reader_lost", f"{path}: the reader does not answer") in said
+
+
+@pytest.mark.parametrize(
+    ("greeting", "detail"),
+    [
+        (wire.MAGIC + b"\x02", "the reader speaks version 2, this program 1: renew this program"),
+        (b"HTTP/1.1 400 Bad Request", "who listens there is no reader"),
+        (wire.GREETING + b"\xff\xff\xff\xff", "the reader says what nobody understands"),
+        (wire.GREETING + b"\x00\x00\x00\x01\x00", "the reader says what nobody understands"),
+        (b"", "the reader does not answer"),
+        (ELSEWHERE, "the reader reads another"),
+    ],
+)
+async def test_what_is_no_reader_for_us_is_not_asked(
+    engine: Engine, path: str, said: list[tuple[str, str]], greeting: bytes, detail: str
+) -> None:
+    await engine.init("orders", "o-1")
+    async with _imposter(path, greeting):
+        async with asyncio.timeout(20):
+            while not any(detail in each for _, each in said):
+                await asyncio.sleep(0.01)
+        process = await engine.get("orders", "o-1")
+
+    assert process is not None
+    assert process.source == "postgresql"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"pgprog-reader\x07",
+        b"GET / HTTP/1.1\r\n\r\n",
+        wire.GREETING + b"\x7f\xff\xff\xff",
+        wire.GREETING + b"\x00\x00\x00\x02\x93\x01",
+    ],
+)
+async def test_who_sends_what_is_no_question_is_cut_off_and_hurts_nobody_else(
+    config: Config, engine: Engine, path: str, says: bytes
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(says)
+        async with asyncio.timeout(20):
+            greeting = await reader.read()  # to the end
+        writer.close()
+        await shared(engine)
+
+    assert greeting.startswith(wire.GREETING)
+
+
+async def test_who_does_not_take_his_answers_is_not_read_from(
+    config: Config, engine: Engine, path: str
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        asked = socket.socket(socket.AF_UNIX)
+        asked.setblocking(False)
+        asked.connect(path)
+        asked.send(wire.GREETING)
+        question = wire.framed(_question()) * 1000
+        with pytest.raises(BlockingIOError):  # noqa: PT012 - it takes some, then no more
+            async with asyncio.timeout(20):
+                while True:
+                    for _ in range(20):
+                        asked.send(question)
+                    await asyncio.sleep(0.01)
+        await shared(engine)
+        asked.close()
+
+
+async def test_an_answer_past_the_reader_is_not_older_than_what_it_has_shown(
+    config: Config, engine: Engine
+) -> None:
+    """The stream tells a commit before it is visible: what it has shown, a snapshot must see."""
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        process = await shared(engine)
+        cached = engine._cached
+        assert isinstance(cached, SharedReads)
+        text, server, _ = await engine._store.get_fenced("orders", "o-1", max_events=0)
+        later = Snapshot.parse(text).xmax + 1000
+        entry: Any = Entry.__new__(Entry)
+        cached._keep_unseen(("orders", "o-1"), wire.Answer(entry, 0.0, (), (later,), server))
+        told = cached.told(("orders", "o-1"))
+        with pytest.raises(TooSoon):
+            await cached.read_past(("orders", "o-1"), Range(0, None, "forward"), told)
+        assert (await shared(engine)).version == process.version
+
+    assert cached.told(("orders", "o-1")) == ()  # the reader has said that all see it
+
+
+async def test_a_reader_follows_the_settings_of_the_database(
+    config: Config, engine: Engine, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.daemon.reader.serving._LOOK_SECONDS", 0.05)
+    change = (
+        "update pgprog_data.namespaces set settings_version = settings_version + 1,"
+        " settings = jsonb_set(settings, '{cache,enabled}', %s::text::jsonb)"
+        " where namespace = 'orders'"
+    )
+    await engine.init("orders", "o-1")
+    async with reading(config, Metrics()):
+        await shared(engine)
+        sql.execute(change, ("false",))
+        async with asyncio.timeout(20):
+            while (await _source(engine)) == "cache":
+                await asyncio.sleep(0.01)
+        sql.execute(change, ("true",))
+        await shared(engine)
+
+
+async def _source(client: AsyncClient) -> str:
+    process = await client.get("orders", "o-1")
+    assert process is not None
+    return process.source
+
+
+async def test_a_reader_whose_stream_is_lost_has_postgresql_asked(
+    config: Config, engine: Engine, sql: psycopg.Connection[Any]
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        for total in range(1, 4):
+            await shared(engine)
+            sql.execute(END_STREAMS)
+            await engine.call("orders", "o-1", name="add")
+            process = await engine.get("orders", "o-1")
+            assert process is not None
+            assert process.state == {"n": total}
+
+
+async def test_metrics_tell_of_both_ends_of_the_line(config: Config, engine: Engine) -> None:
+    metrics = Metrics()
+    async with reading(config, metrics):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+        ours = {(each.name, each.labels): each.value for each in engine._figures.metrics.samples()}
+        theirs = {(each.name, each.labels): each.value for each in metrics.samples()}
+
+    assert ours["pgprog_reader_up", ()] == 1
+    assert ours["pgprog_cache_requests_total", ("orders", "hit")] >= 1
+    assert theirs["pgprog_reader_clients", ()] == 1
+    assert theirs["pgprog_cache_requests_total", ("orders", "hit")] >= 1
+    assert theirs["pgprog_cache_entries", ("orders",)] == 1
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def test_who_may_ask_is_said_by_the_mode_of_the_socket(config: Config, path: str) -> None:
+    async with reading(config, Metrics()):
+        usual = _mode(path)
+    private = Config(
+        dsn=config.dsn, reader=ReaderConfig(socket=path, mode="600"), namespaces=config.namespaces
+    )
+    async with reading(private, Metrics()):
+        narrow = _mode(path)
+
+    assert (usual, narrow) == (0o660, 0o600)
+    assert not _is_there(path)
+
+
+async def test_there_is_one_reader_at_a_socket(config: Config) -> None:
+    async with reading(config, Metrics()):
+        with pytest.raises(ConfigError, match=r"a reader listens at .* already"):
+            async with reading(config, Metrics()):
+                pass
+
+
+async def test_the_socket_of_a_dead_reader_is_replaced(
+    config: Config, engine: Engine, path: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await shared(engine)
+
+
+async def test_a_socket_that_another_program_listens_at_is_left_alone(
+    config: Config, path: str
+) -> None:
+    async with _imposter(path, b""):
+        with pytest.raises(ConfigError, match=r"a reader listens at .* already"):
+            async with reading(config, Metrics()):
+                pass
+        assert _is_there(path)
+
+
+def _open_to_all(path: Path) -> None:
+    path.parent.chmod(0o777)
+
+
+def _a_file(path: Path) -> None:
+    path.write_text("mine")
+
+
+def _no_directory(path: Path) -> None:
+    path.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_open_to_all, "everybody may write in"),
+        (_a_file, "is no socket"),
+        (_no_directory, "No such file or directory"),
+    ],
+)
+async def test_where_nobody_can_listen_safely_no_reader_starts(
+    config: Config, path: str, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(Path(path))
+    with pytest.raises(ConfigError, match=message):
+        async with reading(config, Metrics()):
+            pass
+
+
+async def test_sealed_payloads_are_not_shared(db: str, path: str, tmp_path: Path) -> None:
+    keys = EncryptionConfig(keys_file=str(tmp_path / "keys"))
+    config = Config(dsn=db, reader=ReaderConfig(socket=path), encryption=keys)
+    with pytest.raises(ConfigError, match="nothing is kept in memory"):
+        async with reading(config, Metrics()):
+            pass
+
+
+@pytest.mark.slow  # a program starts
+async def test_a_reader_that_is_killed_or_stopped_is_done_without(
+    engine: Engine, db: str, path: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pgprog.yaml"
+    file.write_text(
+        f"dsn: {db!r}\nreader: {{socket: {path}}}\nnamespaces:\n"
+        "  orders: {handlers: 'shop:orders', cache: {enabled: true, max_lag: 30s}}\n"
+    )
+    command = (sys.executable, "-m", "pgprog", "worker", "--config", str(file), "--only", "reader")
+    await engine.init("orders", "o-1")
+    program = await asyncio.create_subprocess_exec(*command)
+    try:
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            await shared(engine)
+            program.send_signal(number)
+            async with asyncio.timeout(10):
+                total = await engine.call("orders", "o-1", name="add")
+                process = await engine.get("orders", "o-1")
+                assert process is not None
+                assert (process.state["n"], process.source) == (total, "postgresql")
+            if number is signal.SIGSTOP:
+                program.send_signal(signal.SIGCONT)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            program.kill()
+        await program.wait()
