@@ -4,10 +4,11 @@ VENV   ?= .venv
 ARGS   ?=
 PEERS   = .venv-peers
 BIN     = $(VENV)/bin
+APT     = apt-get update --quiet=2 && apt-get install --yes --no-install-recommends
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos alerts night stress mutants check docs fmt reference build matrix bench bench-quick bench-scale clean
+.PHONY: help demo demo-proof dev test proof chaos alerts night stress mutants check docs fmt reference build matrix pooler image bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,13 +46,15 @@ night: $(VENV)/.ready ## Break things under load, see each in five windows, mend
 mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)
 
-check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, compose file, house rules, documentation
+check: $(VENV)/.ready-to-check ## Lint, types, layers, SQL, what deploys it, house rules, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_sql.py sql src
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 	$(BIN)/python tools/check_text.py
 	$(BIN)/python tools/check_shape.py src tools bench
 	$(BIN)/python tools/cli_reference.py --check
@@ -81,7 +84,7 @@ build: $(VENV)/.ready ## Make the sdist and the wheel in dist/
 	$(BIN)/python -m hatchling build
 
 clean: ## Remove what the other targets made; the development server's data stay
-	rm -rf $(VENV) $(PEERS) .pg build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .pg .image build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -112,13 +115,32 @@ $(PEERS)/.ready: bench/peers/requirements.txt
 	$(PEERS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install --requirement $<
 	touch $@
 
-# The tests again on PostgreSQL 14 to 18: Linux x86-64 only, about 11 MB each.
+# The tests again on PostgreSQL 14 to 18, each to its end: Linux x86-64 only, about 11 MB each.
 MATRIX ?= 14 15 16 17 18
 matrix: $(VENV)/.ready $(MATRIX:%=.pg/%/bin) ## Run the tests on PostgreSQL 14 to 18
-	set -e; for v in $(MATRIX); do \
+	@failed=; for v in $(MATRIX); do \
 	    echo "== PostgreSQL $$v"; \
-	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS); \
-	done
+	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS) || failed="$$failed $$v"; \
+	done; \
+	test -z "$$failed" || { echo "tests failed on PostgreSQL$$failed" >&2; exit 1; }
+
+# Whatever uses clients and engines.  The rest of tests/sql speaks to PostgreSQL by itself.
+POOLED = tests/conformance tests/integration tests/docs
+pooler: $(VENV)/.ready ## Run the tests behind pgbouncer in transaction mode: ARGS="files"
+	@command -v pgbouncer > /dev/null || { $(APT) pgbouncer; }
+	$(BIN)/python -m pytest -p no:xdist -p tests.pooler.plugin $(or $(ARGS),$(POOLED))
+
+# Debian's own Python stands in for the base, which is in a registry.
+image: $(VENV)/.ready .image/base.tar ## Build the image of deploy/Dockerfile and run it, as root on Debian, without Docker
+	@{ command -v buildah && command -v runc; } > /dev/null || { $(APT) buildah runc; }
+	PGPROG_IMAGE=1 $(BIN)/python -m pytest -p no:xdist tests/packaging/test_image.py $(ARGS)
+
+.image/base.tar:
+	@command -v mmdebstrap > /dev/null || { $(APT) mmdebstrap; }
+	mkdir -p .image
+	mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
+	    bookworm .image/base.tar.tmp.tar
+	mv .image/base.tar.tmp.tar $@
 
 .pg/%/bin:
 	rm -rf .pg/$*.tmp

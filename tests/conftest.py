@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     PGPROG_TEST_DSN names a server of your own, with wal_level=logical.
     """
+    # Tests start hundreds of programs, each of which would compile all that it imports anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if os.environ.get("PGPROG_TEST_DSN") or config.option.collectonly:
         return
     server = EmbeddedPostgres(durable=False).start()

@@ -11,6 +11,7 @@ import pytest
 from pgprog import AsyncClient, Intent, Namespace, Step
 from pgprog.config import WorkerConfig
 from pgprog.store.engine_store import EngineStore
+from pgprog.store.lane import Lane
 
 if TYPE_CHECKING:
     from tests.integration.conftest import EngineFactory
@@ -75,4 +76,28 @@ async def test_a_hint_does_not_wait_until_the_queues_are_measured(db: str, sessi
         await asyncio.wait_for(store.announce("some_channel", ["hello"]), 5)
         assert not measuring.done()
     await measuring
+    await store.close()
+
+
+async def test_a_hint_of_few_does_not_wait_for_the_hints_of_many(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = EngineStore(db, name="test")
+    fetch, held, sent = Lane.fetch, asyncio.Event(), asyncio.Event()
+
+    async def slow(lane: Lane, statement: Any, values: Any = ()) -> list[Any]:
+        if not sent.is_set():
+            sent.set()
+            async with lane._lock:  # as a round trip on it does
+                await held.wait()
+        return await fetch(lane, statement, values)
+
+    monkeypatch.setattr(Lane, "fetch", slow)
+    telling = asyncio.create_task(store.announce("some_channel", ["many"]))
+    await asyncio.wait_for(sent.wait(), 5)
+
+    await asyncio.wait_for(store.announce("some_channel", ["few"], lane="few"), 5)
+    assert not telling.done()
+    held.set()
+    await telling
     await store.close()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@pytest.mark.direct("pgbouncer refuses options in a DSN")
 async def test_a_read_that_the_database_gives_up_is_an_error_of_pgprog(
     db: str, sql: psycopg.Connection[Any]
 ) -> None:

@@ -141,8 +141,8 @@ async def test_a_connection_cut_inside_a_transaction_runs_the_step_again(
         async with step.transaction() as connection:
             await connection.execute(INSERT, (step.process_id,))
             if len(attempts) == 1:
-                pid = connection.info.backend_pid
-                sql.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+                cursor = await connection.execute("select pg_backend_pid()")
+                sql.execute("select pg_terminate_backend(%s, 5000)", await cursor.fetchone())
                 await connection.execute("select 1")
         return Intent(response=len(attempts))
 
@@ -262,6 +262,44 @@ async def test_what_a_handler_sets_on_its_connection_is_gone_in_the_next_step(
         await engine.init("free", "f")
         for _ in range(2):
             assert await engine.call("free", "f", name="look") == ['"$user", public']
+
+
+@pytest.mark.direct("a pooler gives each transaction any session")
+@pytest.mark.parametrize("colour", ["async", "sync"])
+async def test_a_connection_keeps_its_plans_from_one_step_to_the_next(
+    db: str, sql: psycopg.Connection[Any], colour: str
+) -> None:
+    # An immutable function is called when a plan is made: it tells when that was.
+    sql.execute(
+        "create or replace function public.planned_at() returns text language plpgsql immutable"
+        " as 'begin return clock_timestamp(); end'"
+    )
+    sql.execute(
+        "create or replace function public.kept() returns text language plpgsql"
+        " set plan_cache_mode = force_generic_plan as"
+        " 'begin return (select public.planned_at() from (values (1)) as x); end'"
+    )
+    free = Namespace("free")
+
+    @free.init
+    async def begin(step: Step[Any]) -> None: ...
+
+    async def ask(step: Step[Any]) -> Intent[Any, Any]:
+        async with step.transaction() as connection:
+            cursor = await connection.execute("select public.kept(), pg_backend_pid()")
+            return Intent(response=await cursor.fetchone())
+
+    def ask_blocking(step: Step[Any]) -> Intent[Any, Any]:
+        with step.transaction() as connection:
+            cursor = connection.execute("select public.kept(), pg_backend_pid()")
+            return Intent(response=cursor.fetchone())
+
+    free.call("ask")(ask if colour == "async" else ask_blocking)
+    async with Engine(db, [free], pool=PoolConfig(transactions=1)) as engine:
+        await engine.init("free", "f")
+        first, second = [await engine.call("free", "f", name="ask") for _ in range(2)]
+
+    assert first == second
 
 
 @pytest.mark.parametrize("statement", ["set transaction read only", "set role pg_monitor"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,12 @@ from pgprog import AsyncClient, Engine, Intent, Namespace, Step
 from pgprog.store import wakeups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     import psycopg
 
     from pgprog.config import WorkerConfig
+    from pgprog.model import Process
 
 # Nothing is found by polling while a test runs.
 PATIENT = replace(QUICK, poll_every=timedelta(hours=1))
@@ -72,8 +74,8 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wakeups.Hints, "add", lambda *_: None)
 
 
-async def _followed(sql: psycopg.Connection[Any], count: int = 1) -> None:
-    """Wait until so many streams are followed, and as many listen: what begins looks around."""
+async def _followed(sql: psycopg.Connection[Any], streams: int, listening: int) -> None:
+    """Wait until so many streams are followed, and so many listen: what begins looks around."""
     query = (
         "select (select count(*) from pg_stat_replication as s"
         "   join pg_replication_slots as r on r.active_pid = s.pid"
@@ -82,7 +84,7 @@ async def _followed(sql: psycopg.Connection[Any], count: int = 1) -> None:
         "   where datname = current_database() and query ilike 'listen %')"
     )
     async with asyncio.timeout(20):
-        while sql.execute(query).fetchone() != (count, count):
+        while sql.execute(query).fetchone() != (streams, listening):
             await asyncio.sleep(0.01)
 
 
@@ -102,7 +104,7 @@ async def test_what_plain_sql_inserts_starts_by_the_stream_alone(
     db: str, served: Served, sql: psycopg.Connection[Any]
 ) -> None:
     async with _engine(db, served, STREAM) as engine:
-        await _followed(sql, 2)
+        await _followed(sql, 1, 2)
         await _idle(engine)
         for number in range(5):
             sql.execute("select pgprog.init('orders', %s)", (f"o-{number}",))
@@ -119,10 +121,59 @@ async def test_a_timer_that_plain_sql_sets_fires_by_the_stream_alone(
         "   '', now() + interval '300 milliseconds')))"
     )
     async with _engine(db, served, STREAM) as engine:
-        await _followed(sql, 2)
+        await _followed(sql, 1, 2)
         await _idle(engine)
         sql.execute(put)
         assert await served.next() == "timeout"
+
+
+@pytest.mark.usefixtures("deaf")
+async def test_an_engine_has_one_slot_for_its_cache_its_worker_those_who_wait_and_who_watch(
+    db: str, served: Served, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
+    monkeypatch.setattr("pgprog.client.watching.POLL_SECONDS", 3600.0)
+    async with (
+        Engine(db, [served.namespace, _kept()], worker=STREAM) as engine,
+        asyncio.timeout(30),
+    ):
+        await _followed(sql, 1, 2)
+        await engine.init("kept", "k-1")
+        while (found := await engine.get("kept", "k-1")) is None or found.source != "cache":
+            await asyncio.sleep(0.01)
+        seen = [each async for each in _until_two(engine, sql)]
+        sql.execute("select pgprog.init('orders', 'o-1')")
+        assert await served.next() == "init"
+        assert sql.execute(f"select count(*) {SLOTS}").fetchone() == (1,)
+
+    assert [(each.state, each.source) for each in seen] == [
+        ({"n": 1}, "cache"),
+        ({"n": 2}, "cache"),
+    ]
+
+
+def _kept() -> Namespace[Any]:
+    kept: Namespace[Any] = Namespace("kept", cache={"enabled": True, "max_lag": "30s"})
+
+    @kept.init
+    def begin(step: Step[Any]) -> Intent[Any]:
+        return Intent(state={"n": 1})
+
+    @kept.notify
+    def tell(step: Step[Any]) -> Intent[Any]:
+        return Intent(state={"n": 2})
+
+    return kept
+
+
+async def _until_two(engine: Engine, sql: psycopg.Connection[Any]) -> AsyncIterator[Process[Any]]:
+    """Watch a process that plain SQL changes once somebody watches, to that change."""
+    async with aclosing(engine.watch("kept", "k-1")) as watching:
+        async for process in watching:
+            yield process
+            if process.state == {"n": 2}:
+                return
+            sql.execute("select pgprog.notify('kept', 'k-1', name => 'tell')")
 
 
 @pytest.mark.usefixtures("deaf")
@@ -132,7 +183,7 @@ async def test_those_who_wait_for_an_answer_are_woken_by_the_stream_alone(
     monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
     served.client = client = AsyncClient(db, wakeups="stream")
     async with _engine(db, served, STREAM), client:
-        await _followed(sql, 3)
+        await _followed(sql, 2, 3)
         async with asyncio.timeout(20):
             for number in range(5):
                 assert await client.init("orders", f"o-{number}") == "done"
@@ -191,7 +242,7 @@ async def test_a_stream_that_is_refused_is_one_warning_and_polling_goes_on(
 
     refusals = [each for each in caplog.records if each.getMessage() == "replication_refused"]
     hints = {each.fields["hint"] for each in refusals}  # type: ignore[attr-defined]
-    assert len(refusals) == 2  # the worker and the client of the engine
+    assert len(refusals) == 1  # one stream for the worker and the client of the engine
     assert hints == {"alter role modest replication; membership in a role does not pass it on"}
 
 
@@ -200,7 +251,7 @@ async def test_a_stream_that_is_lost_is_followed_again_and_what_came_meanwhile_i
 ) -> None:
     async with _engine(db, served, STREAM) as engine:
         for number in range(3):
-            await _followed(sql, 2)
+            await _followed(sql, 1, 2)
             await _idle(engine)
             with sql.transaction():
                 sql.execute(END_STREAMS)

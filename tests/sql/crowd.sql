@@ -8,7 +8,7 @@ alter table pgprog_data.processes set (autovacuum_enabled = false);
 
 insert into pgprog_data.namespaces (namespace, created_at) select 'n' || n, now() from generate_series(0, 49) as n;
 insert into pgprog_data.workers (worker_id, name, namespaces, lease_until, started_at)
-select w, 'w', array(select 'n' || n from generate_series(0, 49) as n), 'infinity', now()
+select w, 'w', array(select 'n' || n from generate_series(0, 49) as n), now() + interval '1 year', now()
 from generate_series(1, 2) as w;
 
 insert into pgprog_data.processes (

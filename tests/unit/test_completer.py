@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -308,3 +309,21 @@ async def test_what_is_too_much_for_the_lane_for_few_goes_with_the_others() -> N
     assert list(range(1000, 1016)) in world.batches
     assert any(989 in batch and 1016 in batch for batch in world.batches)
     assert len(world.told) == 1030
+
+
+@pytest.mark.parametrize(("neighbour", "is_alone"), [("stock", False), ("shop", True)])
+async def test_a_neighbour_waits_for_some_of_the_ends_of_a_batch_and_nobody_else_has_them_in_parts(
+    neighbour: str, is_alone: bool
+) -> None:
+    async with running() as world:
+        world.holdings.add(make_claim(200, namespace=neighbour), since=0)
+        for claim_id in range(200):
+            world.add(claim_id)
+        settled = [0]
+        while settled[-1] < 200:
+            await asyncio.sleep(0)
+            settled.append(len(world.told))
+
+    assert len(world.batches[0]) == 200
+    at_once = max(after - before for before, after in pairwise(settled))
+    assert at_once == 200 if is_alone else at_once < 50

@@ -264,7 +264,7 @@ async def begun_before(holdings: Holdings, last: Held, runner: Runner) -> list[i
     return begun
 
 
-@pytest.mark.parametrize(("quiet", "most"), [("quiet", 100), ("crowd", 300)])
+@pytest.mark.parametrize(("quiet", "most"), [("quiet", 20), ("crowd", 300)])
 async def test_a_handler_does_not_wait_for_all_those_of_another_namespace(
     holdings: Holdings, quiet: str, most: int
 ) -> None:
@@ -279,3 +279,34 @@ async def test_a_handler_does_not_wait_for_all_those_of_another_namespace(
     begun = await begun_before(holdings, last, runner)
 
     assert most // 2 < len(begun) <= most
+
+
+async def test_few_handlers_begin_at_once_a_moment_after_another_namespace_had_a_step(
+    holdings: Holdings,
+) -> None:
+    attempt: Any = FakeAttempt(asyncio.Event().wait)
+    parts: Any = {"lease": Lease(), "endings": Endings(), "on_free": lambda: None}
+    runner = Runner(attempt, concurrency=400, holdings=holdings, **parts)
+    crowd = [holdings.add(make_claim(number, namespace="crowd"), since=0) for number in range(299)]
+    holdings.remove(holdings.add(make_claim(299, namespace="quiet"), since=0))
+    for held in crowd:
+        runner.take(held)
+
+    begun = await begun_before(holdings, crowd[0], runner)
+
+    assert len(begun) < 20
+
+
+async def test_places_that_others_wait_for_are_had_by_turns(holdings: Holdings) -> None:
+    attempt: Any = FakeAttempt(asyncio.Event().wait)
+    parts: Any = {"lease": Lease(), "endings": Endings(), "on_free": lambda: None}
+    runner = Runner(attempt, concurrency=40, holdings=holdings, **parts)
+    holdings.add(make_claim(40, namespace="quiet"), since=0)
+    for number in range(40):
+        runner.take(holdings.add(make_claim(number, namespace="crowd"), since=0))
+
+    assert runner.room == 0
+    assert runner.turns == 40 - runner.busy > 0
+
+    holdings.drop()
+    await runner.wait_idle()

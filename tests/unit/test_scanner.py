@@ -42,7 +42,8 @@ class Free:
     """A lease that is held and a runner with room."""
 
     worker_id = 1
-    room = places = 10
+    room = turns = 10
+    places = 0
 
     async def wait(self) -> None:
         return

@@ -23,12 +23,12 @@ class Store:
 
     def __init__(self, last: str) -> None:
         self.metrics = Metrics()
-        self.payloads: list[str] = []
+        self.payloads: list[tuple[str, str]] = []
         self.last = last
         self.told = asyncio.Event()
 
-    async def announce(self, _channel: str, payloads: Sequence[str]) -> None:
-        self.payloads += payloads
+    async def announce(self, _channel: str, payloads: Sequence[str], *, lane: str) -> None:
+        self.payloads += [(lane, payload) for payload in payloads]
         if self.last in payloads:
             self.told.set()
 
@@ -49,7 +49,7 @@ async def test_the_end_of_a_task_beside_many_others_is_told_by_itself() -> None:
 
     await asyncio.wait_for(store.told.wait(), 5)
 
-    assert sorted(store.payloads) == ["", "1000"]
+    assert sorted(store.payloads) == [("batches", ""), ("few", "1000")]
     running.cancel()
 
 

@@ -37,7 +37,7 @@ begin
   from (
     select q.task_id from pgprog_data.queue as q
     where q.task_id = any (v_lowest)
-      and q.incarnation = any (v_locked)
+      and q.incarnation + 0 = any (v_locked)  -- as in claim: no search for each pair of the arrays
       and q.status in ('w', 'b', 'f')
     order by q.task_id
     for update skip locked

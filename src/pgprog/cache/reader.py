@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from pgprog import logs
@@ -15,7 +15,7 @@ from pgprog.errors import PgprogError
 from pgprog.replication.messages import Connected, Lost, Oversized, Progress, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from pgprog.cache.fence import Cache
     from pgprog.replication.messages import FeedEvent
@@ -29,34 +29,36 @@ _GATE_SECONDS: Final = 0.005
 
 
 class Reader:
-    """Takes the stream that *follow* opens, and asks *beats*.
+    """Takes what a stream tells, which *reopen* opens anew, and asks *beats*.
 
     *server* is that of the cache while it is warm: reads of another are not for it.  *connections*
     counts the streams that were opened.
     """
 
-    def __init__(
-        self, cache: Cache, beats: Beats, follow: Callable[[], AsyncGenerator[FeedEvent, None]]
-    ) -> None:
+    def __init__(self, cache: Cache, beats: Beats, *, reopen: Callable[[], None]) -> None:
         self.server: str | None = None
         self.connections = 0
         self._cache = cache
         self._gate = Gate(cache)
         self._beats = beats
-        self._follow = follow
-        self._following: asyncio.Task[None] | None = None
+        self._reopen = reopen
         self._is_connected = False
         self._fingerprint = ""
         self._ends = 0  # how many times the cache had to be given up
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_beating())
-            while True:
-                self._following = tasks.create_task(self._read_stream())
-                await asyncio.wait([self._following])
+        """Ask until cancelled."""
+        while True:
+            if self._is_connected:
+                with suppress(PgprogError):  # the lease ends by itself
+                    await (self._beat() if self._cache.is_warm else self._warm_up())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    _GATE_SECONDS if self._gate.is_waiting else _BEAT_SECONDS
+                ):
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     def hear(self, event: FeedEvent) -> None:
         """Take what the stream tells next."""
@@ -82,23 +84,6 @@ class Reader:
             self._is_connected = False
         if self._gate.is_waiting and not was_waiting:
             self._hurry.set()
-
-    async def _read_stream(self) -> None:
-        async with aclosing(self._follow()) as events:
-            async for event in events:
-                self.hear(event)
-
-    async def _keep_beating(self) -> None:
-        while True:
-            if self._is_connected:
-                with suppress(PgprogError):  # the lease ends by itself
-                    await (self._beat() if self._cache.is_warm else self._warm_up())
-            with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    _GATE_SECONDS if self._gate.is_waiting else _BEAT_SECONDS
-                ):
-                    await self._hurry.wait()
-            self._hurry.clear()
 
     async def _warm_up(self) -> None:
         ends = self._ends
@@ -142,8 +127,7 @@ class Reader:
         log.warning("cache_emptied", detail=fault)
         self._go_cold()
         self._is_connected = False
-        if self._following is not None:
-            self._following.cancel()
+        self._reopen()
 
     def _empty(self, why: str) -> None:
         """Begin to keep anew: of this the stream does not tell enough."""

@@ -14,21 +14,23 @@ from pgprog.cache.entries import (
     TimerUnset,
 )
 from pgprog.replication.messages import Delete, Insert, Reshaped, Truncate, Update
+from pgprog.replication.shared import Published
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pgprog.cache.entries import Change
     from pgprog.replication import messages
 
-PUBLICATIONS: Final = ("pgprog_processes", "pgprog_events")
-
-# What is wanted of each table: rows come as the parameters of ProcessRow and so on.
-COLUMNS: Final[Mapping[str, Sequence[str]]] = {
-    "pgprog_data.processes": ProcessRow.__struct_fields__,
-    "pgprog_data.events": ("incarnation", *EventRow.__struct_fields__),
-    "pgprog_data.timers": TimerSet._fields,
-}
+# Rows come as the parameters of ProcessRow and so on.
+PUBLISHED: Final = Published(
+    ("pgprog_processes", "pgprog_events"),
+    {
+        "pgprog_data.processes": ProcessRow.__struct_fields__,
+        "pgprog_data.events": ("incarnation", *EventRow.__struct_fields__),
+        "pgprog_data.timers": TimerSet._fields,
+    },
+)
 
 
 def changes_of(told: Sequence[messages.Change]) -> list[Change] | None:

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING
 import click
 
 from pgprog.cli.arguments import read_duration
-from pgprog.cli.asking import dsn_option, read, run_on
+from pgprog.cli.asking import dsn_option, find_database, read, run_on
 from pgprog.cli.output import json_option, print_json, shown
 from pgprog.config import load_with_origins
 from pgprog.daemon import apply as taking
 from pgprog.daemon import load_namespaces
 from pgprog.errors import ConfigError
-from pgprog.store.doctor import CLOCK, Examination, Finding, Patience, Unseen, checks, examine
+from pgprog.store.doctor import (
+    CLOCK,
+    POOLER,
+    Examination,
+    Finding,
+    Patience,
+    Unseen,
+    checks,
+    examine,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from pgprog.config import Loaded
+    from pgprog.config import Config, Loaded
     from pgprog.daemon.apply import Change
     from pgprog.store.operator_store import OperatorStore
 
@@ -34,7 +43,7 @@ def _read_checks(
     if value is None:
         return None
     asked = frozenset(name.strip() for name in value.split(","))
-    known = {*(name for name, _ in checks()), CLOCK, _SETTINGS}
+    known = {*(name for name, _ in checks()), CLOCK, POOLER, _SETTINGS}
     if unknown := sorted(asked - known):
         msg = f"no check {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         raise click.BadParameter(msg, ctx, param)
@@ -91,7 +100,10 @@ def doctor(
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
     loaded = load_with_origins(None, environ=os.environ)
     wanted = Patience(long=long, check=patience, task_retention=loaded.config.task_retention)
-    found = run_on(dsn, lambda place: examine(place, patience=wanted, only=only))
+    direct_dsn = find_database(dsn).direct_dsn if _hears(loaded.config) else None
+    found = run_on(
+        dsn, lambda place: examine(place, direct_dsn=direct_dsn, patience=wanted, only=only)
+    )
     if loaded.config.namespaces and (only is None or _SETTINGS in only):
         found = _with(found, *_compared(loaded, dsn))
     if as_json:
@@ -101,6 +113,12 @@ def doctor(
     if found.findings:
         is_critical = any(each.severity == "critical" for each in found.findings)
         ctx.exit(_CRITICAL if is_critical else _WARNINGS)
+
+
+def _hears(config: Config) -> bool:
+    """Return whether anything needs a direct connection: LISTEN or the replication stream."""
+    is_cached = any(each.settings.cache.enabled for each in config.namespaces.values())
+    return config.worker.wakeups != "poll" or is_cached
 
 
 def _compared(loaded: Loaded, dsn: str | None) -> tuple[list[Finding], list[Unseen]]:

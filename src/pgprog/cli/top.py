@@ -106,7 +106,8 @@ def _watch_live(dsn: str | None, every: timedelta) -> None:
                     screen.frame(_heading(place, sight), shown, trouble=trouble), refresh=True
                 )
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), _pause(every, sight))
+                    async with asyncio.timeout(_pause(every, sight)):
+                        await wake.wait()
 
     watch(dsn, work)
 

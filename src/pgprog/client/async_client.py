@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pgprog.client.answers import Answers, response_of
-from pgprog.client.background import tell_failure_of
+from pgprog.client.background import running, tell_failure_of
 from pgprog.client.cached_reads import CachedReads, enabled
 from pgprog.client.figures import Figures
-from pgprog.client.hearing import hear_ends
+from pgprog.client.hearing import feed_for, hear_ends, hearing_ends
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
@@ -77,6 +77,7 @@ class AsyncClient(AsyncOperations):
         self._pool = pool or PoolConfig()
         self._encryption = encryption
         self._cache = {} if encryption else enabled(cache)
+        self._feed = feed_for(self._cache, wakeups, self._direct_dsn, name=_NAME)
         self._closing = contextlib.AsyncExitStack()
         self._figures = Figures(dsn, name=_NAME)
         self._wakes = Wakes()
@@ -102,12 +103,16 @@ class AsyncClient(AsyncOperations):
             await self._store.open()
             enter = self._closing.enter_async_context
             await enter(self._figures)
+            await enter(running("feed", self._feed.run()))
             deadlines = Deadlines()
             if self._cache:
                 self._cached = CachedReads(self._cache, self._store)
                 self._figures.metrics.sources.append(self._cached.samples)
-                await enter(self._cached.follow(self._direct_dsn, name=_NAME))
+                await enter(self._cached.follow(self._feed, self._direct_dsn, name=_NAME))
             self._answers = Answers(self._store.results, deadlines=deadlines)
+            if self._wakeups == "stream":
+                hearing = hearing_ends(self._answers, self._wakes, self._feed)
+                self._closing.enter_context(hearing)
             self._due = wakeups.Hints(self._announce_due)
             self._submitter = Submitter(self._send, deadlines=deadlines)
             self._loops = asyncio.create_task(self._run())
@@ -324,12 +329,11 @@ class AsyncClient(AsyncOperations):
         await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
-        hearing = hear_ends(
-            self._answers, self._wakes, self._direct_dsn, by=self._wakeups, name=_NAME
-        )
         async with asyncio.TaskGroup() as loops:
-            for part in (self._submitter.run(), self._answers.run(), self._due.run(), hearing):
+            for part in (self._submitter.run(), self._answers.run(), self._due.run()):
                 loops.create_task(part)
+            if self._wakeups != "poll":
+                loops.create_task(hear_ends(self._answers, self._direct_dsn, name=_NAME))
 
     async def _end_loops(self) -> None:
         with contextlib.suppress(TimeoutError):

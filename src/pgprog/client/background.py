@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import AsyncIterator, Coroutine
 
 log = logs.get(__name__)
 
@@ -20,3 +22,15 @@ def tell_failure_of(part: str, task: asyncio.Task[None]) -> None:
             log.error("client_failed", part=part, error=error)
 
     task.add_done_callback(tell)
+
+
+@asynccontextmanager
+async def running(part: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have *work* done beside the block, to its end; its failure is logged and ends nothing."""
+    task = asyncio.create_task(work)
+    tell_failure_of(part, task)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -15,24 +15,23 @@ from pgprog.cache.reader import Reader
 from pgprog.cache.recent import unseen_by
 from pgprog.cache.shelves import Shelf
 from pgprog.cache.snapshots import Snapshot
-from pgprog.cache.stream import COLUMNS, PUBLICATIONS
-from pgprog.client.background import tell_failure_of
+from pgprog.cache.stream import PUBLISHED
+from pgprog.client.background import running
 from pgprog.client.cache_figures import cache_samples
 from pgprog.client.entry_reading import entry_from, process_from
 from pgprog.client.freshness import ANYTHING, NO_EVENTS, Range, Wanted
 from pgprog.namespace import Namespace
-from pgprog.replication.feed import follow
 from pgprog.store.beats import Beats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from pgprog.cache.entries import Entry, Key
     from pgprog.cache.fence import Fill
     from pgprog.config import CacheSettings
     from pgprog.metrics import Sample
     from pgprog.model import Process
-    from pgprog.replication.messages import FeedEvent
+    from pgprog.replication.shared import Feed
     from pgprog.store.client_store import ClientStore
 
 _WINDOW = 50
@@ -70,34 +69,21 @@ class CachedReads:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._began_at = time.monotonic()
         self._reader: Reader | None = None
-        self._reconnect = min(each.reconnect for each in settings.values())
         self._waits = {name: each.wait.total_seconds() for name, each in settings.items()}
         self._store = store
         self._flights: dict[Key, asyncio.Future[None]] = {}
         self._asked: OrderedDict[int, Key] = OrderedDict()
 
     @asynccontextmanager
-    async def follow(self, direct_dsn: str, *, name: str) -> AsyncIterator[None]:
-        """Follow the stream for as long as the block lasts; nothing here waits for it."""
-        beats = Beats(direct_dsn, publications=PUBLICATIONS, name=name)
-
-        def events() -> AsyncGenerator[FeedEvent, None]:
-            return follow(
-                direct_dsn,
-                publications=PUBLICATIONS,
-                columns=COLUMNS,
-                name=f"{name} reader",
-                reconnect=self._reconnect,
-            )
-
-        self._reader = Reader(self.cache, beats, events)
-        reading = asyncio.create_task(self._reader.run())
-        tell_failure_of("cache", reading)
+    async def follow(self, feed: Feed, direct_dsn: str, *, name: str) -> AsyncIterator[None]:
+        """Listen to *feed* for as long as the block lasts; nothing here waits for it."""
+        beats = Beats(direct_dsn, publications=PUBLISHED.publications, name=name)
+        self._reader = Reader(self.cache, beats, reopen=feed.reopen)
         try:
-            yield
+            with feed.told_to(PUBLISHED, self._reader.hear):
+                async with running("cache", self._reader.run()):
+                    yield
         finally:
-            reading.cancel()
-            await asyncio.wait([reading])
             self.cache.go_cold()
             await beats.close()
 

@@ -12,6 +12,7 @@ from pgprog.client.sync_client import Client
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 from pgprog.model import TaskStatus
+from pgprog.replication.inserts import DUE
 from pgprog.store.rows import Ended, Outcome
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Engine(AsyncClient):
             metrics=self._figures.metrics,
             encryption=encryption,
         )
+        self._worker.feed = self._feed
+        if worker.wakeups == "stream":
+            self._feed.expect(DUE)
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.

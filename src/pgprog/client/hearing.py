@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pgprog.cache.stream import PUBLISHED
+from pgprog.config import CacheSettings
 from pgprog.replication import inserts
+from pgprog.replication.shared import Feed
 from pgprog.store import wakeups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from pgprog.client.answers import Answers
     from pgprog.client.watching import Wakes
     from pgprog.config import Wakeups
 
+_RECONNECT = CacheSettings().reconnect
 
-async def hear_ends(
-    answers: Answers, wakes: Wakes, direct_dsn: str, *, by: Wakeups, name: str
-) -> None:
-    """Have *answers*, and those who watch, look for what has ended; they poll in any case."""
+
+def feed_for(
+    cache: Mapping[str, CacheSettings], wakeups: Wakeups, direct_dsn: str, *, name: str
+) -> Feed:
+    """Return the feed of a client, which expects what its cache and its waiters want."""
+    reconnect = min((each.reconnect for each in cache.values()), default=_RECONNECT)
+    feed = Feed(direct_dsn, name=f"{name} reader", reconnect=reconnect)
+    if cache:
+        feed.expect(PUBLISHED)
+    if wakeups == "stream":
+        feed.expect(inserts.ENDED)
+    return feed
+
+
+async def hear_ends(answers: Answers, direct_dsn: str, *, name: str) -> None:
+    """Have *answers* look for what their workers tell has ended; they poll in any case."""
+    await wakeups.listen(
+        direct_dsn,
+        channels=(wakeups.ENDED,),
+        hear=lambda _, payload: answers.hint(payload),
+        name=name,
+    )
+
+
+@contextmanager
+def hearing_ends(answers: Answers, wakes: Wakes, feed: Feed) -> Iterator[None]:
+    """Have *answers*, and those who watch, look for what *feed* tells has ended."""
 
     def told(rows: Sequence[Sequence[Any]]) -> None:
         answers.ended(task_id for (task_id,) in rows)
@@ -30,23 +57,5 @@ async def hear_ends(
         answers.hint("")
         wakes.tell()
 
-    async with asyncio.TaskGroup() as ways:
-        if by != "poll":
-            ways.create_task(
-                wakeups.listen(
-                    direct_dsn,
-                    channels=(wakeups.ENDED,),
-                    hear=lambda _, payload: answers.hint(payload),
-                    name=name,
-                )
-            )
-        if by == "stream":
-            ways.create_task(
-                inserts.hear(
-                    direct_dsn,
-                    inserts.ENDED,
-                    told=told,
-                    look=look,
-                    name=name,
-                )
-            )
+    with inserts.hearing(feed, inserts.ENDED, told=told, look=look):
+        yield

@@ -153,6 +153,7 @@ async def _until(run: _Run, *, most_queued: int, stop: asyncio.Event, audience: 
     audience.show(run.progress)
     while len(run.open) > most_queued and not stop.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await stop.wait()
         await run.look_at_oldest()
         audience.show(run.progress)

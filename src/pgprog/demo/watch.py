@@ -158,7 +158,8 @@ class _Follower:
         """
         for number in itertools.count():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await stop.wait()
             for namespace, pending in self.pending.items():
                 if pending or number % _IDLE_LOOKS == 0:
                     ids = [*pending][:_BATCH]

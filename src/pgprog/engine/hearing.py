@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pgprog.replication import inserts
+from pgprog.replication.shared import Feed
 from pgprog.store import wakeups
 
 if TYPE_CHECKING:
@@ -22,17 +23,25 @@ _AGAIN_SECONDS = 0.005
 class Hearing:
     """Wakes *scanner* for tasks and timers of *namespaces*, by what `worker.wakeups` says.
 
-    All of it only makes the scanner sooner: it polls in any case.
+    All of it only makes the scanner sooner: it polls in any case.  Another's *feed* is run by that
+    one; without, it has its own.
     """
 
     def __init__(
-        self, config: Config, namespaces: Collection[str], *, scanner: Scanner, name: str
+        self,
+        config: Config,
+        namespaces: Collection[str],
+        *,
+        scanner: Scanner,
+        name: str,
+        feed: Feed | None = None,
     ) -> None:
         self._dsn = config.direct_dsn or config.dsn
         self._wakeups = config.worker.wakeups
         self._namespaces = frozenset(namespaces)
         self._scanner = scanner
         self._name = name
+        self._feed = feed
         self._again: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -45,15 +54,15 @@ class Hearing:
                     )
                 )
             if self._wakeups == "stream":
-                ways.create_task(
-                    inserts.hear(
-                        self._dsn,
-                        inserts.DUE,
-                        told=self._told,
-                        look=self._scanner.wake,
-                        name=self._name,
-                    )
-                )
+                ways.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        feed = self._feed or Feed(self._dsn, name=f"{self._name} reader")
+        with inserts.hearing(feed, inserts.DUE, told=self._told, look=self._scanner.wake):
+            if feed is self._feed:
+                await asyncio.Event().wait()
+            else:
+                await feed.run()
 
     def _notified(self, _channel: str, namespace: str) -> None:
         if not namespace or namespace in self._namespaces:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # With fewer claims than these every batch is short.  An eighth of them is few.
 _MANY = 64
 _FEW_OF = 8
+# Who has come once comes again: what it would meet then must be short before it is here.
+_SHARED_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -54,6 +56,7 @@ class Holdings:
         self.drops = 0
         self._held: dict[int, Held] = {}
         self._in: Counter[str] = Counter()
+        self._shared_until = 0.0
         self._seen = {*namespaces}  # a gauge that is left out would keep its last value
         self._trips: set[asyncio.Future[None]] = set()
 
@@ -68,8 +71,8 @@ class Holdings:
 
     @property
     def is_shared(self) -> bool:
-        """Whether claims of several namespaces are held."""
-        return len(self._in) > 1
+        """Whether claims of several namespaces are held, or were a moment ago."""
+        return time.monotonic() < self._shared_until
 
     @property
     def few(self) -> int:
@@ -168,6 +171,8 @@ class Holdings:
         if not held.is_dropped:
             self._held[held.claimed.claim_id] = held
             self._in[held.claimed.namespace] += 1
+            if len(self._in) > 1:
+                self._shared_until = held.taken_at + _SHARED_SECONDS
         return held
 
     def _unknown(self, claims: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -30,8 +30,9 @@ log = logs.get(__name__)
 
 # Completions may pile up to so many steps a place before no more is claimed.
 _ENDING_FACTOR = 3
-# Handlers begin so many at once beside another namespace: it waits 2 ms for them, not 15.
-_AT_ONCE = 32
+# Handlers begin so many at once beside another namespace.  A step of that comes back to the loop
+# some thirty times until its answer is out, and each time it waits for these.
+_AT_ONCE = 8
 # What a step that is cancelled may take to clean up.
 _ABANDON_SECONDS = 1.0
 
@@ -121,11 +122,15 @@ class Runner:
     @property
     def places(self) -> int:
         """How many more tasks could start at once."""
+        return max(0, self.turns - len(self._waiting))
+
+    @property
+    def turns(self) -> int:
+        """How many places the next claims may have by turns, though others wait for them, too."""
         if self._has_lone:
             return 0
         # Quick steps will have ended when a claim is answered.
-        free = self._concurrency - self._running - len(self._waiting) + len(self._quick)
-        return max(0, free)
+        return max(0, self._concurrency - self._running + len(self._quick))
 
     @property
     def busy(self) -> int:

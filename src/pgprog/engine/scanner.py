@@ -179,7 +179,7 @@ class Scanner:
     def _room_beside(self) -> int:
         if self._is_stopping or not self._holdings.few:
             return 0
-        return min(self._runner.places, _MOST_OF_FEW)
+        return min(self._runner.turns, _MOST_OF_FEW)
 
     async def _take(self, room: int, *, most: int | None = None) -> Claims:
         with self._holdings.trip():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from pgprog.config import Config
-    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.engine_store import CompletionLane, EngineStore
     from pgprog.store.rows import Claimed
 
 log = logs.get(__name__)
@@ -65,7 +66,7 @@ class Upkeep:
         self._is_few = is_few
         self._measures = 0
         self._ended = wakeups.Hints(self._announce)
-        self._ended_of_few = wakeups.Hints(self._announce)
+        self._ended_of_few = wakeups.Hints(functools.partial(self._announce, lane="few"))
 
     @property
     def signs(self) -> tuple[Sign, ...]:
@@ -141,6 +142,6 @@ class Upkeep:
                     await self._store.measure_queues()
                 self._measures += 1
 
-    async def _announce(self, task_ids: Sequence[int]) -> None:
+    async def _announce(self, task_ids: Sequence[int], *, lane: CompletionLane = "batches") -> None:
         payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""
-        await self._store.announce(wakeups.ENDED, [payload])
+        await self._store.announce(wakeups.ENDED, [payload], lane=lane)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pgprog.engine.holdings import Held
     from pgprog.engine.pulse import Pulse
     from pgprog.namespace import Namespace
+    from pgprog.replication.shared import Feed
     from pgprog.store.engine_store import RequestLane
     from pgprog.store.rows import Claimed, Completion, RawRequest, Submitted
 
@@ -58,9 +59,11 @@ class Worker:
     An async context manager.  Leaving the block lets running steps end within the stop time-out
     and hands the rest back at once, with no attempt burned.  *tell* gets every end of a task
     after its commit, *on_registered* the id of each incarnation before it claims anything;
-    *metrics* are told of everything.
+    *metrics* are told of everything.  Where the stream wakes it, it listens to `feed`, if its
+    owner gives and runs one, else to one of its own.
     """
 
+    feed: Feed | None = None
     _runner: Runner
     _scanner: Scanner
 
@@ -302,7 +305,8 @@ class Worker:
     async def _run(self) -> None:
         current.set(OUTSIDE)  # we may be opened within a step, or a block of `carry`
         names = [namespace.name for namespace in self._namespaces]
-        hearing = Hearing(self._config, names, scanner=self._scanner, name=_NAME)
+        scanner, feed = self._scanner, self.feed
+        hearing = Hearing(self._config, names, scanner=scanner, name=_NAME, feed=feed)
         try:
             async with asyncio.TaskGroup() as loops:
                 steps = (self._scanner, self._completer, self._places)

@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-from pgprog.replication.feed import follow
 from pgprog.replication.messages import Connected, Insert, Oversized, Transaction
+from pgprog.replication.shared import Published
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-
-class Published(NamedTuple):
-    """A publication, and what is wanted of its tables: the same columns of each."""
-
-    publication: str
-    columns: Mapping[str, Sequence[str]]
+    from pgprog.replication.messages import FeedEvent
+    from pgprog.replication.shared import Feed
 
 
+# The same columns of each table: rows are told without saying of which.
 DUE: Final = Published(
-    "pgprog_wakeups",
+    ("pgprog_wakeups",),
     {
         "pgprog_data.queue": ("namespace", "due_at"),
         "pgprog_data.timers": ("namespace", "due_at"),
     },
 )
-ENDED: Final = Published("pgprog_answers", {"pgprog_data.tasks": ("task_id",)})
+ENDED: Final = Published(("pgprog_answers",), {"pgprog_data.tasks": ("task_id",)})
 
 
-async def hear(
-    direct_dsn: str,
+@contextmanager
+def hearing(
+    feed: Feed,
     published: Published,
     *,
     told: Callable[[Sequence[Sequence[Any]]], None],
     look: Callable[[], None],
-    name: str,
-) -> None:
-    """Call *told* with the rows that each transaction inserts, until cancelled.
+) -> Iterator[None]:
+    """Call *told* with the rows that each transaction inserts, for as long as the block lasts.
 
     A moment later they are visible to a snapshot; where a synchronous standby stalls, much later.
     *look* is called after each connection and after each transaction too big to be told: there is
-    something that *told* was not called for.  A stream that cannot be followed is a warning, once.
+    something that *told* was not called for.
     """
-    feed = follow(
-        direct_dsn,
-        publications=[published.publication],
-        columns=published.columns,
-        name=f"{name} wakeups",
-    )
-    async with aclosing(feed) as events:
-        async for event in events:
-            if type(event) is Transaction:
-                if rows := [each.new for each in event.changes if type(each) is Insert]:
-                    told(rows)
-            elif type(event) is Connected or type(event) is Oversized:
-                look()
+
+    def hear(event: FeedEvent) -> None:
+        if type(event) is Transaction:
+            if rows := [each.new for each in event.changes if type(each) is Insert]:
+                told(rows)
+        elif type(event) is Connected or type(event) is Oversized:
+            look()
+
+    with feed.told_to(published, hear):
+        yield

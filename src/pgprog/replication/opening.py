@@ -15,7 +15,7 @@ from pgprog.replication.messages import Connected
 from pgprog.replication.pgoutput import Decoder
 from pgprog.replication.stream import Stream
 from pgprog.replication.transactions import Assembler
-from pgprog.store.pool import connect, conninfo
+from pgprog.store.pool import connect, conninfo, is_pooled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -79,6 +79,8 @@ async def _kept_out(error: psycopg.Error, *, dsn: str, name: str) -> Replication
     """Find why a connection was not taken: libpq tells no SQLSTATE of that, but may let us ask."""
     try:
         async with connect(dsn, name=name) as connection:
+            if await is_pooled(connection):
+                return refusals.by_pooler(str(error).strip())
             facts = await refusals.find_facts(connection, publications=[], tables=[])
     except (PgprogError, psycopg.Error):
         return ReplicationLost(str(error))

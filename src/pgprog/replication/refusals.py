@@ -24,6 +24,7 @@ class Reason(StrEnum):
     SLOTS = "slots"
     PUBLICATION = "publication"
     SCHEMA = "schema"
+    POOLER = "pooler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,13 @@ def at_the_door(facts: Facts) -> ReplicationRefused | None:
         hint = "raise max_wal_senders and restart PostgreSQL, or run fewer readers"
         return ReplicationRefused(Reason.SENDERS, msg, hint=hint)
     return None
+
+
+def by_pooler(said: str) -> ReplicationRefused:
+    """Return what it means that a pooler did not take our connection for replication."""
+    msg = f"direct_dsn leads to a pooler, which does not take replication: {said}"
+    hint = "let direct_dsn name PostgreSQL itself"
+    return ReplicationRefused(Reason.POOLER, msg, hint=hint)
 
 
 def after(error: psycopg.Error, *, user: str) -> ReplicationLost:

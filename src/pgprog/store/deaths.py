@@ -30,16 +30,14 @@ class Deaths:
         """
         with translated():
             row = self._connection.execute(
-                "select pgprog_engine.end_worker(%s)", (worker_id,), prepare=False
+                "select pgprog_engine.end_worker(%s)", (worker_id,)
             ).fetchone()
         return int(row[0]) if row else 0
 
     def announce_due(self, namespaces: Sequence[str]) -> None:
         """Let the workers of these namespaces look for due tasks now."""
         for namespace in namespaces:
-            self._connection.execute(
-                "select pg_notify(%s, %s)", (wakeups.DUE, namespace), prepare=False
-            )
+            self._connection.execute("select pg_notify(%s, %s)", (wakeups.DUE, namespace))
 
 
 @contextmanager

@@ -20,11 +20,11 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgprog.config.units import format_duration
-from pgprog.errors import SchemaMismatch
+from pgprog.errors import SchemaMismatch, StoreUnavailable
 from pgprog.store import package
 from pgprog.store.faults import translated
 from pgprog.store.migrate import sql_directory
-from pgprog.store.pool import conninfo
+from pgprog.store.pool import connect, conninfo, is_pooled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ Severity = Literal["critical", "warning"]
 
 _NAME = "pgprog doctor"
 CLOCK: Final = "clock"
+POOLER: Final = "pooler"
 _CLOCK_MAY_DIFFER = timedelta(seconds=1)
 _MISSING = (
     psycopg.errors.UndefinedFunction,
@@ -90,11 +91,16 @@ def checks() -> Iterator[tuple[str, str]]:
 
 
 async def examine(
-    dsn: str, *, patience: Patience, only: frozenset[str] | None = None
+    dsn: str,
+    *,
+    direct_dsn: str | None = None,
+    patience: Patience,
+    only: frozenset[str] | None = None,
 ) -> Examination:
     """Run all checks, each in a transaction of its own that reads only and is bounded in time.
 
-    With *only*, those of these names.
+    With *only*, those of these names.  *direct_dsn* is the way that must go through no pooler;
+    None when nobody needs one.
 
     Raises:
         StoreUnavailable: The database cannot be reached.
@@ -110,6 +116,8 @@ async def examine(
                 return Examination(findings=[refused], unseen=[], checks=1)
             if only is None or CLOCK in only:
                 await _put_clock(connection, room)
+            if only is None or POOLER in only:
+                await _put_pooler(direct_dsn, room)
             chosen = [each for each in checks() if only is None or each[0] in only]
             for name, query in chosen:
                 await _check(connection, room, name=name, query=query)
@@ -183,6 +191,26 @@ async def _put_clock(connection: psycopg.AsyncConnection[Any], room: _Room) -> N
     room.findings.append(finding)
 
 
+async def _put_pooler(direct_dsn: str | None, room: _Room) -> None:
+    """See that the way of LISTEN and replication leads to PostgreSQL itself."""
+    room.checks += 1
+    if direct_dsn is None:
+        return
+    try:
+        async with connect(direct_dsn, name=_NAME) as connection:
+            if not await is_pooled(connection):
+                return
+        cause = "direct_dsn, or dsn without one, leads to a pooler: no LISTEN and no replication"
+        cause += " there, so that tasks start by polling and nothing is read from memory"
+    except StoreUnavailable as e:
+        cause = f"direct_dsn cannot be reached, and with it LISTEN and replication: {e}"
+    mend = "export PGPROG_DIRECT_DSN=postgresql://…  # PostgreSQL itself; or worker.wakeups: poll"
+    finding = Finding(
+        check=POOLER, severity="warning", subject="direct_dsn", cause=cause, mend=mend
+    )
+    room.findings.append(finding)
+
+
 async def _rows(
     connection: psycopg.AsyncConnection[Any], query: str, *, parameters: str
 ) -> list[dict[str, Any]]:
@@ -205,7 +233,7 @@ async def _refused_transaction(connection: psycopg.AsyncConnection[Any]) -> Find
         await connection.execute("rollback")
     except psycopg.errors.ProtocolViolation as e:
         return Finding(
-            check="pooler",
+            check=POOLER,
             severity="critical",
             subject="pooler",
             cause=f"the DSN leads to a pooler that takes no transactions: {e.diag.message_primary}",

@@ -1,9 +1,9 @@
 """The SQL functions of workers; a method has the name of the function it calls.
 
-Lanes of their own for taking requests, claiming and completing, so that these overlap; two more for
-claiming and completing the few steps of a namespace beside the many of another; one for requests
-that come many at once, one for those that wait for a stranger's transaction, one for what handlers
-read, one for what is rare and may be long, one for hints to other programs.
+Lanes of their own for taking requests, claiming and completing, so that these overlap; three more
+for claiming, completing and telling the few steps of a namespace beside the many of another; one
+for requests that come many at once, one for those that wait for a stranger's transaction, one for
+what handlers read, one for what is rare and may be long, one for hints to other programs.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class EngineStore:
         self._reads = lane("read")
         self._upkeep = lane("upkeep")
         self._hints = lane("hint")
+        self._hints_of_few = lane("hint few")
         self._preload: Mapping[str, int] = {}
 
     def preload(self, most: Mapping[str, int]) -> None:
@@ -300,15 +301,19 @@ class EngineStore:
         )
         return {namespace: Stored(settings, version) for namespace, settings, version in rows}
 
-    async def schema_version(self) -> int:
-        """Return the number of the last migration that was applied."""
-        [[version]] = await self._upkeep.fetch("select pgprog.schema_version()")
-        return int(version)
+    async def schema_versions(self) -> tuple[int, int]:
+        """Return the schema version of the oldest workers that are served, and that which it is."""
+        query = "select pgprog_engine.oldest_served(), pgprog.schema_version()"
+        [(oldest, version)] = await self._upkeep.fetch(query)
+        return int(oldest), int(version)
 
-    async def announce(self, channel: str, payloads: Sequence[str]) -> None:
+    async def announce(
+        self, channel: str, payloads: Sequence[str], *, lane: CompletionLane = "batches"
+    ) -> None:
         """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
+        on = self._hints if lane == "batches" else self._hints_of_few
         with timed(self.metrics.notification[()]):
-            await self._hints.fetch(
+            await on.fetch(
                 "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
                 (channel, texts(payloads)),
             )
@@ -320,7 +325,7 @@ class EngineStore:
     async def close(self) -> None:
         """Close the connections after what is in flight has ended."""
         steps = (*self._starts.values(), self._claims, *self._completions)
-        few = (self._claims_of_few, self._completions_of_few)
+        few = (self._claims_of_few, self._completions_of_few, self._hints_of_few)
         others = (self._reads, self._upkeep, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 

@@ -7,14 +7,15 @@ from psycopg.conninfo import make_conninfo
 
 from pgprog.store.pool import conninfo
 
-_TIMEOUTS = {"connect_timeout": "2", "options": "-c statement_timeout=500"}
+_PATIENCE = "set local statement_timeout = 500"  # a pooler refuses it as an option of the DSN
 
 
 def namespaces_like(dsn: str, beginning: str) -> list[str]:
     """Return namespaces whose names begin so; none when the database does not answer."""
     try:
-        place = make_conninfo(conninfo(dsn, name="pgprog completion"), **_TIMEOUTS)
-        with psycopg.connect(place, autocommit=True) as connection:
+        place = make_conninfo(conninfo(dsn, name="pgprog completion"), connect_timeout="2")
+        with psycopg.connect(place) as connection:
+            connection.execute(_PATIENCE)
             rows = connection.execute(
                 "select namespace from pgprog.namespaces where starts_with(namespace, %s)"
                 " order by namespace limit 100",

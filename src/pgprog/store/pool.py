@@ -6,9 +6,10 @@ noticed when the kernel gives up, after a quarter of an hour.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -67,6 +68,24 @@ def place_of(dsn: str) -> str:
     return f"{given.get('dbname') or 'the database'} on {given.get('host') or 'this machine'}"
 
 
+class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
+    """A pool in which no cancellation is lost.
+
+    `asyncio.wait_for` of Python 3.11, by which a full pool waits, gives the connection and forgets
+    the cancellation where both come in the same turn of the loop.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection[Any]:
+        """Take a connection, as the parent does; the caller puts it back."""
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        connection = await super().getconn(timeout)
+        if task and task.cancelling() > before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
+
+
 @asynccontextmanager
 async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.AsyncConnection]:
     """Open one autocommit connection for as long as the block lasts.
@@ -91,7 +110,9 @@ def connect_blocking(dsn: str, *, name: str = "pgprog") -> Iterator[psycopg.Conn
     with (
         translated_denials(),
         translated(),
-        psycopg.connect(conninfo(dsn, name=name), autocommit=True) as connection,
+        psycopg.connect(
+            conninfo(dsn, name=name), autocommit=True, prepare_threshold=None
+        ) as connection,
     ):
         yield connection
 
@@ -108,6 +129,18 @@ async def open_connection(
     return connection
 
 
+async def is_pooled(connection: psycopg.AsyncConnection) -> bool:
+    """Return whether a pooler stands between: it has given us another session than the server has.
+
+    LISTEN is lost there, and worse: what it makes a shared session hear piles up, unread, in
+    whatever connection has that session when it comes.
+    """
+    with translated():
+        cursor = await connection.execute("select pg_catalog.pg_backend_pid()")
+        [[pid]] = await cursor.fetchall()
+    return bool(pid != connection.info.backend_pid)
+
+
 def make_pool(
     dsn: str,
     *,
@@ -115,9 +148,9 @@ def make_pool(
     checkout_timeout: timedelta,
     name: str,
     encryption: Encryption | None = None,
-) -> AsyncConnectionPool:
+) -> AsyncPool:
     """Return a closed pool of autocommit connections; the caller opens and closes it."""
-    return AsyncConnectionPool(
+    return AsyncPool(
         conninfo(dsn, name=name),
         min_size=1,
         max_size=size,

@@ -11,12 +11,12 @@ import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import ConnectionPool
 
 from pgprog.errors import InvalidArgument
 from pgprog.store import completions, packing
 from pgprog.store.faults import translated
-from pgprog.store.pool import conninfo, pool_samples
+from pgprog.store.pool import AsyncPool, conninfo, pool_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,12 @@ _BEGIN = "begin isolation level read committed"
 # stands still for a lease, PostgreSQL ends the session.
 _WITHIN = "set_config('idle_in_transaction_session_timeout', %s, true)"
 _COMPLETE: Final = f"select c.* from {_WITHIN}, ({completions.COMPLETE}) as c"  # noqa: S608
+# `discard all` without `discard plans`: to plan the engine's functions anew for each step costs
+# PostgreSQL more than all the rest of it.
+_RESET: Final = """
+close all; set session authorization default; reset all; deallocate all; unlisten *;
+select pg_advisory_unlock_all(); discard temp; discard sequences
+"""
 _CONNECTION = {"autocommit": True, "prepare_threshold": None}
 
 
@@ -55,7 +61,7 @@ class StepTransactions:
         self._conninfo = conninfo(dsn, name=f"{name} transaction")
         self._size = size
         self._lease = lease
-        self._pool: AsyncConnectionPool | None = None
+        self._pool: AsyncPool | None = None
         self._blocking_pool: ConnectionPool | None = None
         self._making = threading.Lock()
 
@@ -72,7 +78,7 @@ class StepTransactions:
             StoreUnavailable: There is no database.
         """
         if self._pool is None:
-            self._pool = AsyncConnectionPool(
+            self._pool = AsyncPool(
                 self._conninfo,
                 min_size=0,
                 max_size=self._size,
@@ -133,7 +139,7 @@ class StepTransaction:
     def __init__(
         self,
         connection: psycopg.AsyncConnection,
-        pool: AsyncConnectionPool,
+        pool: AsyncPool,
         *,
         lease: timedelta,
         encryption: Encryption | None,
@@ -267,13 +273,13 @@ async def _reset(connection: psycopg.AsyncConnection) -> None:
     """Leave nothing of a handler's on its connection: settings, role, locks, row factory."""
     connection.row_factory = tuple_row
     connection.cursor_factory = AsyncCursor
-    await connection.execute("discard all")
+    await connection.execute(_RESET)
 
 
 def _reset_blocking(connection: psycopg.Connection) -> None:
     connection.row_factory = tuple_row
     connection.cursor_factory = Cursor
-    connection.execute("discard all")
+    connection.execute(_RESET)
 
 
 def _milliseconds(duration: timedelta) -> str:

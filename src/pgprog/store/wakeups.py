@@ -1,7 +1,7 @@
 """LISTEN: hints that something is due or has ended.
 
-An accelerator only.  While there is no connection, through a transaction pooler for instance,
-everything is found by polling, later.
+An accelerator only.  While there is no connection, everything is found by polling, later; through
+a pooler there is none.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import psycopg
 
+from pgprog import logs
 from pgprog.errors import Overloaded, StoreUnavailable
 from pgprog.store.faults import RolledBack
-from pgprog.store.pool import open_connection
+from pgprog.store.pool import is_pooled, open_connection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+log = logs.get(__name__)
+
 DUE: Final = "pgprog_due"  # the payload is a namespace
 ENDED: Final = "pgprog_ended"  # the payload is a list of task ids, or nothing for "look"
 
+_POOLED = "direct_dsn leads to a pooler, which passes no notifications on; polling goes on"
+_DIRECT = "let direct_dsn name PostgreSQL itself, or ask for wakeups: poll"
 _RECONNECT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02
 
@@ -69,12 +74,16 @@ async def listen(
     """Call *hear* with channel and payload of each notification, until cancelled.
 
     *hear* is called with the channel and no payload after each connection, since what was sent
-    before it is lost.
+    before it is lost.  Where *direct_dsn* leads to a pooler nothing can be heard: it is a warning,
+    and this returns.
     """
     while True:
         try:
             connection = await open_connection(direct_dsn, name=f"{name} listen")
             async with connection:
+                if await is_pooled(connection):
+                    log.warning("listen_refused", detail=_POOLED, hint=_DIRECT)
+                    return
                 for channel in channels:
                     await connection.execute(f"listen {channel}".encode())
                 for channel in channels:

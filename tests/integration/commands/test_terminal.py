@@ -107,6 +107,7 @@ def test_top_fits_itself_to_a_terminal_whose_size_changes(start: Any, shop: Any)
     assert top.end() == 0
 
 
+@pytest.mark.direct("a pooler has other sessions for a command than those of its name")
 def test_top_says_that_its_database_is_away_and_goes_on(
     start: Any, shop: Any, sql: Any, admin: Any
 ) -> None:

@@ -1,0 +1,1 @@
+"""The suite behind pgbouncer in transaction mode: `make pooler`."""
