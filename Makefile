@@ -8,7 +8,7 @@ APT     = apt-get update --quiet=2 && apt-get install --yes --no-install-recomme
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-proof dev test proof chaos alerts stress mutants check docs fmt reference build matrix pooler image bench bench-quick bench-scale clean
+.PHONY: help demo demo-proof dev test proof chaos alerts night stress mutants check docs fmt reference build matrix pooler image bench bench-quick bench-scale clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ proof: $(VENV)/.ready ## Compare the SQL with its twin, at random: MINUTES=30, S
 
 alerts: $(VENV)/.ready ## Provoke each alert in a real Prometheus, which must be installed
 	PGPROG_ALERTS=1 $(BIN)/python -m pytest -p no:xdist tests/integration/test_alerts.py $(ARGS)
+
+night: $(VENV)/.ready ## Break things under load, see each in five windows, mend it; as root, with Prometheus
+	$(BIN)/python -m tests.night $(ARGS)
 
 mutants: $(VENV)/.ready ## Break each guard of the SQL and the Python, see its tests fail
 	$(BIN)/python tools/mutants.py $(ARGS)

@@ -30,7 +30,9 @@ _SQL: dict[str, LiteralString] = {
     "events": """
         select incarnation, event_id, task_id, extract(epoch from at)::float8 as at,
           payload ->> 'run' as run, payload ->> 'by' as by, (payload ->> 'seq')::bigint as seq
-        from pgprog_data.events order by incarnation, event_id""",
+        from pgprog_data.events where incarnation in (
+          select incarnation from pgprog_data.tasks where namespace = 'chaos')
+        order by incarnation, event_id""",
     "processes": """
         select process_id, incarnation, status, last_event_id, state, corrupted_by
         from pgprog_data.processes where namespace = 'chaos' order by incarnation""",

@@ -26,7 +26,7 @@ from pgprog import Client, Engine, Namespace, Step
 from pgprog.config import PoolConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ SHORTER = {
     r"offset 10m": "offset 10s",
 }
 PROMETHEUS = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}
+global: {{scrape_interval: {every}, scrape_timeout: {every}, evaluation_interval: 500ms}}
 rule_files: [rules.yml]
 scrape_configs:
   - job_name: pgprog
@@ -93,52 +93,38 @@ namespaces:
 """
 
 
-class World:
-    """Workers, an exporter, an embedded engine, and Prometheus, which scrapes all three."""
+class Prometheus:
+    """A Prometheus in *place* with the rules of deploy/, asked by its API at *port*."""
 
-    client: Client
-
-    def __init__(self, dsn: str, place: Path) -> None:
-        self.dsn = dsn
+    def __init__(self, place: Path, port: int) -> None:
         self.place = place
-        self.open = threading.Event()
-        self.free = threading.Event()
-        self.workers_port, self._exporter_port, self._engine_port, self._port = free_ports(4)
-        self._programs = ExitStack()
-        self._workers: subprocess.Popen[bytes] | None = None
+        self._port = port
 
-    def __enter__(self) -> Self:
-        (self.place / "shop.py").write_text(SHOP)
-        config = CONFIG.format(dsn=self.dsn, port=self.workers_port)
-        (self.place / "pgprog.yaml").write_text(config)
-        exporter = f"127.0.0.1:{self._exporter_port}"
-        self.start_workers()
-        self._start(
-            *(sys.executable, "-m", "pgprog", "worker", "--processes", "1"),
-            *("--only", "http", "--http", exporter),
-        )
-        self._programs.enter_context(self._engine())
-        self._start_prometheus()
-        return self
+    def start(self, ports: Sequence[int], *, every: str = "1s") -> None:
+        """Start it, and wait until it has scraped a program at each of *ports*."""
+        rules = RULES.read_text()
+        for long, short in SHORTER.items():
+            rules = re.sub(long, short, rules)
+        (self.place / "rules.yml").write_text(rules)
+        targets = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
+        (self.place / "prometheus.yml").write_text(PROMETHEUS.format(targets=targets, every=every))
+        with (self.place / "prometheus.log").open("ab") as log:
+            self._program = subprocess.Popen(
+                [
+                    "prometheus",
+                    "--config.file=prometheus.yml",
+                    "--storage.tsdb.path=data",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                ],
+                cwd=self.place,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait(lambda: self._is_scraping(len(ports)), "Prometheus to scrape all")
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.free.set()
-        (self.place / "free").touch()
-        self.stop_workers(signal.SIGTERM)
-        self._programs.close()
-
-    def start_workers(self) -> None:
-        self._workers = self._started(sys.executable, "-m", "pgprog", "worker")
-
-    def stop_workers(self, number: signal.Signals) -> None:
-        if self._workers is not None:
-            self._workers.send_signal(number)
-            self._workers.wait(30)
-
-    @contextmanager
-    def sql(self) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            yield connection
+    def stop(self) -> None:
+        self._program.terminate()
+        self._program.wait(30)
 
     def ask(self, path: str, **parameters: str) -> Any:
         """Return the data of an answer of Prometheus's API."""
@@ -170,6 +156,61 @@ class World:
                 raise AssertionError(f"waited in vain for {what}: {alerts}")
             threading.Event().wait(0.1)
 
+    def _is_scraping(self, count: int) -> bool:
+        try:
+            return self.value('sum(up{job="pgprog"})') == [count]
+        except OSError:
+            return False
+
+
+class World(Prometheus):
+    """Workers, an exporter, an embedded engine, and Prometheus, which scrapes all three."""
+
+    client: Client
+
+    def __init__(self, dsn: str, place: Path) -> None:
+        self.workers_port, self._exporter_port, self._engine_port, port = free_ports(4)
+        super().__init__(place, port)
+        self.dsn = dsn
+        self.open = threading.Event()
+        self.free = threading.Event()
+        self._programs = ExitStack()
+        self._workers: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        (self.place / "shop.py").write_text(SHOP)
+        config = CONFIG.format(dsn=self.dsn, port=self.workers_port)
+        (self.place / "pgprog.yaml").write_text(config)
+        exporter = f"127.0.0.1:{self._exporter_port}"
+        self.start_workers()
+        self._start(
+            *(sys.executable, "-m", "pgprog", "worker", "--processes", "1"),
+            *("--only", "http", "--http", exporter),
+        )
+        self._programs.enter_context(self._engine())
+        self._programs.callback(self.stop)
+        self.start([self.workers_port, self._exporter_port, self._engine_port])
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.free.set()
+        (self.place / "free").touch()
+        self.stop_workers(signal.SIGTERM)
+        self._programs.close()
+
+    def start_workers(self) -> None:
+        self._workers = self._started(sys.executable, "-m", "pgprog", "worker")
+
+    def stop_workers(self, number: signal.Signals) -> None:
+        if self._workers is not None:
+            self._workers.send_signal(number)
+            self._workers.wait(30)
+
+    @contextmanager
+    def sql(self) -> Iterator[psycopg.Connection[Any]]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            yield connection
+
     @contextmanager
     def _engine(self) -> Iterator[None]:
         """An embedded engine with a cache, and one connection for transactions of steps."""
@@ -191,28 +232,6 @@ class World:
                 server.shutdown()
                 server.server_close()
                 thread.join()
-
-    def _start_prometheus(self) -> None:
-        rules = RULES.read_text()
-        for long, short in SHORTER.items():
-            rules = re.sub(long, short, rules)
-        (self.place / "rules.yml").write_text(rules)
-        ports = (self.workers_port, self._exporter_port, self._engine_port)
-        targets = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
-        (self.place / "prometheus.yml").write_text(PROMETHEUS.format(targets=targets))
-        self._start(
-            "prometheus",
-            "--config.file=prometheus.yml",
-            "--storage.tsdb.path=data",
-            f"--web.listen-address=127.0.0.1:{self._port}",
-        )
-        self._wait(self._is_scraping, "Prometheus to scrape all")
-
-    def _is_scraping(self) -> bool:
-        try:
-            return self.value('sum(up{job="pgprog"})') == [3.0]
-        except OSError:
-            return False
 
     def _start(self, *command: str) -> None:
         program = self._started(*command)

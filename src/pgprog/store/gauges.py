@@ -42,6 +42,7 @@ class Gauges:
     def __init__(self, dsn: str, *, name: str) -> None:
         self._lane = Lane(dsn, name=f"{name} metrics")
         self._seen = Seen(_DOWN, [], 0.0)
+        self._counted = self._seen
         self._looking: asyncio.Task[None] | None = None
 
     @property
@@ -74,16 +75,25 @@ class Gauges:
         await self._lane.close()
 
     async def _look(self) -> None:
+        """Count, or only hear whether the database answers while the last counts are good."""
         began_at = time.monotonic()
         try:
-            rows = await self._lane.fetch("select * from pgprog_engine.gauges()")
-            [[health]] = await self._lane.fetch("select pgprog.health()")
+            if began_at < self._counted.good_until:
+                await self._lane.fetch("select 1")
+            else:
+                await self._count(began_at)
         except (PgprogError, RolledBack, DataFault, psycopg.Error) as e:
             self._seen = _down(str(e), good_until=time.monotonic() + 1.0)
+            self._counted = self._seen._replace(good_until=0.0)
             return
+        self._seen = self._counted._replace(good_until=time.monotonic() + _KEEP_SECONDS)
+
+    async def _count(self, began_at: float) -> None:
+        rows = await self._lane.fetch("select * from pgprog_engine.gauges()")
+        [[health]] = await self._lane.fetch("select pgprog.health()")
         now = time.monotonic()
         keep = min(max(_KEEP_SECONDS, _KEEP_FACTOR * (now - began_at)), _MOST_KEEP_SECONDS)
-        self._seen = Seen(_samples(rows), _components(health), now + keep)
+        self._counted = Seen(_samples(rows), _components(health), now + keep)
 
 
 def _down(reason: str, *, good_until: float) -> Seen:
