@@ -109,6 +109,7 @@ def test_a_restored_database_goes_on_where_the_backup_was(
 
 
 @pytest.mark.slow  # an engine under load
+@pytest.mark.direct("sessions of a pooler bear the name of who had them last")
 async def test_a_worker_and_its_client_hold_no_more_connections_than_the_manual_says(
     db: str, orders: Namespace[Any]
 ) -> None:
