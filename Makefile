@@ -4,6 +4,7 @@ VENV   ?= .venv
 ARGS   ?=
 PEERS   = .venv-peers
 BIN     = $(VENV)/bin
+APT     = apt-get update --quiet=2 && apt-get install --yes --no-install-recommends
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -111,27 +112,28 @@ $(PEERS)/.ready: bench/peers/requirements.txt
 	$(PEERS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install --requirement $<
 	touch $@
 
-# The tests again on PostgreSQL 14 to 18: Linux x86-64 only, about 11 MB each.
+# The tests again on PostgreSQL 14 to 18, each to its end: Linux x86-64 only, about 11 MB each.
 MATRIX ?= 14 15 16 17 18
 matrix: $(VENV)/.ready $(MATRIX:%=.pg/%/bin) ## Run the tests on PostgreSQL 14 to 18
-	set -e; for v in $(MATRIX); do \
+	@failed=; for v in $(MATRIX); do \
 	    echo "== PostgreSQL $$v"; \
-	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS); \
-	done
+	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS) || failed="$$failed $$v"; \
+	done; \
+	test -z "$$failed" || { echo "tests failed on PostgreSQL$$failed" >&2; exit 1; }
 
 # Whatever uses clients and engines.  The rest of tests/sql speaks to PostgreSQL by itself.
 POOLED = tests/conformance tests/integration tests/docs
 pooler: $(VENV)/.ready ## Run the tests behind pgbouncer in transaction mode: ARGS="files"
-	@command -v pgbouncer > /dev/null || apt-get install --yes --no-install-recommends pgbouncer
+	@command -v pgbouncer > /dev/null || { $(APT) pgbouncer; }
 	$(BIN)/python -m pytest -p no:xdist -p tests.pooler.plugin $(or $(ARGS),$(POOLED))
 
 # Debian's own Python stands in for the base, which is in a registry.
 image: $(VENV)/.ready .image/base.tar ## Build the image of deploy/Dockerfile and run it, as root on Debian, without Docker
-	@{ command -v buildah && command -v runc; } > /dev/null || apt-get install --yes --no-install-recommends buildah runc
+	@{ command -v buildah && command -v runc; } > /dev/null || { $(APT) buildah runc; }
 	PGPROG_IMAGE=1 $(BIN)/python -m pytest -p no:xdist tests/packaging/test_image.py $(ARGS)
 
 .image/base.tar:
-	@command -v mmdebstrap > /dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	@command -v mmdebstrap > /dev/null || { $(APT) mmdebstrap; }
 	mkdir -p .image
 	mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
 	    bookworm .image/base.tar.tmp.tar

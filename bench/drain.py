@@ -6,13 +6,18 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from bench.measure import Meter
 from bench.question import Question
-from bench.workload import counters, load, load_inits
+from bench.workload import NAMESPACE, Counter, counters, load, load_inits
+from pgprog import Intent, Namespace, Step
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.question import Sample, Sizes
     from bench.server import Arena
     from pgprog.store.rows import Claimed, Completion
@@ -32,11 +37,31 @@ class _Countdown:
         return False
 
 
-async def drained(dsn: str, *, count: int, concurrency: int) -> Sample:
+def writers() -> Namespace[Counter]:
+    """Return the namespace whose handler writes a row of its own, too."""
+    writing = Namespace(NAMESPACE, state=Counter)
+
+    @writing.call
+    async def count(step: Step[Counter], note: str) -> Intent[Counter, dict[str, int]]:
+        number = step.state.count + 1
+        async with step.transaction() as connection:
+            await connection.execute("insert into written values (%s)", (number,))
+        return Intent(state=Counter(number), events=[{"counted": note}], response={"count": number})
+
+    return writing
+
+
+async def drained(
+    dsn: str,
+    *,
+    count: int,
+    concurrency: int,
+    namespace: Callable[[], Namespace[Counter]] = counters,
+) -> Sample:
     """Let one worker end so many tasks that wait."""
     countdown = _Countdown(count)
     config = Config(dsn=dsn, worker=WorkerConfig(concurrency=concurrency))
-    worker = Worker(config, [counters()], tell=countdown.tell)
+    worker = Worker(config, [namespace()], tell=countdown.tell)
     meter = Meter(dsn)
     async with worker:
         with meter:
@@ -71,6 +96,16 @@ def _inits(arena: Arena, sizes: Sizes) -> Sample:
         return asyncio.run(drained(dsn, count=sizes.many_processes, concurrency=100))
 
 
+def _writing(arena: Arena, sizes: Sizes) -> Sample:
+    """Drain steps with a transaction each: what such a step costs is the question."""
+    count = max(20, sizes.tasks // 5)
+    with arena.database() as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("create table written (number integer)")
+        load(dsn, processes=count, calls=count)
+        return asyncio.run(drained(dsn, count=count, concurrency=100, namespace=writers))
+
+
 def _wide(arena: Arena, sizes: Sizes) -> Sample:
     return _many(arena, sizes, concurrency=400)
 
@@ -81,4 +116,5 @@ QUESTIONS = (
     Question("drain, chains of 20", "tasks", _chains),
     Question("drain, one hot process", "tasks", _hot),
     Question("drain, inits", "inits", _inits),
+    Question("drain, step.transaction()", "tasks", _writing),
 )

@@ -264,6 +264,7 @@ async def test_what_a_handler_sets_on_its_connection_is_gone_in_the_next_step(
             assert await engine.call("free", "f", name="look") == ['"$user", public']
 
 
+@pytest.mark.direct("a pooler gives each transaction any session")
 @pytest.mark.parametrize("colour", ["async", "sync"])
 async def test_a_connection_keeps_its_plans_from_one_step_to_the_next(
     db: str, sql: psycopg.Connection[Any], colour: str

@@ -71,10 +71,10 @@ def test_an_editable_install_finds_the_sql_of_the_source_tree() -> None:
 def test_a_life_of_thirty_days_is_tested_from_the_wheel_in_under_two_seconds(
     wheel: Path, tmp_path: Path
 ) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
-    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", wheel, "pytest"]
-    subprocess.run(install, check=True, capture_output=True)
+    install = f"{sys.executable} -m pip --python {python} install --quiet {wheel} pytest"
+    subprocess.run(install.split(), check=True, capture_output=True)
     (tmp_path / "test_subscription.py").write_text(_APPLICATION)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
 

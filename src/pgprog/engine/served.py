@@ -46,15 +46,20 @@ def check_names(namespaces: Sequence[Namespace[Any]]) -> None:
 
 
 async def check_schema(store: EngineStore) -> None:
-    """Check that the database has the schema of this version.
+    """Check that the database has the schema of this version, or a later one that serves it, too.
 
     Raises:
-        SchemaMismatch: It is older or newer.
+        SchemaMismatch: It is older, or serves only newer workers.
     """
-    found, needed = await store.schema_version(), latest_version()
-    if found != needed:
+    oldest, found = await store.schema_versions()
+    needed = latest_version()
+    if found < needed:
         msg = f"the schema of the database is {found}, and this pgprog needs {needed}"
         raise SchemaMismatch(msg, hint="run `pgprog db migrate`")
+    if needed < oldest:
+        msg = f"the schema of the database is {found}, and this pgprog is of schema {needed}"
+        hint = f"install a version of pgprog of schema {oldest} or later"
+        raise SchemaMismatch(msg, hint=hint)
 
 
 def serves(namespaces: Sequence[Namespace[Any]]) -> dict[str, Served]:

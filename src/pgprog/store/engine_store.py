@@ -301,10 +301,11 @@ class EngineStore:
         )
         return {namespace: Stored(settings, version) for namespace, settings, version in rows}
 
-    async def schema_version(self) -> int:
-        """Return the number of the last migration that was applied."""
-        [[version]] = await self._upkeep.fetch("select pgprog.schema_version()")
-        return int(version)
+    async def schema_versions(self) -> tuple[int, int]:
+        """Return the schema version of the oldest workers that are served, and that which it is."""
+        query = "select pgprog_engine.oldest_served(), pgprog.schema_version()"
+        [(oldest, version)] = await self._upkeep.fetch(query)
+        return int(oldest), int(version)
 
     async def announce(
         self, channel: str, payloads: Sequence[str], *, lane: CompletionLane = "batches"
