@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
-from pgprog.config import PoolConfig
+from pgprog.config import CacheSettings, PoolConfig
 from pgprog.store.pool import make_pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 TURNS = range(40)
+# One that is cancelled in the turn in which it is made does not begin.
+CLOSING_TURNS = range(1, 40, 2)
 ONE = PoolConfig(api=1, transactions=1, checkout_timeout=timedelta(seconds=10))
 
 
@@ -81,3 +83,71 @@ async def test_a_request_that_is_cancelled_at_any_turn_ends_and_leaves_the_clien
             assert await client.get("orders", "o-1") is not None
             assert await client.call("orders", "o-1") == 1
             assert await engine.call("orders", "o-1", name="note") == 1
+
+
+def tasks_beside() -> set[asyncio.Task[Any]]:
+    return {task for task in asyncio.all_tasks() if not task.done()}
+
+
+async def closed(place: AsyncClient, *, cancel_after: int) -> bool:
+    """Close a client, or an engine, and cancel that; return whether the end was as it was asked."""
+    closing = asyncio.ensure_future(place.__aexit__(None, None, None))
+    await turn(cancel_after)
+    was_at_work = closing.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait([closing])
+    return closing.cancelled() is was_at_work
+
+
+async def test_the_stop_of_an_engine_is_cancelled_at_any_turn_and_leaves_no_task(
+    db: str, orders: Namespace[Any]
+) -> None:
+    beside, lost = tasks_beside(), []
+    for turns in CLOSING_TURNS:
+        engine = await Engine(db, [orders]).__aenter__()
+        if not await closed(engine, cancel_after=turns):
+            lost.append(turns)
+        async with asyncio.timeout(10):
+            while tasks_beside() - beside:
+                await turn(1)
+
+    assert lost == []
+
+
+async def test_the_end_of_a_client_is_cancelled_at_any_turn_and_leaves_no_task(
+    db: str, orders: Namespace[Any]
+) -> None:
+    async with Engine(db, [orders]):
+        lost = []
+        for turns in CLOSING_TURNS:
+            client = await AsyncClient(db, pool=ONE).__aenter__()
+            asking = asyncio.create_task(client.submit("call", "orders", f"o-{turns}"))
+            await turn(3)
+            if not await closed(client, cancel_after=turns):
+                lost.append(turns)
+            async with asyncio.timeout(10):
+                await asyncio.wait([asking])
+                asking.exception()
+                while client._loops in asyncio.all_tasks():
+                    await turn(1)
+
+    assert lost == []
+
+
+async def test_a_watch_and_a_wait_for_a_version_are_cancelled_at_any_turn(
+    db: str, orders: Namespace[Any]
+) -> None:
+    cache = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
+    async with Engine(db, [orders]) as engine, AsyncClient(db, cache={"orders": cache}) as client:
+        await engine.init("orders", "o-1")
+        for turns in TURNS:
+            following = client.watch("orders", "o-1")
+            await anext(following)
+            assert await cancelled(anext(following), after=turns)
+            await cancelled(anext(client.watch("orders", "o-1")), after=turns)
+            assert await cancelled(client.get("orders", "o-1", at_least=1000), after=turns)
+        async with asyncio.timeout(10):
+            assert await client.get("orders", "o-1") is not None
+        assert client._cached is not None
+        assert not client._cached.cache._watchers
+        assert not client._wakes._calls

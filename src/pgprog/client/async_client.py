@@ -20,6 +20,7 @@ from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.client.watching import Wakes
 from pgprog.config import PoolConfig
 from pgprog.engine.deadlines import Deadlines
+from pgprog.engine.settling import end
 from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
 from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
@@ -337,14 +338,14 @@ class AsyncClient(AsyncOperations):
                 loops.create_task(hear_ends(self._answers, self._direct_dsn, name=_NAME))
 
     async def _end_loops(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pool.checkout_timeout.total_seconds()):
-                await self._submitter.wait_idle()
-                await self._due.flush()  # or workers would find the last requests by polling
-        closed = StoreUnavailable("the client is closed")
-        self._submitter.close(closed)
-        self._answers.close(closed)
-        self._wakes.close()
-        self._loops.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._loops
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pool.checkout_timeout.total_seconds()):
+                    await self._submitter.wait_idle()
+                    await self._due.flush()  # or workers would find the last requests by polling
+        finally:  # also for who is cancelled meanwhile
+            closed = StoreUnavailable("the client is closed")
+            self._submitter.close(closed)
+            self._answers.close(closed)
+            self._wakes.close()
+            await end(self._loops)

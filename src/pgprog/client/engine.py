@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
 from pgprog import logs
@@ -11,6 +10,7 @@ from pgprog.client.async_client import AsyncClient
 from pgprog.client.sync_client import Client
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
+from pgprog.engine.settling import end
 from pgprog.model import TaskStatus
 from pgprog.replication.inserts import DUE
 from pgprog.store.rows import Ended, Outcome
@@ -135,6 +135,4 @@ class Engine(AsyncClient):
 
     async def _cease(self, watching: asyncio.Task[None]) -> None:
         self._is_serving = False
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        await end(watching)

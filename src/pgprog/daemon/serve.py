@@ -20,6 +20,7 @@ from pgprog.daemon.reader import reading
 from pgprog.daemon.reload import Reload
 from pgprog.engine import Pulse, Role, Upkeep, Worker
 from pgprog.engine.served import check_schema
+from pgprog.engine.settling import end
 from pgprog.metrics import Metrics
 from pgprog.store.engine_store import EngineStore
 
@@ -218,13 +219,13 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pul
     store = EngineStore(config.dsn, name="pgprog upkeep", metrics=work.metrics)
     await check_schema(store)
     upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
-    running = asyncio.ensure_future(upkeep.run())
+    running = asyncio.create_task(upkeep.run())
     work.metrics.parts.phase = "running"
     try:
         yield running, Pulse(signs=upkeep.signs)
     finally:
         work.metrics.parts.phase = "draining"
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        await store.close()
+        try:
+            await end(running)
+        finally:
+            await store.close()

@@ -27,6 +27,23 @@ async def wait_settled(
         settling.cancel()
 
 
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and return when it has ended; raises what it failed with.
+
+    Who is cancelled meanwhile waits for that end as well, and then hears of its own cancellation:
+    to await the task with `CancelledError` suppressed would swallow both.
+    """
+    task.cancel()
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
+    if not task.cancelled():
+        task.result()
+
+
 async def _settle(runner: Runner, completer: Completer) -> None:
     await runner.wait_idle()
     await completer.wait_idle()

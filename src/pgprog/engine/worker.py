@@ -22,7 +22,7 @@ from pgprog.engine.runner import Runner
 from pgprog.engine.scanner import Scanner
 from pgprog.engine.served import check_names, check_not_imported, check_schema, serves
 from pgprog.engine.settings import Settings
-from pgprog.engine.settling import wait_settled
+from pgprog.engine.settling import end, wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.metrics import Metrics
@@ -329,10 +329,8 @@ class Worker:
         return room
 
     async def _end_loops(self) -> None:
-        self._loops.cancel()
         try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loops
+            await end(self._loops)
         finally:
             if left := await self._runner.abandon():
                 log.error("steps_go_on", worker_id=self.worker_id, steps=left)
