@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
+from pgprog.client.cached_reads import CachedReads
 from pgprog.config import CacheSettings, PoolConfig
 from pgprog.store.pool import make_pool
 
@@ -148,6 +149,6 @@ async def test_a_watch_and_a_wait_for_a_version_are_cancelled_at_any_turn(
             assert await cancelled(client.get("orders", "o-1", at_least=1000), after=turns)
         async with asyncio.timeout(10):
             assert await client.get("orders", "o-1") is not None
-        assert client._cached is not None
+        assert isinstance(client._cached, CachedReads)
         assert not client._cached.cache._watchers
         assert not client._wakes._calls

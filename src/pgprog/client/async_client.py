@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pgprog.client.answers import Answers, response_of
@@ -59,8 +60,8 @@ class AsyncClient(AsyncOperations):
     key is repeated by itself when the connection is lost.
 
     *cache* names the namespaces whose processes are kept in memory, with their settings; without
-    the replication stream, or with *encryption*, they are read from PostgreSQL.  A *reader*,
-    the socket of one that this machine shares, is asked instead.
+    the stream, or with *encryption*, they are read from PostgreSQL.  A *reader*, the socket of one
+    that this machine shares, is asked instead.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class AsyncClient(AsyncOperations):
             self._answers = Answers(self._store.results, deadlines=(deadlines := Deadlines()))
             if self._wakeups == "stream":
                 self._closing.enter_context(hearing_ends(self._answers, self._wakes, self._feed))
-            self._due = wakeups.Hints(self._announce_due)
+            self._due = wakeups.Hints(partial(self._store.announce, wakeups.DUE))
             self._submitter = Submitter(self._send, deadlines=deadlines)
             self._loops = asyncio.create_task(self._run())
             tell_failure_of("loops", self._loops)
@@ -326,9 +327,6 @@ class AsyncClient(AsyncOperations):
             if each.outcome == "queued":
                 self._due.add(request.namespace)
         return submitted
-
-    async def _announce_due(self, namespaces: Sequence[str]) -> None:
-        await self._store.announce(wakeups.DUE, sorted({*namespaces}))
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:

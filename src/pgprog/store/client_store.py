@@ -297,7 +297,7 @@ class ClientStore:
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
         """Notify those who listen, in a transaction of its own."""
-        for payload in payloads:
+        for payload in sorted({*payloads}):
             await self._fetch("select pg_notify(%s, %s)", (channel, payload))
 
     async def _value(self, statement: LiteralString, values: Sequence[object] = ()) -> Any:  # noqa: ANN401 - the one column of a row
