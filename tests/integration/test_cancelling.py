@@ -56,6 +56,21 @@ async def test_a_cancellation_that_comes_with_a_connection_of_a_full_pool_is_obe
             await handing_over
 
 
+async def test_no_connection_is_lost_by_who_is_cancelled_while_it_returns_one(db: str) -> None:
+    pool = make_pool(db, size=1, checkout_timeout=timedelta(seconds=10), name="pgprog test")
+
+    async def use(times: int) -> None:
+        for _ in range(times):
+            async with pool.connection():
+                pass
+
+    async with pool:
+        for turns in TURNS:
+            others = asyncio.gather(use(9), use(9))  # they are in its way
+            await cancelled(use(9), after=turns)
+            await others
+
+
 @pytest.fixture
 def orders() -> Namespace[Any]:
     orders = Namespace("orders")
@@ -141,12 +156,15 @@ async def test_a_watch_and_a_wait_for_a_version_are_cancelled_at_any_turn(
     cache = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
     async with Engine(db, [orders]) as engine, AsyncClient(db, cache={"orders": cache}) as client:
         await engine.init("orders", "o-1")
+        process = await client.get("orders", "o-1")
+        assert process is not None
+        never = process.version + 1_000_000
         for turns in TURNS:
             following = client.watch("orders", "o-1")
             await anext(following)
             assert await cancelled(anext(following), after=turns)
             await cancelled(anext(client.watch("orders", "o-1")), after=turns)
-            assert await cancelled(client.get("orders", "o-1", at_least=1000), after=turns)
+            assert await cancelled(client.get("orders", "o-1", at_least=never), after=turns)
         async with asyncio.timeout(10):
             assert await client.get("orders", "o-1") is not None
         assert isinstance(client._cached, CachedReads)

@@ -157,6 +157,7 @@ def make_pool(
         timeout=checkout_timeout.total_seconds(),
         kwargs={"autocommit": True},
         configure=partial(_configure, encryption=encryption),
+        reset=_leave,
         open=False,
     )
 
@@ -174,6 +175,13 @@ def pool_samples(
         "pgprog_pool_timeouts_total": stats.get("requests_errors", 0),
     }
     return [Sample(metric, (name,), float(value)) for metric, value in figures.items()]
+
+
+async def _leave(_: psycopg.AsyncConnection) -> None:
+    """Reset nothing: a pool that resets gives the return of a connection to a task of its own.
+
+    Without, who is cancelled while it returns one takes it out of the pool for ever.
+    """
 
 
 async def _configure(connection: psycopg.AsyncConnection, *, encryption: Encryption | None) -> None:
