@@ -79,6 +79,15 @@ set status = 'r', claim_id = task_id,
   worker_id = case when task_id <= 3000000 + %(old)s then 0 else 1001 end
 where task_id > 3000000;
 """
+# A second call of a process, which waits behind the first: both at the head of the queue.
+BEHIND = """
+with first as (
+  update pgprog_data.queue set rank = now() - interval '1 hour' where process_id = %s returning *)
+insert into pgprog_data.queue (
+  task_id, namespace, process_id, incarnation, type, status, due_at, rank, created_at)
+select task_id + 5000000, namespace, process_id, incarnation, 'call', 'w', due_at, rank, created_at
+from first
+"""
 AGE = "update pgprog_data.{} set {} = now() - interval '99 days'"
 COLLECT = "select pgprog_engine.collect_zombies(null, null)"
 CRASH = "select pgprog_engine.report_crash(%s, %s, %s)"
@@ -241,6 +250,34 @@ def test_upkeep_by_early_plans_reads_no_table_for_each_of_what_it_finds(
     most = {"collect_zombies": 30, "end_worker": 15, "report_crash": 1, "maintain": 60}
     most |= {"purge of processes": 22, "purge of what was removed": 10, "purge of keys": 1}
     assert [(name, rows) for name, rows in read.items() if rows > 5 + OLD * most.get(name, 5)] == []
+
+
+def test_plans_made_in_a_queue_that_has_been_long_reach_its_tasks_by_their_ids(
+    app: Any, worker: Any
+) -> None:
+    app.execute(GROW, {"many": MANY})
+    app.execute("create table public.long as select * from pgprog_data.queue")
+    app.execute("delete from pgprog_data.queue where process_id <> %s", (f"g{MANY}",))
+    app.execute("vacuum (analyze) pgprog_data.queue")
+    run = worker.connection.execute
+    for _ in range(7):  # a plan for any values is made after five runs
+        app.execute(BEHIND, (f"g{MANY}",))
+        [held] = worker.claim(3)
+        run(HAND_BACK, ([held.task_id], [held.claim_id]))
+        app.execute("delete from pgprog_data.queue where task_id > 5000000")
+    app.execute("insert into pgprog_data.queue select * from public.long on conflict do nothing")
+    app.execute(BEHIND, ("g1",))
+    [held] = worker.claim(1)
+    app.execute(BEHIND, ("g2",))
+
+    calls: dict[str, Callable[[], object]] = {
+        "hand_back": lambda: run(HAND_BACK, ([held.task_id], [held.claim_id])),
+        "collect_zombies": lambda: run(COLLECT),
+        "claim": lambda: worker.claim(3),
+    }
+    read = {name: _rows_read(worker.connection, call) for name, call in calls.items()}
+
+    assert [(name, rows) for name, rows in read.items() if rows > 3 * FEW] == []
 
 
 def _rows_read(connection: Any, call: Callable[[], object]) -> int:

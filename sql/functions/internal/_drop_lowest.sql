@@ -37,8 +37,8 @@ begin
   from (
     select q.task_id from pgprog_data.queue as q
     where q.task_id = any (v_lowest)
-      and q.incarnation + 0 = any (v_locked)  -- as in claim: no search for each pair of the arrays
-      and q.status in ('w', 'b', 'f')
+      and q.incarnation + 0 = any (v_locked)  -- + 0 and ::text: found by their ids alone, as in claim
+      and q.status::text in ('w', 'b', 'f')
     order by q.task_id
     for update skip locked
   ) as d;

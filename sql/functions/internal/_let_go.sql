@@ -21,10 +21,15 @@ declare
 begin
   with held as (
     select q.*
-    from unnest(_let_go.task_ids, _let_go.claim_ids) as x(task_id, claim_id)
-    join pgprog_data.queue as q on q.task_id = any (array[x.task_id]) and q.claim_id = x.claim_id
-    order by q.task_id
-    for update of q skip locked
+    from (
+      select u.task_id, u.claim_id from unnest(_let_go.task_ids, _let_go.claim_ids) as u(task_id, claim_id) order by u.task_id
+    ) as x
+    -- What locks stays a sub-select of its own: no plan begins with the queue.
+    cross join lateral (
+      select * from pgprog_data.queue as q
+      where q.task_id = x.task_id and q.claim_id = x.claim_id
+      for update skip locked
+    ) as q
   ),
   lost as (
     insert into pgprog_data.attempts (task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at)
