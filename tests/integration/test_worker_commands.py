@@ -147,12 +147,18 @@ def test_handlers_that_cannot_be_loaded_end_the_worker_with_their_name(
 def test_a_worker_of_another_schema_says_what_to_run(
     place: Path, sql: psycopg.Connection[Any]
 ) -> None:
-    sql.execute("insert into pgprog_data.schema_migrations values ('migrations/9999_x.sql', '')")
+    newest = (
+        "from pgprog_data.schema_migrations where name ="
+        " (select max(name) from pgprog_data.schema_migrations where name like 'migrations/%')"
+    )
+    sql.execute(f"create table public.newest as select * {newest}".encode())
+    sql.execute(f"delete {newest}".encode())
     try:
         with pgprog("worker", cwd=place) as worker:
             _, stderr = worker.communicate(timeout=20)
     finally:
-        sql.execute("delete from pgprog_data.schema_migrations where name like '%9999%'")
+        sql.execute("insert into pgprog_data.schema_migrations select * from public.newest")
+        sql.execute("drop table public.newest")
 
     assert worker.returncode == 1
     assert "pgprog db migrate" in stderr
