@@ -46,7 +46,7 @@ async def serve(
     config: Config,
     namespaces: Sequence[Namespace[Any]],
     *,
-    roles: Collection[Role] = frozenset(Role),
+    roles: Collection[Role] = frozenset(Role) - {Role.READER},
     link: Link | None = None,
     read: Callable[[], Config] | None = None,
 ) -> int:

@@ -25,7 +25,7 @@ def supervise(
     *,
     command: Sequence[str],
     read: Callable[[], Config],
-    roles: Collection[Role] = frozenset(Role),
+    roles: Collection[Role] = frozenset(Role) - {Role.READER},
 ) -> int:
     """Keep `worker.processes` workers until told to stop; return the exit code.
 
