@@ -17,7 +17,7 @@ from pgprog import logs
 from pgprog.cli.worker_list import list_workers
 from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
-from pgprog.engine import Role
+from pgprog.engine import DEFAULT_ROLES, Role
 
 # A reader is one program, whatever worker.processes says.
 _LONE = frozenset({Role.READER, Role.HTTP})
@@ -58,7 +58,7 @@ def _roles(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--only",
     "roles",
-    default=",".join(role for role in Role if role is not Role.READER),
+    default=",".join(role for role in Role if role in DEFAULT_ROLES),
     show_default=True,
     callback=_roles,
     help="What to do, separated by commas; also: reader, one for a machine.",

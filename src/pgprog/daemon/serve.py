@@ -18,7 +18,7 @@ from pgprog.daemon.notify import Notifier
 from pgprog.daemon.progress import telling
 from pgprog.daemon.reader import reading
 from pgprog.daemon.reload import Reload
-from pgprog.engine import Pulse, Role, Upkeep, Worker
+from pgprog.engine import DEFAULT_ROLES, Pulse, Role, Upkeep, Worker
 from pgprog.engine.served import check_schema
 from pgprog.engine.settling import end
 from pgprog.metrics import Metrics
@@ -46,7 +46,7 @@ async def serve(
     config: Config,
     namespaces: Sequence[Namespace[Any]],
     *,
-    roles: Collection[Role] = frozenset(Role) - {Role.READER},
+    roles: Collection[Role] = DEFAULT_ROLES,
     link: Link | None = None,
     read: Callable[[], Config] | None = None,
 ) -> int:

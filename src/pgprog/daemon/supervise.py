@@ -12,7 +12,7 @@ from pgprog.daemon.monitor import Fleet, monitoring
 from pgprog.daemon.notify import Notifier
 from pgprog.daemon.reports import Reports
 from pgprog.daemon.supervisor import Supervisor
-from pgprog.engine import Role
+from pgprog.engine import DEFAULT_ROLES, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -25,7 +25,7 @@ def supervise(
     *,
     command: Sequence[str],
     read: Callable[[], Config],
-    roles: Collection[Role] = frozenset(Role) - {Role.READER},
+    roles: Collection[Role] = DEFAULT_ROLES,
 ) -> int:
     """Keep `worker.processes` workers until told to stop; return the exit code.
 

@@ -50,6 +50,10 @@ class Role(StrEnum):
     READER = "reader"
 
 
+# A reader is one for a machine: only who asks for it gets it.
+DEFAULT_ROLES = frozenset(Role) - {Role.READER}
+
+
 class Upkeep:
     """Loops that nothing waits for; each failure of theirs is mended by the next round."""
 
