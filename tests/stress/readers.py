@@ -215,6 +215,7 @@ class Witness:
         self._dsn = dsn
         self._oracle = oracle
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._lock = asyncio.Lock()  # many ask, by one connection
 
     async def __aenter__(self) -> Self:
         return self
@@ -253,16 +254,20 @@ class Witness:
 
     async def _rank(self, key: Key) -> int:
         """Return the rank that is visible, with its timer gone for all we know."""
+        async with self._lock:
+            row = await self._row(key)
+        return _GONE if row is None else rank(row[0], row[1], phase=1)
+
+    async def _row(self, key: Key) -> Any:
         try:
             if self._connection is None:
                 self._connection = await psycopg.AsyncConnection.connect(
                     self._dsn, autocommit=True, connect_timeout=5
                 )
             cursor = await self._connection.execute(_PLAIN, key)
-            row = await cursor.fetchone()
+            return await cursor.fetchone()
         except psycopg.OperationalError:
             if self._connection is not None:
                 await self._connection.close()
             self._connection = None
             raise
-        return _GONE if row is None else rank(row[0], row[1], phase=1)
