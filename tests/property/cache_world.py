@@ -17,6 +17,7 @@ from pgprog.cache.shelves import Shelf
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
     from pgprog.cache.fence import Fill
     from pgprog.cache.snapshots import Snapshot
@@ -68,6 +69,7 @@ class World:
         self.beat: Beat | None = None
         self.seen: dict[object, int] = {}
         self.stalls_until = 0.0
+        self.warming: list[Callable[[], None]] = []
 
     def act(self) -> None:
         """Do one thing."""
@@ -81,7 +83,7 @@ class World:
             (self.go_on_reading, 16),
             (self.go_on_beating, 12),
             (self.connect, 1.5 if self.told is None else 0.1),
-            (self.warm_up, 3 if self.told is not None and not self.cache.is_warm else 0),
+            (self.go_on_warming, 6 if self.told is not None and not self.cache.is_warm else 0),
             (self.lose, 0.1),
         )
         calls, weights = zip(*actions, strict=True)
@@ -120,10 +122,22 @@ class World:
         self.told = len(self.postgres.log)
         self.cache.lease.restart(self.postgres.lsn)
 
-    def warm_up(self) -> None:
-        """Begin to keep, as of a snapshot taken behind a transaction id of our own."""
+    def go_on_warming(self) -> None:
+        """Take it one step further: listen, take a transaction id, take a snapshot, keep."""
+        if not self.cache.is_listening:
+            self.cache.listen()
+            self.warming = [self._take_xid, self._take_snapshot]
+        self.warming.pop(0)()
+
+    def _take_xid(self) -> None:
         self.postgres.assign()
-        self.cache.warm_up(self.postgres.snapshot())
+
+    def _take_snapshot(self) -> None:
+        snapshot = self.postgres.snapshot()
+        self.warming.append(lambda: self._keep(snapshot))
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        self.cache.warm_up(snapshot)
         self.counts["warm"] += 1
 
     def lose(self) -> None:

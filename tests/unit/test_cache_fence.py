@@ -70,6 +70,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.cache = Cache({"orders": self.shelf}, window=3)
+        self.cache.listen()
         self.cache.warm_up(sees(100))
         self.beat(sees(100))
 
@@ -195,16 +196,36 @@ def test_7_a_fill_that_found_nothing_remembers_it_too(stage: Stage) -> None:
 def test_8_a_fill_from_before_the_stream_was_lost_is_not_kept(stage: Stage) -> None:
     fill = stage.begin()
     stage.cache.go_cold()
+    stage.cache.listen()
     stage.cache.warm_up(sees(100))
 
     assert not stage.end(fill, sees(100), row(1))
 
 
 def test_9_a_fill_waits_for_transactions_from_before_the_stream(stage: Stage) -> None:
+    stage.cache.listen()
     stage.cache.warm_up(sees(120, 110))
 
     assert not stage.fill(sees(125, 110), row(1))
     assert stage.fill(sees(125), row(1))
+
+
+def test_9_a_fill_waits_for_what_was_told_while_the_cache_warmed_up(stage: Stage) -> None:
+    stage.cache.listen()
+    stage.tell(121, written(2))  # begun behind the transaction id that was taken, 120
+    stage.cache.warm_up(sees(121))
+
+    assert not stage.fill(sees(121), row(1))
+    assert not stage.fill(sees(123, 121), row(1))
+    assert stage.fill(sees(122), row(2))
+
+
+def test_9_what_is_given_up_while_it_warms_up_stays_cold(stage: Stage) -> None:
+    stage.cache.listen()
+    stage.cache.go_cold()
+    stage.cache.warm_up(sees(120))
+
+    assert not stage.cache.is_warm
 
 
 def test_10_an_own_write_is_waited_for(stage: Stage) -> None:

@@ -50,13 +50,15 @@ class Fill:
 class Cache:
     """Entries of the namespaces in *shelves*, each with at most *window* events.
 
-    Cold, it keeps and serves nothing.  Everything but `look` belongs to one thread.
+    Cold, it keeps and serves nothing: first it has to `listen`, then it may `warm_up`.  Everything
+    but `look` belongs to one thread.
     """
 
     def __init__(
         self, shelves: Mapping[str, Shelf], *, window: int = 50, max_entry_bytes: int = 1 << 17
     ) -> None:
         self.is_warm = False
+        self.is_listening = False
         self.lease = Lease()
         self.counts: Counter[str] = Counter()
         self.window = window
@@ -74,20 +76,25 @@ class Cache:
 
     # ---- What the stream tells.
 
-    def warm_up(self, snapshot: Snapshot) -> None:
-        """Begin to keep: from now on every transaction is told.
-
-        *snapshot* is younger than that, and than a transaction that has ended since: its xmax is
-        above those of all that were not told.
-        """
+    def listen(self) -> None:
+        """Remember what is told from now on, which is every transaction."""
         self.go_cold()
-        self.is_warm = True
-        self._warm_xmax = snapshot.xmax
-        self._newest = snapshot
+        self.is_listening = True
+
+    def warm_up(self, snapshot: Snapshot) -> None:
+        """Begin to keep, unless it had to be given up since it began to listen.
+
+        *snapshot* is younger than a transaction that has begun and ended since: its xmax is above
+        those of all that were not told.
+        """
+        if self.is_listening:
+            self.is_warm = True
+            self._warm_xmax = snapshot.xmax
+            self._newest = snapshot
 
     def go_cold(self) -> None:
         """Give up everything, fills under way too: some transaction may not be told."""
-        self.is_warm = False
+        self.is_warm = self.is_listening = False
         self.lease.end()
         for shelf in self.shelves.values():
             for entry in shelf.entries.values():
@@ -105,7 +112,7 @@ class Cache:
         self, xid: int, end_lsn: int, changes: Sequence[Change], *, now: float
     ) -> None:
         """Apply a transaction, the next that the stream tells."""
-        if not self.is_warm:
+        if not self.is_listening:
             return
         groups, loose = by_process(changes, self._keys)
         for incarnation in loose:

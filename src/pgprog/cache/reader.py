@@ -87,6 +87,7 @@ class Reader:
 
     async def _warm_up(self) -> None:
         ends = self._ends
+        self._cache.listen()
         await self._beats.take_xid()
         beat = await self._beats.beat()
         if ends != self._ends:
