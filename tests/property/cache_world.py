@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from pgprog.cache.fence import Fill
+    from pgprog.cache.fills import Fill
     from pgprog.cache.snapshots import Snapshot
 
 WINDOW = 3

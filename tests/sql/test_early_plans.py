@@ -205,6 +205,7 @@ def keep_house(app: Any, worker: Any, make_worker: Any, life: Any) -> Callable[[
         age()
         run(MAINTAIN)
         run("select pgprog.remove('orders', %s)", (broken,))
+        app.execute("analyze pgprog_data.processes")  # as of one row: plans like to begin with it
         age()
         run("select pgprog.pause('orders')")
         while run(PURGE, (1,)).fetchone() != (None,):

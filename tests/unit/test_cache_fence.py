@@ -30,7 +30,7 @@ from pgprog.replication.messages import UNCHANGED
 
 if TYPE_CHECKING:
     from pgprog.cache.entries import Change
-    from pgprog.cache.fence import Fill
+    from pgprog.cache.fills import Fill
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = ("orders", "o-1")

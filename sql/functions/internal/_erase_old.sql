@@ -64,9 +64,13 @@ begin
       where e.namespace = n.namespace and e.status = 'finished' and e.at < v_at - n.retention
       order by e.at limit k_processes
     ) as old
-    join pgprog_data.processes as p on p.incarnation = any (array[old.incarnation])
-    order by p.incarnation
-    for no key update of p skip locked);
+    -- What locks stays a sub-select of its own: no plan begins with the processes.
+    cross join lateral (
+      select p.incarnation from pgprog_data.processes as p
+      where p.incarnation = old.incarnation
+      for no key update skip locked
+    ) as p
+    order by p.incarnation);
   if cardinality(v_over) > 0 then
     perform pgprog_engine._remove_processes(v_over, 'removed', v_at);
   end if;

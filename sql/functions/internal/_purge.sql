@@ -37,18 +37,18 @@ begin
 
   -- 1. Processes are gone for every reader, by their ids as the index has them.
   if exists (select 1 from pgprog_data.processes as p where p.namespace = _purge.namespace) then
-    select array_agg(l.incarnation) into v_incarnations
+    select array_agg(p.incarnation order by p.incarnation) into v_incarnations
     from (
-      select p.incarnation
-      from (
-        select f.incarnation from pgprog_data.processes as f
-        where f.namespace = _purge.namespace
-        order by f.process_id limit _purge.max_rows
-      ) as first
-      join pgprog_data.processes as p on p.incarnation = any (array[first.incarnation])
-      order by p.incarnation
-      for update of p skip locked
-    ) as l;
+      select f.incarnation from pgprog_data.processes as f
+      where f.namespace = _purge.namespace
+      order by f.process_id limit _purge.max_rows
+    ) as first
+    -- What locks stays a sub-select of its own: no plan begins with the processes.
+    cross join lateral (
+      select p.incarnation from pgprog_data.processes as p
+      where p.incarnation = first.incarnation
+      for update skip locked
+    ) as p;
     if v_incarnations is not null then
       perform pgprog_engine._remove_processes(v_incarnations, 'removed', pgprog_engine._clock());
     end if;

@@ -12,12 +12,12 @@ So each is in an entry exactly once.  The proof is in docs/decisions/0002-the-ca
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgprog.cache.advice import Advice
 from pgprog.cache.changes import by_process
 from pgprog.cache.entries import ProcessRemoved
+from pgprog.cache.fills import Fill
 from pgprog.cache.lease import NEVER, Lease
 from pgprog.cache.recent import Recent, unseen_by
 
@@ -30,21 +30,6 @@ if TYPE_CHECKING:
 
 # Of what has to be remembered until the stream comes as far, before everything is given up.
 _MOST_RECENT = 100_000
-
-
-@dataclass(slots=True, eq=False)
-class Fill:
-    """A read of PostgreSQL on its way into the cache.
-
-    Its snapshot must see *recent*, transactions told before it began, and what *loose* has of its
-    incarnation.  *pending* are those on its process told since.
-    """
-
-    key: Key
-    began_at: float
-    recent: tuple[int, ...]
-    loose: dict[int, tuple[int, ...]]
-    pending: list[tuple[int, Sequence[Change]]] = field(default_factory=list)
 
 
 class Cache:

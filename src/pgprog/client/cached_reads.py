@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from pgprog.cache.entries import Entry, EventRow, Key
-    from pgprog.cache.fence import Fill
+    from pgprog.cache.fills import Fill
     from pgprog.config import CacheSettings
     from pgprog.metrics import Sample
     from pgprog.model import Process
