@@ -15,8 +15,8 @@ from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from pgprog import AsyncClient, Namespace, Reject, Step
-from pgprog.contrib.fastapi import Pgprog, install, lifespan
+from pgprog import AsyncClient, Intent, Namespace, Reject, Step, correlation_id, traceparent
+from pgprog.contrib.fastapi import Pgprog, carry_request, install, lifespan
 from pgprog.contrib.sqlalchemy import bind, bind_async
 from pgprog.errors import ProcessNotFound
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # engines are opened
 
 URL = "postgresql+psycopg://"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
@@ -38,6 +39,10 @@ def doors() -> Namespace[Any]:
     @namespace.init
     async def begin(step: Step[Any]) -> None:
         return
+
+    @namespace.call
+    async def tell(step: Step[Any]) -> Intent[Any, Any]:
+        return Intent(response=[correlation_id(), traceparent()])
 
     @namespace.call
     async def enter(step: Step[Any]) -> None:
@@ -160,7 +165,8 @@ def only_ada(who: str = "") -> None:
 @asynccontextmanager
 async def served(client: AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """An application whose endpoints ask for something with any name."""
-    app = fastapi.FastAPI(lifespan=lifespan(client))
+    carries = [fastapi.Depends(carry_request)]
+    app = fastapi.FastAPI(lifespan=lifespan(client), dependencies=carries)
     install(app, dependencies=[fastapi.Depends(only_ada)])
 
     @app.post("/doors/{door}/{name}")
@@ -190,6 +196,21 @@ async def test_what_takes_too_long_is_accepted_and_told_of_at_its_place(
 
     assert (late.status_code, asked.status_code, stranger.status_code) == (202, 202, 401)
     assert asked.json()["status"] in {"waiting", "running"}
+
+
+async def test_what_endpoints_ask_for_carries_the_trace_of_their_request(
+    make_engine: EngineFactory, doors: Namespace[Any]
+) -> None:
+    engine = make_engine(doors)
+    headers = {"x-request-id": "req-1", "traceparent": TRACE}
+    async with served(engine) as web:
+        await engine.init("doors", "d")
+        told = await web.post("/doors/d/tell", headers=headers)
+        odd = await web.post("/doors/d/tell", headers={"traceparent": "00-odd"})
+        nothing = await web.post("/doors/d/tell")
+
+    assert told.json() == ["req-1", TRACE]
+    assert odd.json() == nothing.json() == [None, None]
 
 
 async def test_errors_of_pgprog_have_their_statuses(

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fastapi
+import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -26,6 +28,7 @@ from pgprog import (
     Step,
     TransientError,
 )
+from pgprog.contrib.fastapi import carry_request
 from pgprog.errors import Rejected, StepFailed
 from pgprog.tracing.spans import telemetry
 
@@ -323,3 +326,20 @@ async def test_a_program_that_has_set_up_no_provider_makes_no_span(
         await engine.init("shop", "p")
 
         assert await engine.call("shop", "p", name="pay") is None
+
+
+async def test_an_endpoint_that_is_traced_goes_on_with_its_own_span(spans: Spans) -> None:
+    app = fastapi.FastAPI(dependencies=[fastapi.Depends(carry_request)])
+
+    @app.get("/")
+    def tell() -> Any:
+        return [pgprog.correlation_id(), pgprog.traceparent()]
+
+    headers = {"x-request-id": "req-1", "traceparent": TRACE}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as web:
+        with trace.get_tracer("web").start_as_current_span("GET /"):
+            traced = await web.get("/", headers=headers)
+
+    assert spans.named("GET /")
+    assert traced.json() == ["req-1", None]

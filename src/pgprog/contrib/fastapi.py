@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, params
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
+from pgprog import tracing
 from pgprog.client import AsyncClient
 from pgprog.errors import (
     CallTimeout,
@@ -74,6 +75,22 @@ def lifespan(
 def get_client(connection: HTTPConnection) -> AsyncClient:
     """Return the client of the application, for ``Depends``."""
     return cast("AsyncClient", connection.state.pgprog)
+
+
+async def carry_request(connection: HTTPConnection) -> AsyncIterator[None]:
+    """Let what endpoints ask for carry ``traceparent`` and ``x-request-id`` of their request.
+
+    For the `dependencies` of an application, a router or an endpoint; also sync ones carry them.
+    Where OpenTelemetry has begun a span for the request, what is asked for goes on with that.
+    """
+    headers = connection.headers
+    is_traced = tracing.is_traced()
+    with tracing.carry(
+        correlation_id=headers.get("x-request-id"),
+        traceparent=None if is_traced else headers.get("traceparent"),
+        tracestate=None if is_traced else headers.get("tracestate"),
+    ):
+        yield
 
 
 Pgprog = Annotated[AsyncClient, Depends(get_client)]

@@ -6,5 +6,6 @@ so does what the step asks for in its turn.  From SQL it is given as
 """
 
 from pgprog.tracing.carrying import carry, correlation_id, enter_step, sent_context, traceparent
+from pgprog.tracing.spans import is_traced
 
-__all__ = ["carry", "correlation_id", "enter_step", "sent_context", "traceparent"]
+__all__ = ["carry", "correlation_id", "enter_step", "is_traced", "sent_context", "traceparent"]

@@ -78,6 +78,14 @@ def telemetry() -> OpenTelemetry | None:
     return _Seen.telemetry
 
 
+def is_traced() -> bool:
+    """Return whether the program has a span of its own begun here."""
+    api = sys.modules.get("opentelemetry.trace")
+    return telemetry() is not None and bool(
+        api and api.get_current_span().get_span_context().is_valid
+    )
+
+
 def requesting(request: Requested) -> AbstractContextManager[RequestSpan]:
     """Embrace a request with its span; what is sent within carries it."""
     found = telemetry()
