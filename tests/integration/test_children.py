@@ -195,9 +195,17 @@ async def test_a_child_process_that_dies_is_a_crash_of_its_step_alone(
     assert all(0 <= wait < 1 for (wait,) in waits[:2])
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_child_that_dies_before_its_transaction_is_committed_has_done_nothing(
-    engine: Engine, hazards: Any, written: Any, sql: psycopg.Connection[Any], session: Any
+    engine: Engine,
+    hazards: Any,
+    written: Any,
+    sql: psycopg.Connection[Any],
+    session: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    how: signal.Signals,
 ) -> None:
+    monkeypatch.setattr("pgprog.engine.children.process._ANSWER_SECONDS", 1.0)
     stranger = session()
     doing = (
         "select from pg_stat_activity where datname = current_database()"
@@ -214,7 +222,7 @@ async def test_a_child_that_dies_before_its_transaction_is_committed_has_done_no
             while not sql.execute(doing + "query like '%complete(%'").fetchall():
                 await asyncio.sleep(0.01)
             [child] = children_of(os.getpid())
-            os.kill(child, signal.SIGKILL)
+            os.kill(child, how)
     await call
 
     assert written() == [9]

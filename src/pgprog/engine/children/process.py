@@ -27,6 +27,8 @@ _PROGRAM = (
     "from pgprog.engine.children.main import main; main(int(sys.argv[1]), int(sys.argv[3]))"
 )
 _START_SECONDS = 60.0
+# To complete, commit or undo: one that stands still must not hold its process for ever.
+_ANSWER_SECONDS = 60.0
 # What a dead child said last is still in the socket: it comes at once or never.
 _LAST_WORDS_SECONDS = 0.5
 
@@ -146,9 +148,15 @@ class ChildProcess:
         return message
 
     async def ask(self, message: wire.ToChild) -> wire.Answered | None:
-        """Say something about the transaction of the step; None where the child died."""
+        """Say something about the transaction of the step; None where the child died.
+
+        One that does not answer within a minute is killed.
+        """
         self._send(message)
-        answer = await self._receive()
+        answer = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await self._receive()
         if not isinstance(answer, wire.Answered):
             await self.end()
             return None
