@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.integration.streams import END_STREAMS, SLOTS
+from tests.integration.streams import END_STREAMS
 
 from pgprog import AsyncClient, Changed, Client, Reached
 from pgprog.client import following, watching
+from pgprog.client.changes import News
 from pgprog.errors import InvalidArgument, StoreUnavailable
+from pgprog.store.changes import Changes, Moment, WrittenProcess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
 
     import psycopg
 
@@ -31,6 +34,7 @@ on conflict (namespace, process_id) do update
 set status = excluded.status, version = excluded.version
 returning version
 """
+_PUBLICATION = Path(__file__).parents[2] / "sql/publication.sql"
 _REMOVE = "delete from pgprog_data.processes where process_id = %s"
 
 
@@ -43,6 +47,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def _write(sql: psycopg.Connection[Any], process_id: str, status: str = "running") -> int:
     [[version]] = sql.execute(_WRITE, (process_id, status)).fetchall()
     return int(version)
+
+
+@contextlib.contextmanager
+def _no_publication(sql: psycopg.Connection[Any]) -> Iterator[None]:
+    sql.execute("drop publication pgprog_processes")
+    try:
+        yield
+    finally:
+        sql.execute(_PUBLICATION.read_bytes())
 
 
 async def _next(watched: Watched) -> Changed:
@@ -66,13 +79,15 @@ def _told(found: Changed) -> tuple[str, str, str, int]:
     return found.what, found.process_id, found.status, found.version
 
 
-async def _open(watched: Watched, sql: psycopg.Connection[Any]) -> None:
-    """Wait for the stream, and be told of a process."""
-    async with asyncio.timeout(30):
-        while not sql.execute(f"select {SLOTS} and active").fetchall():
-            await asyncio.sleep(0.01)
+async def _open(client: AsyncClient, watched: Watched, sql: psycopg.Connection[Any]) -> None:
+    """Begin with a process, and wait for the stream and for the look that it brings."""
     _write(sql, "opened")
     assert (await _next(watched)).process_id == "opened"
+    async with asyncio.timeout(30):
+        while client._feed._connected is None:
+            await asyncio.sleep(0.01)
+    _write(sql, "streamed")
+    assert (await _next(watched)).process_id == "streamed"
 
 
 @pytest.mark.parametrize("wakeups", ["poll", "stream"])
@@ -148,7 +163,7 @@ async def test_a_position_of_the_stream_grows_and_what_is_before_it_does_not_com
 ) -> None:
     async with AsyncClient(db, wakeups="stream") as client:
         watched = client.watch_all("orders")
-        await _open(watched, sql)
+        await _open(client, watched, sql)
         _, position = await _reached(watched)
         for number in range(3):
             _write(sql, f"o-{number}")
@@ -169,7 +184,7 @@ async def test_the_stream_tells_of_a_commit_without_a_look(
 ) -> None:
     async with AsyncClient(db, wakeups="stream") as client:
         watched = client.watch_all("orders")
-        await _open(watched, sql)
+        await _open(client, watched, sql)
         look, looks = client._store.written_page, [0]
 
         async def counted(*args: Any, **options: Any) -> Any:
@@ -192,11 +207,16 @@ async def test_what_is_written_while_there_is_no_stream_is_seen(
 ) -> None:
     async with AsyncClient(db, wakeups="stream") as client:
         watched = client.watch_all("orders")
-        await _open(watched, sql)
-        sql.execute(END_STREAMS)
-        _write(sql, "o-1")
-        sql.execute(_REMOVE, ("opened",))
-        told = [await _next(watched), await _next(watched)]
+        await _open(client, watched, sql)
+        await _reached(watched)
+        with _no_publication(sql):  # so that it does not come back
+            async with asyncio.timeout(30):
+                while client._feed._connected is not None:
+                    sql.execute(END_STREAMS)
+                    await asyncio.sleep(0.01)
+            _write(sql, "o-1")
+            sql.execute(_REMOVE, ("opened",))
+            told = [await _next(watched), await _next(watched)]
         await watched.aclose()
 
     assert {(each.what, each.process_id) for each in told} == {
@@ -208,19 +228,13 @@ async def test_what_is_written_while_there_is_no_stream_is_seen(
 async def test_a_refused_stream_is_one_warning_and_it_goes_on_by_looking(
     db: str, sql: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    sql.execute("drop publication pgprog_processes")
-    try:
+    with _no_publication(sql):
         async with AsyncClient(db, wakeups="stream") as client:
             watched = client.watch_all("orders")
             for number in range(3):
                 version = _write(sql, f"o-{number}")
                 assert (await _next(watched)).version == version
             await watched.aclose()
-    finally:
-        sql.execute(
-            "create publication pgprog_processes"
-            " for table pgprog_data.processes, pgprog_data.timers"
-        )
     warned = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warned) <= 1
 
@@ -266,3 +280,27 @@ def test_a_blocking_client_follows_a_filter_too(db: str, sql: psycopg.Connection
             assert isinstance(found, Changed)
             assert found.version == version
             break
+
+
+async def test_it_looks_until_all_that_ran_when_the_stream_began_has_ended() -> None:
+    moments = iter([Moment(5, 9, 0), Moment(8, 12, 0), Moment(9, 12, 0)])
+
+    class Store(Changes):
+        """Has no processes, and transactions that end one after another."""
+
+        async def _rows(self, *_: object) -> list[dict[str, Any]]:
+            return [{**dict.fromkeys(WrittenProcess._fields), "last": None, "looked": 0}]
+
+        async def moment(self) -> Moment:
+            return next(moments)
+
+    news = News(status=None, position=0)
+    looks = following._Looks(Store(), "orders", news, status=None, position=0)
+    looks.expect_all()
+    seen = []
+    for _ in range(3):
+        async for _ in looks.look():
+            pass
+        seen.append(looks.has_seen_all)
+
+    assert seen == [False, False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pgprog.cli.output import json_option, print_json, shown
 from pgprog.config import load_with_origins
 from pgprog.daemon import apply as taking
 from pgprog.daemon import load_namespaces
+from pgprog.daemon.reader.place import is_heard
 from pgprog.errors import ConfigError
 from pgprog.store.doctor import (
     CLOCK,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pgprog.store.operator_store import OperatorStore
 
 _WARNINGS, _CRITICAL = 5, 6
+_READER = "reader"
 _SETTINGS = "settings"
 
 
@@ -43,7 +46,7 @@ def _read_checks(
     if value is None:
         return None
     asked = frozenset(name.strip() for name in value.split(","))
-    known = {*(name for name, _ in checks()), CLOCK, POOLER, _SETTINGS}
+    known = {*(name for name, _ in checks()), CLOCK, POOLER, _READER, _SETTINGS}
     if unknown := sorted(asked - known):
         msg = f"no check {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         raise click.BadParameter(msg, ctx, param)
@@ -104,6 +107,9 @@ def doctor(
     found = run_on(
         dsn, lambda place: examine(place, direct_dsn=direct_dsn, patience=wanted, only=only)
     )
+    socket = loaded.config.reader.socket
+    if socket is not None and (only is None or _READER in only):
+        found = _with(found, _unheard(socket), [])
     if loaded.config.namespaces and (only is None or _SETTINGS in only):
         found = _with(found, *_compared(loaded, dsn))
     if as_json:
@@ -119,6 +125,20 @@ def _hears(config: Config) -> bool:
     """Return whether anything needs a direct connection: LISTEN or the replication stream."""
     is_cached = any(each.settings.cache.enabled for each in config.namespaces.values())
     return config.worker.wakeups != "poll" or is_cached
+
+
+def _unheard(socket: str) -> list[Finding]:
+    """Return that the shared reader of this machine is not there, or is not for us."""
+    if not is_heard(socket):
+        cause = "nobody listens there: programs that were told of it read from PostgreSQL"
+        mend = "pgprog worker --only reader"
+    elif not os.access(socket, os.W_OK):
+        cause = "this account may not ask it: reader.mode and the socket's group say who may"
+        mend = f"chgrp GROUP {shlex.quote(socket)}"
+    else:
+        return []
+    subject = f"the shared reader at {socket}"
+    return [Finding(check=_READER, severity="warning", subject=subject, cause=cause, mend=mend)]
 
 
 def _compared(loaded: Loaded, dsn: str | None) -> tuple[list[Finding], list[Unseen]]:

@@ -18,6 +18,7 @@ from pgprog.cli.worker_list import list_workers
 from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
 from pgprog.engine import DEFAULT_ROLES, Role
+from pgprog.errors import ConfigError
 
 # A reader is one program, whatever worker.processes says.
 _LONE = frozenset({Role.READER, Role.HTTP})
@@ -113,15 +114,30 @@ def worker(
     )
     link = None if fd is None else Link(fd)
     loaded = read() if link is None else link.read_config()
+    is_supervisor = link is None and loaded.worker.processes > 1 and not roles <= _LONE
+    if is_supervisor:
+        _check_one_reader(roles)
     logs.configure(format=loaded.log.format, level=loaded.log.level)
     faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
-    if link is None and loaded.worker.processes > 1 and not roles <= _LONE:
+    if is_supervisor:
         sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
     end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
 
 
 worker.add_command(log_level)
+
+
+def _check_one_reader(roles: frozenset[Role]) -> None:
+    """Refuse workers that would each be the reader of the machine.
+
+    Raises:
+        ConfigError: They would.
+    """
+    if Role.READER in roles:
+        msg = "a machine has one reader, and several workers are to be started"
+        hint = "run `pgprog worker --only reader` by itself, or with --processes 1"
+        raise ConfigError(msg, hint=hint)
 
 
 def end_at_once(code: int) -> None:

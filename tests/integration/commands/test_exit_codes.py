@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from click.testing import CliRunner
+
 from pgprog.cli import main
 
 
@@ -32,3 +34,12 @@ def test_the_exit_codes_of_the_help_are_those_that_commands_end_with(
         *range(7),
         130,
     ]
+
+
+def test_several_workers_that_would_each_be_the_reader_of_a_machine_are_refused() -> None:
+    words = ["worker", "--dsn", "dbname=none", "--processes", "2", "--only", "steps,reader"]
+    answer = CliRunner().invoke(main, words)
+
+    assert answer.exit_code == 1
+    assert "a machine has one reader" in answer.stderr
+    assert "pgprog worker --only reader" in answer.stderr

@@ -196,6 +196,22 @@ def test_settings_that_differ_from_the_configuration_are_named(
     sys.modules.pop("shop", None)
 
 
+def test_a_shared_reader_that_nobody_has_started_is_told(
+    patient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(patient.place)
+    socket = patient.place / "reader.sock"
+    (patient.place / "pgprog.yaml").write_text(
+        f"reader: {{socket: {socket}}}\n"
+        "namespaces: {orders: {handlers: 'shop:orders', cache: {enabled: true}}}\n"
+    )
+
+    found = patient.is_mended("reader", "nobody listens there")
+
+    assert found["mend"] == "pgprog worker --only reader"
+    sys.modules.pop("shop", None)
+
+
 def test_a_clock_that_is_away_from_the_database_is_told(patient: Any) -> None:
     command = [sys.executable, "-m", "pgprog", "doctor", "--only", "clock"]
 
