@@ -258,12 +258,15 @@ class EngineStore:
         self.metrics.zombies.add(by=count)
         return int(count)
 
-    async def maintain(self, *, task_retention: timedelta, key_ttl: timedelta) -> bool:
+    async def maintain(self, *, key_ttl: timedelta) -> bool:
         """Do the housekeeping; False when another worker is at it."""
-        [[done]] = await self._upkeep.fetch(
-            "select pgprog_engine.maintain(%s, %s)", (task_retention, key_ttl)
-        )
+        [[done]] = await self._upkeep.fetch("select pgprog_engine.maintain(%s)", (key_ttl,))
         return bool(done)
+
+    async def drop_old(self, *, task_retention: timedelta) -> bool:
+        """Drop one partition whose time is over; return whether there is more to drop at once."""
+        [[more]] = await self._upkeep.fetch("select pgprog_engine.drop_old(%s)", (task_retention,))
+        return bool(more)
 
     async def erase_old(self, *, key_ttl: timedelta, audit_retention: timedelta) -> bool:
         """Erase a batch of what nobody asks for any more; return whether there is more."""
