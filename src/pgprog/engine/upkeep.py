@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
-# Between two batches of what is erased, which take about as long: others are to be served, too.
+# Between two batches of what is erased, or two drops: others are to be served, too.
 _ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
 _IDLE_ROUNDS = 5
@@ -119,15 +119,20 @@ class Upkeep:
         while True:
             next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
-                await self._store.maintain(
-                    task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
-                )
+                await self._store.maintain(key_ttl=self._config.key_ttl)
+                await self._drop_old(until=next_at)
                 await self._erase_old(until=next_at)
                 part.succeeded()
             except (RolledBack, StoreUnavailable) as e:
                 part.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(next_at - clock())
+
+    async def _drop_old(self, *, until: float) -> None:
+        while await self._store.drop_old(task_retention=self._config.task_retention):
+            if asyncio.get_running_loop().time() > until:
+                return
+            await asyncio.sleep(_ERASE_SECONDS)
 
     async def _erase_old(self, *, until: float) -> None:
         config = self._config

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 # Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
 COMPLETIONS = 2
 
-# 'many' is for requests that come at once and would hold up others; 'alone' for those that wait for
-# a stranger's transaction and would hold up a batch.
+# 'many' come at once and would hold up others, 'alone' wait for a stranger's transaction.
 RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
 CompletionLane = Literal["batches", "few"]
@@ -258,12 +257,15 @@ class EngineStore:
         self.metrics.zombies.add(by=count)
         return int(count)
 
-    async def maintain(self, *, task_retention: timedelta, key_ttl: timedelta) -> bool:
+    async def maintain(self, *, key_ttl: timedelta) -> bool:
         """Do the housekeeping; False when another worker is at it."""
-        [[done]] = await self._upkeep.fetch(
-            "select pgprog_engine.maintain(%s, %s)", (task_retention, key_ttl)
-        )
+        [[done]] = await self._upkeep.fetch("select pgprog_engine.maintain(%s)", (key_ttl,))
         return bool(done)
+
+    async def drop_old(self, *, task_retention: timedelta) -> bool:
+        """Drop one partition whose time is over; return whether there is more to drop at once."""
+        [[more]] = await self._upkeep.fetch("select pgprog_engine.drop_old(%s)", (task_retention,))
+        return bool(more)
 
     async def erase_old(self, *, key_ttl: timedelta, audit_retention: timedelta) -> bool:
         """Erase a batch of what nobody asks for any more; return whether there is more."""
