@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import threading
@@ -16,7 +15,6 @@ from psycopg.types.json import Jsonb
 
 from pgprog import Intent, Namespace, Step
 from pgprog.config import NamespaceSettings, WorkerConfig
-from pgprog.errors import StepFailed
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -56,11 +54,6 @@ def jobs(door: Door) -> Namespace[Any]:
     def wait(step: Step[Any]) -> None:
         door.inside.append(step.process_id)
         door.opened.wait()
-
-    @namespace.call
-    async def rest(step: Step[Any]) -> Intent[Any, str]:
-        await asyncio.sleep(0.03)
-        return Intent(response="rested")
 
     @namespace.call
     async def minutes(step: Step[Any]) -> Intent[Any, float]:
@@ -138,37 +131,6 @@ def test_a_changed_concurrency_is_obeyed_within_two_seconds(
 
     assert alone == 1
     assert time.monotonic() - changed_at < 2
-
-
-@pytest.mark.slow  # a worker looks each second
-def test_a_change_that_makes_steps_fail_is_taken_back_by_itself(
-    by_default: Any, sql: psycopg.Connection[Any]
-) -> None:
-    by_default.init("jobs", "j")
-    good: dict[str, Any] = {"on_call_error": "reject", "rollback_error_rate": 0.5}
-    change(sql, **good)
-    while by_default.call("jobs", "j", name="minutes") > 1:  # until it is obeyed
-        pass
-    for _ in range(20):
-        by_default.call("jobs", "j", name="rest")
-    change(sql, **good, step_timeout="10ms")
-    failures = 0
-    while failures < 20 or not succeeds(by_default):
-        failures += not succeeds(by_default)
-
-    history = "select reason, settings ->> 'step_timeout' from pgprog.settings_history"
-    [(reason, timeout), *_] = sql.execute(f"{history} order by settings_version desc").fetchall()
-    assert reason.startswith("rolled back by itself: ")
-    assert timeout == "30s"
-
-
-def succeeds(client: Any) -> bool:
-    """Return whether a step that takes a moment has the time for it."""
-    try:
-        client.call("jobs", "j", name="rest")
-    except StepFailed:
-        return False
-    return True
 
 
 def test_settings_are_read_at_a_change_only(

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 SET = "select pgprog.set_settings('orders', %s, %s, %s)"
 ROLLBACK = "select pgprog.rollback_settings('orders', %s)"
-BY_ITSELF = "select pgprog_engine.roll_back_settings('orders', %s, 'they fail')"
-ON_TRIAL = {"rollback_error_rate": 0.5}
 COLUMNS = "select concurrency, max_queue, on_full, retention::text from pgprog_data.namespaces"
 HISTORY = (
     "select settings_version, settings, changed_by = session_user, reason"
@@ -157,58 +155,3 @@ def test_a_claim_tells_the_sum_of_the_versions_of_the_served_namespaces(
     [last] = worker._rows("select * from pgprog_engine.claim(%s, 1)", (worker.worker_id,))
 
     assert (last.task_id, last.version) == (None, 2)
-
-
-def test_settings_that_fail_are_taken_back_by_a_worker_and_noted_with_the_reason(app: Any) -> None:
-    put(app, {"concurrency": 2})
-    put(app, {"concurrency": 7, **ON_TRIAL})
-
-    assert app.execute(BY_ITSELF, (3,)).fetchall() == [(4,)]
-    assert app.execute(HISTORY).fetchall()[3] == (4, {"concurrency": 2}, True, "they fail")
-    assert app.execute(COLUMNS).fetchall()[0][0] == 2
-    noted = "select action, details, result from pgprog.audit order by audit_id desc limit 1"
-    assert app.execute(noted).fetchall() == [("roll_back_settings", {"reason": "they fail"}, 4)]
-
-
-def test_settings_that_do_not_ask_for_it_are_not_taken_back(app: Any) -> None:
-    put(app, ON_TRIAL)
-    put(app, {"concurrency": 7})
-
-    assert app.execute(BY_ITSELF, (3,)).fetchall() == [(None,)]
-    assert app.execute(HISTORY).fetchall()[-1][0] == 3
-
-
-def test_settings_before_which_there_were_none_are_not_taken_back(app: Any) -> None:
-    app.execute("select pgprog.set_settings('parcels', %s, 0)", (Jsonb(ON_TRIAL),))
-    back = "select pgprog_engine.roll_back_settings('parcels', 1, 'they fail')"
-
-    assert app.execute(back).fetchall() == [(None,)]
-
-
-def test_what_an_operator_has_changed_meanwhile_is_not_taken_back(
-    app: Any, session: Callable[[], Any]
-) -> None:
-    operator = session()
-    put(app, {"concurrency": 7, **ON_TRIAL})
-    with operator.transaction():
-        put(operator, {"concurrency": 8, **ON_TRIAL})
-        with pytest.raises(psycopg.errors.LockNotAvailable):  # it has other things to do
-            app.execute(BY_ITSELF, (2,))
-
-    assert app.execute(BY_ITSELF, (2,)).fetchall() == [(None,)]
-    assert app.execute(COLUMNS).fetchall()[0][0] == 8
-
-
-def test_of_two_workers_one_takes_settings_back(app: Any, session: Callable[[], Any]) -> None:
-    other = session()
-    put(app, ON_TRIAL)
-    put(app, {"concurrency": 7, **ON_TRIAL})
-    with ThreadPoolExecutor(1) as pool:
-        with app.transaction():
-            assert app.execute(BY_ITSELF, (3,)).fetchall() == [(4,)]
-            waiting = pool.submit(lambda: other.execute(BY_ITSELF, (3,)).fetchall())
-        answer = waiting.exception() or waiting.result()
-
-    assert isinstance(answer, psycopg.errors.LockNotAvailable) or answer == [(None,)]
-    assert app.execute(BY_ITSELF, (3,)).fetchall() == [(None,)]
-    assert app.execute(HISTORY).fetchall()[-1][0] == 4

@@ -52,10 +52,6 @@ class NamespaceSettings:
     before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
     in error.  *numbers* says what a fraction in plain JSON becomes.  *roles* are the database roles
     whose members may use the namespace, None everybody whom the grants let.
-
-    A change of settings after which, within *rollback_window*, more than the share
-    *rollback_error_rate* of a worker's attempts fail, and did not before, is taken back; None never
-    is.  Less than twenty attempts, before or after, say nothing.
     """
 
     concurrency: Annotated[int, "1 to 1000000"] | None = None
@@ -73,8 +69,6 @@ class NamespaceSettings:
     max_crashes: Annotated[int, "1 to 1000"] = 3
     numbers: Numbers = "float"
     roles: frozenset[str] | None = None
-    rollback_error_rate: Annotated[float, "0 to 1"] | None = None
-    rollback_window: Annotated[timedelta, "1s to 7d"] = timedelta(minutes=10)
     limits: Limits = field(default_factory=Limits)
 
     def retry_for(self, type_: TaskType) -> RetryPolicy:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pgprog import logs
 from pgprog.config import NamespaceSettings
 from pgprog.config.stored import paths_of, split_known
-from pgprog.engine.trials import Trials
 from pgprog.errors import ConfigError, StoreUnavailable
 from pgprog.store.faults import RolledBack
 
@@ -38,8 +37,7 @@ class Settings:
 
     Each claim tells the sum of the versions, so that looking costs nothing while nothing changes;
     what it claimed runs under the settings that it saw.  Settings that this worker cannot obey are
-    logged, and those before them stay.  Keys that only a newer pgprog knows are left out.  Each
-    change that is obeyed begins one of *trials*.
+    logged, and those before them stay.  Keys that only a newer pgprog knows are left out.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class Settings:
         self._served = served
         self._store = store
         self._children = children
-        self.trials = Trials(store)
         self._owner = owner
         self._versions: dict[str, int] = {}
 
@@ -85,7 +82,6 @@ class Settings:
             if taken.settings != namespace.settings:
                 log.warning("settings_differ", namespace=namespace.name)
             self._served[namespace.name] = taken
-            self.trials.begin(namespace.name, stored[namespace.name].version, taken.settings)
         self._versions = {name: each.version for name, each in stored.items()}
         self._owner.settings_changed()
 
@@ -129,7 +125,6 @@ class Settings:
             log.error("settings_refused", namespace=name, version=version, detail=str(e))  # noqa: TRY400 - the message says it all
             return
         self._served[name] = taken
-        self.trials.begin(name, stored.version, taken.settings)
         log.info("settings_changed", namespace=name, version=stored.version)
 
 

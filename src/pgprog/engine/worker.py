@@ -203,7 +203,6 @@ class Worker:
 
     def tell(self, claimed: Claimed, completion: Completion, version: int | None) -> None:
         """Release a committed answer: to those who wait here, else to other programs."""
-        self._settings.trials.count(claimed.namespace, completion.outcome)
         self.freed()
         if completion.outcome is Outcome.RETRY:
             return
@@ -310,7 +309,7 @@ class Worker:
         hearing = Hearing(self._config, names, scanner=scanner, name=_NAME, feed=feed)
         try:
             async with asyncio.TaskGroup() as loops:
-                steps = (self._scanner, self._completer, self._places, self._settings.trials)
+                steps = (self._scanner, self._completer, self._places)
                 for part in (self._lease, *steps, self._upkeep, hearing):
                     loops.create_task(part.run())
         finally:

@@ -303,13 +303,6 @@ class EngineStore:
         )
         return {namespace: Stored(settings, version) for namespace, settings, version in rows}
 
-    async def roll_back_settings(self, namespace: str, version: int, *, reason: str) -> int | None:
-        """Take back the settings of a version, if they are in force; return the next version."""
-        [[next_]] = await self._upkeep.fetch(
-            "select pgprog_engine.roll_back_settings(%s, %s, %s)", (namespace, version, reason)
-        )
-        return None if next_ is None else int(next_)
-
     async def schema_versions(self) -> tuple[int, int]:
         """Return the schema version of the oldest workers that are served, and that which it is."""
         query = "select pgprog_engine.oldest_served(), pgprog.schema_version()"
