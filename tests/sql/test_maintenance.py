@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
+from tests.sql.blocks import blocks_of
 from tests.sql.conftest import Worker
 
 from pgprog.store.migrate import migrate
@@ -251,6 +252,20 @@ def test_a_key_is_free_again_after_its_time(app: Any, process: str) -> None:
 
     assert one(app, call.format("young")) == young
     assert one(app, call.format("old")) != old
+
+
+def test_a_look_for_expired_keys_reads_little_where_the_places_of_older_ones_were_used_again(
+    own: Any,
+) -> None:
+    for _ in range(2):
+        own.execute(KEYS)
+        while one(own, ERASE):
+            pass
+        own.execute("vacuum pgprog_data.keys")
+    own.execute(KEYS.replace("interval '8 d'", "interval '1 d'"))
+
+    own.execute(ERASE)  # plans it
+    assert blocks_of(own, ERASE) < 50
 
 
 def test_the_events_of_a_removed_process_go_in_batches(app: Any, worker: Any, process: str) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.engine.collector import LOOK_SECONDS, Collector
+from pgprog.engine.collector import LONE_LOOK_SECONDS, Collector
 from pgprog.engine.pulse import Sign
 from pgprog.errors import StoreUnavailable
 from pgprog.model import TaskType
@@ -80,7 +80,7 @@ class Upkeep:
     @property
     def signs(self) -> tuple[Sign, ...]:
         """The parts that go round by the roles."""
-        measures, looks = _MEASURE_SECONDS * _IDLE_ROUNDS, 2 * LOOK_SECONDS
+        measures, looks = _MEASURE_SECONDS * _IDLE_ROUNDS, LONE_LOOK_SECONDS
         signs = {
             Role.COLLECTOR: Sign(
                 name="collector", count=lambda: self._collector.looks, rests_seconds=looks
