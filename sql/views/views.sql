@@ -13,9 +13,9 @@ comment on view pgprog.settings_history is 'Every version that the settings of a
 create or replace view pgprog.processes as
 select
   p.namespace, p.process_id, p.incarnation, p.status, p.previous_status, p.status_changed_at, p.detail, p.corrupted_by,
-  p.state_version, p.created_at, p.changed_at, p.last_event_id, p.version
+  p.state_version, p.created_at, p.changed_at, p.last_event_id, p.version, p.xmin::text::bigint as xid
 from pgprog_data.processes as p;
-comment on view pgprog.processes is 'Durable state machines, without their payloads';
+comment on view pgprog.processes is 'Durable state machines, without their payloads; xid: what wrote them last, its 32 bits';
 
 create or replace view pgprog.process_payloads as
 select p.namespace, p.process_id, p.incarnation, p.state, p.metadata

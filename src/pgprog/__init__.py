@@ -1,6 +1,15 @@
 """Long-lived processes on PostgreSQL alone."""
 
-from pgprog.client import AsyncClient, AsyncTask, Client, Engine, Seen, Task
+from pgprog.client import (
+    AsyncClient,
+    AsyncTask,
+    Changed,
+    Client,
+    Engine,
+    Reached,
+    Seen,
+    Task,
+)
 from pgprog.errors import (
     CriticalError,
     PermanentError,
@@ -29,6 +38,7 @@ __all__ = [
     "UNCHANGED",
     "AsyncClient",
     "AsyncTask",
+    "Changed",
     "Client",
     "CriticalError",
     "Engine",
@@ -39,6 +49,7 @@ __all__ = [
     "PermanentError",
     "PgprogError",
     "Process",
+    "Reached",
     "Reject",
     "Remove",
     "Request",

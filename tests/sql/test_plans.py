@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from tests.sql.blocks import blocks_of as blocks_once
 
+from pgprog.store.changes import WRITTEN_PAGE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -328,3 +330,11 @@ def test_a_look_of_the_doctor_at_all_tasks_reads_each_a_few_times_only(
     planned.execute(BEHIND, ("b", "1 hour"))
 
     assert blocks_of(planned, f"select * from pgprog.{function}") < blocks
+
+
+def test_a_page_of_who_follows_a_namespace_is_read_by_the_primary_key(planned: Any) -> None:
+    values = {"namespace": "n0", "since": 1 << 60, "status": None, "after": "p5", "size": 1000}
+    blocks = blocks_of(planned, WRITTEN_PAGE, values)
+
+    assert scanned(planned) == []
+    assert blocks < 1_500

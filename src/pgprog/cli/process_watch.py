@@ -9,50 +9,85 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from pgprog.cli.arguments import namespace_argument, process_id_argument
+from pgprog.cli.arguments import namespace_argument, read_name
 from pgprog.cli.asking import dsn_option, read
 from pgprog.cli.output import compact, json_option, print_json, shown
+from pgprog.cli.process_watch_all import watch_all
 from pgprog.client import Seen
 from pgprog.client.reading import RawProcess, raw_process
 from pgprog.client.watching import POLL_SECONDS, follow
+from pgprog.model import ProcessStatus
 
 if TYPE_CHECKING:
     from pgprog.client.freshness import Range
     from pgprog.store.client_store import ClientStore
 
 
-def _read_seen(ctx: click.Context, param: click.Parameter, value: str | None) -> Seen | None:
+def _read_after(ctx: click.Context, param: click.Parameter, value: str | None) -> Seen | int | None:
     if value is None:
         return None
+    if re.fullmatch(r"\d{1,18}", value, re.ASCII) is not None:
+        return int(value)
     if re.fullmatch(r"\d{1,18}\.\d{1,18}\.\d{1,18}", value, re.ASCII) is None:
-        msg = "it is what a line of this command begins with: VERSION.INCARNATION.EVENT_ID"
+        msg = "it is VERSION.INCARNATION.EVENT_ID as printed of one process; of many, a position"
         raise click.BadParameter(msg, ctx, param)
     return Seen._make(map(int, value.split(".")))
 
 
 @click.command()
 @namespace_argument
-@process_id_argument
+@click.argument("process_id", required=False, callback=read_name)
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in ProcessStatus]),
+    help="Of all processes, only those in this status.",
+)
 @click.option(
     "--after",
-    "seen",
-    callback=_read_seen,
+    callback=_read_after,
     metavar="SEEN",
-    help="Go on behind what was seen; 0.0.0 is before the first event.",
+    help="Go on behind what was seen; of one process 0.0.0 is before the first event.",
 )
 @dsn_option
 @json_option
 def watch(
-    *, namespace: str, process_id: str, seen: Seen | None, dsn: str | None, as_json: bool
+    *,
+    namespace: str,
+    process_id: str | None,
+    status: str | None,
+    after: Seen | int | None,
+    dsn: str | None,
+    as_json: bool,
 ) -> None:
-    """Follow a process: as it is, then each change and event, until it is removed.
+    """Follow a process, or all of a namespace: as they are, then each change.
 
-    It looks once a second, through restarts of the database too.  Versions may be passed over,
+    It goes on through restarts of the database; Ctrl-C ends it with exit code 130.  With --json
+    all is in lines of JSON.
+
+    One process is looked at once a second until it is removed.  Versions may be passed over,
     events never are.  Each snapshot begins with what --after goes on behind, of one incarnation or
-    the next.  With --json each is a line, with its new events; the last has `removed`.  Ctrl-C
-    ends it with exit code 130.
-    """
+    the next.
 
+    Without a PROCESS_ID the newest version of each process is told, from the replication stream
+    as it commits, or by looking; `left` is one that is not in --status any more.  A line
+    `position N` says that all before it has been told: --after N goes on there.  No late commit is
+    missed by that, and what was written beside the last ones may come again.
+    """
+    if process_id is None:
+        if isinstance(after, Seen):
+            msg = "this --after is of one process; a position is a number"
+            raise click.UsageError(msg)
+        watch_all(dsn, namespace, status=status, position=after or 0, as_json=as_json)
+    elif status is not None or isinstance(after, int):
+        msg = "of one process --after is VERSION.INCARNATION.EVENT_ID, and --status is none"
+        raise click.UsageError(msg)
+    else:
+        _watch_one(dsn, namespace, process_id, seen=after, as_json=as_json)
+
+
+def _watch_one(
+    dsn: str | None, namespace: str, process_id: str, *, seen: Seen | None, as_json: bool
+) -> None:
     async def work(store: ClientStore) -> bool:
         async def look(range_: Range) -> RawProcess | None:
             found = await store.get(namespace, process_id, **range_._asdict())

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pgprog.client.answers import response_of
 from pgprog.client.bound import AsyncBound, Bound, bound_to
+from pgprog.client.filtered import AsyncFiltered
 from pgprog.client.reads import checked_names, checked_task_id
 from pgprog.client.requests import PLAIN
 from pgprog.client.tasks import AsyncTask
-from pgprog.client.watching import AsyncWatching
 from pgprog.codec import check_text, encode
 from pgprog.model import Limits, Process, TaskId
 
@@ -31,7 +31,7 @@ _KEY_BYTES = Limits().key_bytes
 _MOST_BYTES = (1 << 28) - 1
 
 
-class AsyncOperations(AsyncWatching):
+class AsyncOperations(AsyncFiltered):
     """The operations that are neither asked of a handler nor reads."""
 
     _due: Hints[str]

@@ -11,12 +11,13 @@ from pgprog.client.loop_thread import LoopThread
 from pgprog.errors import PgprogError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
     from datetime import timedelta
 
     from typing_extensions import Unpack
 
     from pgprog.client.bound import Bound
+    from pgprog.client.changes import Changed, Reached
     from pgprog.client.freshness import Freshness
     from pgprog.client.requests import Asked
     from pgprog.client.tasks import AsyncTask
@@ -269,14 +270,22 @@ class Client(BlockingRequests[Task]):
         self, namespace: str | Namespace[Any], process_id: str, *, after: Seen | None = None
     ) -> Iterator[Process[Any]]:
         """Yield a process whenever it has changed, as `AsyncClient.watch` does."""
-        watched = self._client.watch(namespace, process_id, after=after)
+        return self._following(self._client.watch(namespace, process_id, after=after))
 
-        async def following() -> Process[Any] | None:
+    def watch_all(
+        self, namespace: str | Namespace[Any], *, status: str | None = None, position: int = 0
+    ) -> Iterator[Changed | Reached]:
+        """Yield processes whenever they have changed, as `AsyncClient.watch_all` does."""
+        watched = self._client.watch_all(namespace, status=status, position=position)
+        return self._following(watched)
+
+    def _following(self, watched: AsyncGenerator[S, None]) -> Iterator[S]:
+        async def following() -> S | None:
             return await anext(watched, None)
 
         try:
-            while (process := self._loop.run(following())) is not None:
-                yield process
+            while (found := self._loop.run(following())) is not None:
+                yield found
         finally:
             self._loop.run(watched.aclose())
 

@@ -67,6 +67,11 @@ class Feed:
         if before != (self._publications, self._columns):
             self.reopen()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has wanted something."""
+        return self._is_wanted.is_set()
+
     @contextmanager
     def told_to(self, published: Published, hear: Callable[[FeedEvent], None]) -> Iterator[None]:
         """Have *hear* told of *published* for as long as the block lasts.

@@ -13,6 +13,7 @@ from pgprog.encryption import sealed_process
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
 from pgprog.store.bound import columns_of
+from pgprog.store.changes import Changes
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
@@ -34,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ClientStore:
+class ClientStore(Changes):
     """A pool for reads and operations, a lane for each kind of batch and one for the answers."""
 
     def __init__(

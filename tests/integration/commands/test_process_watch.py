@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pgprog.cli import process_watch
+from pgprog.client import following
 
 GUIDE = Path(__file__).parents[3] / "docs/how-to/watch.md"
 
@@ -25,6 +26,19 @@ def on_pause(monkeypatch: pytest.MonkeyPatch) -> Any:
             next(left)()
 
         monkeypatch.setattr(process_watch, "_pause", pause)
+
+    return give
+
+
+@pytest.fixture
+def on_told(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Has the next pause of watching many do what it is given."""
+
+    def give(deed: Any) -> None:
+        async def pause(*_: object) -> None:
+            deed()
+
+        monkeypatch.setattr(following, "_pause", pause)
 
     return give
 
@@ -72,10 +86,38 @@ def test_what_was_seen_is_checked_and_a_process_that_is_not_there_is_told(
     assert missing.exit_code != 0
 
 
+def test_the_processes_in_a_status_are_a_line_of_json_each_and_a_position_to_go_on_from(
+    terminal: Any, closed_shop: None, on_told: Any
+) -> None:
+    on_told(interrupt)
+    first = terminal.type("process", "watch", "orders", "--status", "running", "--json")
+    found, reached = map(json.loads, first.stdout.splitlines())
+    after = str(reached["position"])
+    on_told(interrupt)
+    again = terminal.type("process", "watch", "orders", "--after", after, "--json")
+    on_told(interrupt)
+    none = terminal.type("process", "watch", "orders", "--status", "error")
+
+    names = ("namespace", "what", "process_id", "status", "detail")
+    assert [found[name] for name in names] == ["orders", "changed", "o-1", "running", None]
+    assert [*map(json.loads, again.stdout.splitlines())] == [reached]
+    assert [line.split()[0] for line in none.stdout.splitlines()] == ["position"]
+    assert {first.exit_code, again.exit_code, none.exit_code} == {130}
+
+
+def test_what_is_of_one_process_is_refused_for_many_and_the_other_way_round(
+    terminal: Any, closed_shop: None
+) -> None:
+    for words in (["--after", "1.1.1"], ["o-1", "--status", "error"], ["o-1", "--after", "7"]):
+        assert terminal.type("process", "watch", "orders", *words).exit_code == 2
+    missing = terminal.type("process", "watch", "parcels")
+    assert "no namespace parcels" in missing.stderr
+
+
 def test_the_guide_shows_what_is_printed(
     terminal: Any, closed_shop: None, sql: Any, on_pause: Any
 ) -> None:
-    [console] = re.findall(r"```console\n\$ pgprog (.*?)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    console, *_ = re.findall(r"```console\n\$ pgprog (.*?)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     on_pause(lambda: sql.execute("select pgprog.remove('orders', 'o-1')"))
     printed = terminal.type(*console[0].split()).stdout
 

@@ -1,0 +1,77 @@
+"""What is news to who follows the processes of a namespace; no clock and no database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from pgprog.store.changes import WrittenProcess
+
+
+class Changed(NamedTuple):
+    """A process as it was found; *what* became of it, as far as the filter goes.
+
+    *left* is one that was told of before and is in another status, *removed* one that is gone: it
+    is told as it was last.
+    """
+
+    what: Literal["changed", "left", "removed"]
+    process_id: str
+    incarnation: int
+    version: int
+    status: str
+    changed_at: datetime
+    detail: str | None
+
+
+class Reached(NamedTuple):
+    """A place to go on from, in another program and after any time: all before it has been told.
+
+    It is the id of the oldest transaction that may not have been told.
+    """
+
+    position: int
+
+
+class News:
+    """Tells what is news: each version once, and none that is older than one told before.
+
+    It remembers the processes it has told of that are still in the filter, some 300 bytes each.
+    """
+
+    def __init__(self, *, status: str | None, position: int) -> None:
+        self.start = position
+        self._status = status
+        self._told: dict[str, Changed] = {}
+
+    @property
+    def told(self) -> Iterable[str]:
+        """The ids of the processes that have been told of and are there still."""
+        return self._told
+
+    def of(self, row: WrittenProcess) -> Changed | None:
+        """Return what to tell of a process that was found so."""
+        before = self._told.get(row.process_id)
+        if before is None and row.xid < self.start:
+            return None  # who gave us the position was told of it
+        if (
+            before is not None
+            and before.incarnation == row.incarnation
+            and before.version >= row.version
+        ):
+            return None
+        if self._status is None or row.status == self._status:
+            self._told[row.process_id] = found = Changed("changed", *row[:-1])
+            return found
+        if before is None:
+            return None
+        del self._told[row.process_id]
+        return Changed("left", *row[:-1])
+
+    def gone(self, process_id: str) -> Changed | None:
+        """Return what to tell of a process that is not there any more."""
+        before = self._told.pop(process_id, None)
+        return before and before._replace(what="removed")

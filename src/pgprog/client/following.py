@@ -1,0 +1,249 @@
+"""Follow the processes of a namespace: look at all, then hear of each, or look again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from pgprog.client import watching
+from pgprog.client.changes import Changed, News, Reached
+from pgprog.errors import InvalidArgument, Overloaded, StoreUnavailable
+from pgprog.replication.messages import (
+    Connected,
+    Delete,
+    Insert,
+    Lost,
+    Oversized,
+    Progress,
+    Transaction,
+    Update,
+)
+from pgprog.replication.shared import Published
+from pgprog.store.changes import WrittenProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from pgprog.client.watching import Wakes
+    from pgprog.replication.messages import Change, FeedEvent
+    from pgprog.replication.shared import Feed
+    from pgprog.store.changes import Changes, Moment
+
+_COLUMNS: Final = ("namespace", *WrittenProcess._fields[:-1])
+_PUBLISHED: Final = Published(("pgprog_processes",), {"pgprog_data.processes": _COLUMNS})
+_PAGE = 5000
+_MOST_HEARD = 100_000
+# Looking at a million processes takes seconds: after a look nine times as long without one.
+_REST = 9
+
+
+async def follow_all(
+    store: Changes,
+    feed: Feed | None,
+    namespace: str,
+    *,
+    status: str | None,
+    position: int,
+    wakes: Wakes | None = None,
+) -> AsyncGenerator[Changed | Reached, None]:
+    """Yield the processes of a namespace, in *status* if that is given, whenever they have changed.
+
+    What is guaranteed is told by `AsyncClient.watch_all`.  It looks at all processes, and again
+    while there is no stream, or one that has not told all since the last look.  What the stream
+    does not tell was written below an xid taken once it listens; with a synchronous standby such
+    a commit may be invisible still, so that it looks until all those have ended.
+    """
+    ear, news = _Ear(namespace), News(status=status, position=position)
+    looks = _Looks(store, namespace, news, status=status, position=position)
+    with contextlib.ExitStack() as listening:
+        if feed is not None:
+            listening.enter_context(feed.told_to(_PUBLISHED, ear.hear))
+        if wakes is not None:
+            listening.enter_context(wakes.calling(ear.told.set))
+        while wakes is None or not wakes.is_closed:
+            ear.told.clear()
+            try:
+                async for found in _news(ear, news, looks):
+                    yield found
+            except (StoreUnavailable, Overloaded):
+                if looks.is_first:
+                    raise
+            await _pause(ear, looks)
+
+
+async def _news(ear: _Ear, news: News, looks: _Looks) -> AsyncGenerator[Changed | Reached, None]:
+    """Yield what is to be seen and heard at this moment."""
+    if ear.needs_look():
+        looks.expect_all()
+    if not ear.is_open or not looks.has_seen_all:
+        async for found in looks.look():
+            yield found
+    lsn = ear.lsn  # before what is taken: that is all up to there
+    for heard in ear.take(news):
+        yield heard
+        looks.has_news = True
+    if ear.is_whole and (reached := await looks.moved(lsn)) is not None:
+        yield reached
+
+
+async def _pause(ear: _Ear, looks: _Looks) -> None:
+    """Wait until something is told, or it is time to look."""
+    is_told = ear.is_open and looks.has_seen_all
+    seconds = watching.POLL_SECONDS if is_told else max(watching.POLL_SECONDS, looks.rest)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ear.told.wait()
+
+
+class _Ear:
+    """What the stream has told of a namespace and nobody has taken yet."""
+
+    def __init__(self, namespace: str) -> None:
+        self.told = asyncio.Event()
+        self.is_open = False
+        self.lsn = 0  # all up to there was told
+        self._namespace = namespace
+        self._heard: deque[Change] = deque()
+        self._misses = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was told is kept."""
+        return self.is_open and not self._misses
+
+    def needs_look(self) -> bool:
+        """Return once whether something was not told."""
+        misses, self._misses = self._misses, False
+        return misses
+
+    def hear(self, event: FeedEvent) -> None:
+        """Keep it."""
+        match event:
+            case Connected():
+                self.is_open, self.lsn = True, event.lsn
+                self._miss()
+            case Transaction():
+                self._heard.extend(event.changes)
+                self.lsn = event.end_lsn
+                self.told.set()
+                if len(self._heard) > _MOST_HEARD:
+                    self._miss()
+            case Oversized():
+                self.lsn = event.end_lsn
+                self._miss()
+            case Progress():
+                self.lsn = event.lsn
+            case Lost():
+                self.is_open = False
+                self.told.set()
+
+    def take(self, news: News) -> Iterator[Changed]:
+        """Return what is news of what was heard, in the order of the commits."""
+        while self._heard:
+            if (found := self._news_of(self._heard.popleft(), news)) is not None:
+                yield found
+
+    def _news_of(self, change: Change, news: News) -> Changed | None:
+        if isinstance(change, Insert | Update):
+            namespace, *row = change.new
+            # Whatever the stream tells was written since we began.
+            written = WrittenProcess._make([*row, news.start])
+            return news.of(written) if namespace == self._namespace else None
+        if isinstance(change, Delete):
+            namespace, process_id, *_ = change.old
+            return news.gone(str(process_id)) if namespace == self._namespace else None
+        self._miss()  # truncated, or of another shape
+        return None
+
+    def _miss(self) -> None:
+        self._heard.clear()
+        self._misses = True
+        self.told.set()
+
+
+class _Looks:
+    """Looks at all processes, and finds the position that follows from it."""
+
+    def __init__(
+        self, store: Changes, namespace: str, news: News, *, status: str | None, position: int
+    ) -> None:
+        self.is_first = True
+        self.has_news = True  # since the last position that was told
+        self.has_seen_all = True  # that the stream does not tell
+        self.rest = 0.0
+        self._all_below: int | None = None
+        self._store = store
+        self._namespace = namespace
+        self._news = news
+        self._status = status
+        self._since = position
+        self._mark: Moment | None = None
+        self._marked_at = 0.0
+
+    def expect_all(self) -> None:
+        """Look until all that was written before now has been seen."""
+        self.has_seen_all, self._all_below, self._mark = False, None, None
+
+    async def look(self) -> AsyncGenerator[Changed | Reached, None]:
+        """Yield what is news, and the position when all pages have been read."""
+        began_at = time.monotonic()
+        began = await self._store.moment()
+        self._check(began)
+        after: str | None = ""
+        while after is not None:
+            # Another status is of interest only where ours has been told.
+            rows, after = await self._store.written_page(
+                self._namespace,
+                since=self._since,
+                status=self._status if self.is_first else None,
+                after=after,
+                size=_PAGE,
+            )
+            for row in rows:
+                if (found := self._news.of(row)) is not None:
+                    yield found
+                    self.has_news = True
+        for found in await self._gone():
+            yield found
+            self.has_news = True
+        self.is_first, self.rest = False, _REST * (time.monotonic() - began_at)
+        if self._all_below is None:
+            self._all_below = began.xmax
+        self.has_seen_all = began.xmin >= self._all_below
+        if (reached := self._reach(began)) is not None:
+            yield reached
+
+    async def moved(self, lsn: int) -> Reached | None:
+        """Return the position that follows from a stream that has told all up to *lsn*."""
+        if not self.has_news or not self.has_seen_all:
+            return None
+        if self._mark is None and time.monotonic() > self._marked_at + watching.POLL_SECONDS:
+            self._mark, self._marked_at = await self._store.moment(), time.monotonic()
+        if self._mark is None or lsn < self._mark.lsn:
+            return None
+        mark, self._mark = self._mark, None
+        return self._reach(mark)
+
+    def _check(self, began: Moment) -> None:
+        if self._since > began.xmax:
+            msg = f"position {self._since} is of another database: this one is at {began.xmax}"
+            raise InvalidArgument(msg)
+
+    def _reach(self, moment: Moment) -> Reached | None:
+        is_news = self.has_news and moment.xmin >= self._since
+        self._since = max(self._since, moment.xmin)
+        if not is_news:
+            return None
+        self.has_news = False
+        return Reached(self._since)
+
+    async def _gone(self) -> list[Changed]:
+        told = [*self._news.told]
+        gone: list[Changed | None] = []
+        for first in range(0, len(told), _PAGE):
+            missing = await self._store.missing(self._namespace, told[first : first + _PAGE])
+            gone += [self._news.gone(process_id) for process_id in sorted(missing)]
+        return [found for found in gone if found is not None]

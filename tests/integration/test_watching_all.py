@@ -1,0 +1,268 @@
+"""Following a filter: each newest version is seen, late commits too, by the stream or by looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.integration.streams import END_STREAMS, SLOTS
+
+from pgprog import AsyncClient, Changed, Client, Reached
+from pgprog.client import following, watching
+from pgprog.errors import InvalidArgument, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import psycopg
+
+    Watched = AsyncGenerator[Changed | Reached, None]
+
+# As a step or an init does: the version is drawn in the writing transaction.
+_WRITE = """
+insert into pgprog_data.processes as p (
+  namespace, process_id, incarnation, status, status_changed_at, version, created_at, changed_at)
+values ('orders', %s, nextval('pgprog_data.task_ids'), %s, now(), nextval('pgprog_data.versions'),
+  now(), now())
+on conflict (namespace, process_id) do update
+set status = excluded.status, version = excluded.version
+returning version
+"""
+_REMOVE = "delete from pgprog_data.processes where process_id = %s"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(following, "_REST", 0)
+
+
+def _write(sql: psycopg.Connection[Any], process_id: str, status: str = "running") -> int:
+    [[version]] = sql.execute(_WRITE, (process_id, status)).fetchall()
+    return int(version)
+
+
+async def _next(watched: Watched) -> Changed:
+    """Return what changes next."""
+    async with asyncio.timeout(30):
+        while isinstance(found := await anext(watched), Reached):
+            pass
+    return found
+
+
+async def _reached(watched: Watched) -> tuple[list[str], int]:
+    """Return the processes up to the next position, and that."""
+    ids = []
+    async with asyncio.timeout(30):
+        while isinstance(found := await anext(watched), Changed):
+            ids.append(found.process_id)
+    return ids, found.position
+
+
+def _told(found: Changed) -> tuple[str, str, str, int]:
+    return found.what, found.process_id, found.status, found.version
+
+
+async def _open(watched: Watched, sql: psycopg.Connection[Any]) -> None:
+    """Wait for the stream, and be told of a process."""
+    async with asyncio.timeout(30):
+        while not sql.execute(f"select {SLOTS} and active").fetchall():
+            await asyncio.sleep(0.01)
+    _write(sql, "opened")
+    assert (await _next(watched)).process_id == "opened"
+
+
+@pytest.mark.parametrize("wakeups", ["poll", "stream"])
+async def test_a_filter_is_followed_into_it_out_of_it_and_through_removal(
+    db: str, sql: psycopg.Connection[Any], wakeups: Any
+) -> None:
+    first = _write(sql, "o-1", "error")
+    _write(sql, "o-2")
+    async with AsyncClient(db, wakeups=wakeups) as client:
+        watched = client.watch_all("orders", status="error")
+        found = [await _next(watched)]
+        second = _write(sql, "o-2", "error")
+        found.append(await _next(watched))
+        third = _write(sql, "o-1")
+        found.append(await _next(watched))
+        sql.execute(_REMOVE, ("o-2",))
+        found.append(await _next(watched))
+        await watched.aclose()
+
+    assert [*map(_told, found)] == [
+        ("changed", "o-1", "error", first),
+        ("changed", "o-2", "error", second),
+        ("left", "o-1", "running", third),
+        ("removed", "o-2", "error", second),
+    ]
+
+
+@pytest.mark.parametrize("wakeups", ["poll", "stream"])
+async def test_who_goes_on_from_a_position_is_told_of_a_late_commit_with_a_lower_version(
+    db: str, sql: psycopg.Connection[Any], session: Any, wakeups: Any
+) -> None:
+    async with AsyncClient(db, wakeups=wakeups) as client:
+        _write(sql, "before")
+        sql.execute("select pg_current_xact_id()")
+        late = session()
+        with late.transaction():
+            lower = _write(late, "late")
+            higher = _write(sql, "early")
+            watched = client.watch_all("orders")
+            ids, position = await _reached(watched)
+            await watched.aclose()
+        again = client.watch_all("orders", position=position)
+        found, _ = await _reached(again)
+        await again.aclose()
+
+    assert lower < higher
+    assert ids == ["before", "early"]
+    assert found == ["early", "late"]
+
+
+@pytest.mark.parametrize("wakeups", ["poll", "stream"])
+async def test_who_is_there_sees_a_late_commit_with_a_lower_version(
+    db: str, sql: psycopg.Connection[Any], session: Any, wakeups: Any
+) -> None:
+    async with AsyncClient(db, wakeups=wakeups) as client:
+        late = session()
+        watched = client.watch_all("orders")
+        with late.transaction():
+            lower = _write(late, "late")
+            higher = _write(sql, "early")
+            first = await _next(watched)
+        second = await _next(watched)
+        await watched.aclose()
+
+    assert [(each.process_id, each.version) for each in (first, second)] == [
+        ("early", higher),
+        ("late", lower),
+    ]
+
+
+async def test_a_position_of_the_stream_grows_and_what_is_before_it_does_not_come_again(
+    db: str, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncClient(db, wakeups="stream") as client:
+        watched = client.watch_all("orders")
+        await _open(watched, sql)
+        _, position = await _reached(watched)
+        for number in range(3):
+            _write(sql, f"o-{number}")
+            _, grown = await _reached(watched)
+            assert grown > position
+            position = grown
+        await watched.aclose()
+        _write(sql, "o-9")
+        again = client.watch_all("orders", position=position)
+        found, _ = await _reached(again)
+        await again.aclose()
+
+    assert found == ["o-9"]
+
+
+async def test_the_stream_tells_of_a_commit_without_a_look(
+    db: str, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncClient(db, wakeups="stream") as client:
+        watched = client.watch_all("orders")
+        await _open(watched, sql)
+        look, looks = client._store.written_page, [0]
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            looks.append(len(looks))
+            return await look(*args, **options)
+
+        monkeypatch.setattr(client._store, "written_page", counted)
+        number = 0
+        async with asyncio.timeout(30):
+            while looks:  # for as long as transactions of when it was opened run on the server
+                looks.clear()
+                number += 1
+                version = _write(sql, f"o-{number}")
+                assert (await _next(watched)).version == version
+        await watched.aclose()
+
+
+async def test_what_is_written_while_there_is_no_stream_is_seen(
+    db: str, sql: psycopg.Connection[Any]
+) -> None:
+    async with AsyncClient(db, wakeups="stream") as client:
+        watched = client.watch_all("orders")
+        await _open(watched, sql)
+        sql.execute(END_STREAMS)
+        _write(sql, "o-1")
+        sql.execute(_REMOVE, ("opened",))
+        told = [await _next(watched), await _next(watched)]
+        await watched.aclose()
+
+    assert {(each.what, each.process_id) for each in told} == {
+        ("changed", "o-1"),
+        ("removed", "opened"),
+    }
+
+
+async def test_a_refused_stream_is_one_warning_and_it_goes_on_by_looking(
+    db: str, sql: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    sql.execute("drop publication pgprog_processes")
+    try:
+        async with AsyncClient(db, wakeups="stream") as client:
+            watched = client.watch_all("orders")
+            for number in range(3):
+                version = _write(sql, f"o-{number}")
+                assert (await _next(watched)).version == version
+            await watched.aclose()
+    finally:
+        sql.execute(
+            "create publication pgprog_processes"
+            " for table pgprog_data.processes, pgprog_data.timers"
+        )
+    warned = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warned) <= 1
+
+
+async def test_pages_are_gone_through_to_their_end(
+    db: str, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_PAGE", 3)
+    written = [f"o-{number}" for number in range(9)]
+    for process_id in written:
+        _write(sql, process_id)
+    async with AsyncClient(db) as client:
+        watched = client.watch_all("orders")
+        ids, _ = await _reached(watched)
+        sql.execute(_REMOVE, ("o-8",))
+        removed = await _next(watched)
+        await watched.aclose()
+
+    assert ids == written
+    assert (removed.what, removed.process_id) == ("removed", "o-8")
+
+
+async def test_what_cannot_be_watched_is_told(db: str, sql: psycopg.Connection[Any]) -> None:
+    async with AsyncClient(db) as client:
+        with pytest.raises(InvalidArgument, match="another database"):
+            await anext(client.watch_all("orders", position=1 << 60))
+        with pytest.raises(InvalidArgument, match="no status lost"):
+            await anext(client.watch_all("orders", status="lost"))
+        _write(sql, "o-1")
+        watched = client.watch_all("orders")
+        await _reached(watched)
+        following = asyncio.create_task(anext(watched))
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await following
+    with contextlib.suppress(StopAsyncIteration):
+        await anext(watched)
+
+
+def test_a_blocking_client_follows_a_filter_too(db: str, sql: psycopg.Connection[Any]) -> None:
+    version = _write(sql, "o-1")
+    with Client(db) as client:
+        for found in client.watch_all("orders", status="running"):
+            assert isinstance(found, Changed)
+            assert found.version == version
+            break
