@@ -85,9 +85,13 @@ class NamespaceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """How many connections each part may hold, and how long it waits for a free one."""
+    """How many connections each part may hold, and how long it waits for a free one.
 
-    engine: Annotated[int, "1 to 1000"] = 4
+    By those of *engine* a worker commits the ends of its steps, beside some others that it always
+    has: with one, PostgreSQL waits for Python in between; more than two serve a distant database.
+    """
+
+    engine: Annotated[int, "1 to 1000"] = 2
     api: Annotated[int, "1 to 1000"] = 10
     transactions: Annotated[int, "1 to 1000"] = 10
     checkout_timeout: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=5)

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from pgprog.encryption import Encryption
     from pgprog.model import Direction
 
-# Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
-COMPLETIONS = 2
-
 # 'many' come at once and would hold up others, 'alone' wait for a stranger's transaction.
 RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
@@ -69,7 +66,8 @@ _TOLD_AT: Final = Claimed._fields.index("due_at")
 class EngineStore:
     """Connections of one worker to *dsn*, which may be a transaction pooler.
 
-    *metrics* are told of every round trip that has one there.
+    So many *completions* are in flight at once.  *metrics* are told of every round trip that has
+    one there.
     """
 
     def __init__(
@@ -77,6 +75,7 @@ class EngineStore:
         dsn: str,
         *,
         name: str,
+        completions: int = 2,
         metrics: Metrics | None = None,
         encryption: Encryption | None = None,
     ) -> None:
@@ -84,6 +83,7 @@ class EngineStore:
             return Lane(dsn, name=f"{name} {what}", encryption=encryption)
 
         self.metrics = metrics or Metrics()
+        self.completions = completions
         self._encryption = encryption
         self._served: Sequence[str] = ()
         self._starts: dict[RequestLane, Lane] = {
@@ -92,7 +92,7 @@ class EngineStore:
             "alone": lane("start alone"),
         }
         self._claims = lane("claim")
-        self._completions = [lane("complete") for _ in range(COMPLETIONS)]
+        self._completions = [lane("complete") for _ in range(completions)]
         self._claims_of_few = lane("claim few")
         self._completions_of_few = lane("complete few")
         self._reads = lane("read")
