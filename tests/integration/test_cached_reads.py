@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
+import signal
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import sql
-from tests.integration.streams import END_STREAMS
+from tests.integration.streams import END_STREAMS, SLOTS
 
 import pgprog
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step, UnsetTimer
@@ -129,6 +131,26 @@ async def test_own_writes_are_always_read(engine: Engine) -> None:
 
     assert set(lengths) == {0}
     assert sources.count("cache") > 30
+
+
+async def test_own_writes_are_read_while_the_stream_stands_still(
+    make_engine: Any, orders: Namespace[Order], session: Any
+) -> None:
+    impatient = replace(CACHED, wait=timedelta(milliseconds=20))
+    served = orders.with_settings(replace(orders.settings, cache=impatient))
+    async with make_engine(served) as engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        [[sender]] = session().execute(f"select active_pid {SLOTS}").fetchall()
+        os.kill(sender, signal.SIGSTOP)
+        try:
+            length = await engine.call("orders", "o-1", {"line": "2"}, name="add")
+            process = await engine.get("orders", "o-1")
+        finally:
+            os.kill(sender, signal.SIGCONT)
+
+    assert process is not None
+    assert (len(process.state["lines"]), process.source) == (length, "postgresql")
 
 
 async def test_own_removal_and_next_init_are_read_at_once(engine: Engine) -> None:

@@ -83,7 +83,7 @@ class World:
             (self.go_on_reading, 16),
             (self.go_on_beating, 12),
             (self.connect, 1.5 if self.told is None else 0.1),
-            (self.go_on_warming, 6 if self.told is not None and not self.cache.is_warm else 0),
+            (self.go_on_warming, 90 if self.told is not None and not self.cache.is_warm else 0),
             (self.lose, 0.1),
         )
         calls, weights = zip(*actions, strict=True)

@@ -175,6 +175,13 @@ def test_6_what_was_given_up_is_not_filled_again_without_what_was_in_it(stage: S
     assert stage.fill(sees(103), row(4, events=9))
 
 
+def test_6_what_is_filled_anew_is_not_kept_without_what_was_in_it(stage: Stage) -> None:
+    assert stage.fill(sees(101), row(1))
+    stage.tell(101, written(2))
+
+    assert not stage.fill(sees(102, 101), row(1))
+
+
 def test_7_a_refused_fill_remembers_what_was_told_while_it_was_under_way(stage: Stage) -> None:
     stage.tell(101, written(2))
     fill = stage.begin()

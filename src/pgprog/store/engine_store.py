@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 # Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
 COMPLETIONS = 2
 
-# 'many' is for requests that come at once and would hold up others; 'alone' for those that wait for
-# a stranger's transaction and would hold up a batch.
+# 'many' come at once and would hold up others, 'alone' wait for a stranger's transaction.
 RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
 CompletionLane = Literal["batches", "few"]
