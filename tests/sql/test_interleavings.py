@@ -34,6 +34,8 @@ ELSEWHERE = {
     "set_settings": "locks the row of a namespace, which only pause, resume and critical do; "
     "test_settings.py",
     "rollback_settings": "as set_settings",
+    "judge_settings": "as set_settings, and passes by whom it would wait for; "
+    "test_judged_settings.py",
     "begin_campaign": "reads processes, and writes what only campaigns read; test_campaigns.py",
     "continue_campaign": "as repair and simple_repair of each process, never waiting for long",
     "stop_campaign": "locks a campaign only",

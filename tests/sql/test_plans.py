@@ -94,6 +94,24 @@ select pgprog.put(jsonb_build_object(
     select jsonb_agg(jsonb_build_object('event_id', n, 'task_id', 1, 'at', now(), 'payload', 1))
     from generate_series(1, 100) as n)), idempotency_key => 'k')
 """
+# Settings of one namespace that were changed after 100 000 tasks ended; then 200 of 1200 failed.
+CHANGED = """
+update pgprog_data.namespaces set settings_version = 2, rollback_above = 0.1
+where namespace = 'n0';
+insert into pgprog_data.namespace_settings (namespace, settings_version, settings, changed_at)
+select 'n0', v, '{}', now() from generate_series(1, 2) as v;
+insert into pgprog_data.tasks (
+  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at,
+  started_at, ended_at)
+select 5000000 + n, 'n0', 'p', 1, 'call', case when n <= 200 then 'error' else 'finished' end, 1,
+  now(), now(), now(), now()
+from generate_series(1, 1200) as n;
+"""
+# What autovacuum does as a table grows.
+SUMMARIZE = """
+select brin_summarize_new_values(c.oid) from pg_class as c join pg_am as a on a.oid = c.relam
+where a.amname = 'brin' and c.relkind = 'i' and c.relname ~ '^tasks'
+"""
 SCANNED = """
 select relname from pg_stat_xact_user_tables
 where schemaname = 'pgprog_data' and seq_scan > 0
@@ -255,6 +273,20 @@ def test_collecting_zombies_reads_a_bounded_number_of_blocks(planned: Any) -> No
 
     assert scanned(planned) == []
     assert blocks < 300
+
+
+def test_judging_settings_reads_what_ended_since_their_change(planned: Any, crowd: str) -> None:
+    with psycopg.connect(crowd, autocommit=True) as connection:
+        connection.execute(SUMMARIZE)
+    planned.execute(CHANGED)
+    blocks = blocks_of(planned, "select * from pgprog_engine.judge_settings()")
+
+    assert scanned(planned) == []
+    assert blocks < 700
+
+
+def test_judging_settings_that_nobody_wants_judged_reads_nothing(planned: Any) -> None:
+    assert blocks_of(planned, "select * from pgprog_engine.judge_settings()") < 10
 
 
 def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) -> None:

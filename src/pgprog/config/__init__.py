@@ -268,10 +268,6 @@ def load_with_origins(
     for dotted, value in (overrides or {}).items():
         if value is not None:
             layers = layers.under_value(dotted, value, origin="the command line")
-    config = reader.read(Config, layers.plain, origins=layers.origins)
-    return Loaded(
-        config=reader.checked(config, where="the configuration" if file is None else str(file)),
-        file=file,
-        plain=layers.plain,
-        origins=layers.origins,
-    )
+    read = reader.read(Config, layers.plain, origins=layers.origins)
+    config = reader.checked(read, where="the configuration" if file is None else str(file))
+    return Loaded(config=config, file=file, plain=layers.plain, origins=layers.origins)

@@ -48,10 +48,11 @@ class NamespaceSettings:
     *concurrency* bounds the running tasks of the whole cluster, None does not.  *history* is how
     many of the newest events are loaded with a step, "full" all of them, but never more than 4 MiB:
     a step that asks for others reads the database.  A worker holds them for all its running steps
-    at once.  A timer overdue by *timer_patience* goes
-    before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
-    in error.  *numbers* says what a fraction in plain JSON becomes.  *roles* are the database roles
-    whose members may use the namespace, None everybody whom the grants let.
+    at once.  A timer overdue by *timer_patience* goes before calls that came after it was due.
+    A step lost with its worker *max_crashes* times ends in error.  *numbers* says what a fraction
+    in plain JSON becomes.  *roles* are the database roles whose members may use the namespace, None
+    everybody whom the grants let.  A change of settings is taken back when, within
+    *rollback_within*, more than the share *rollback_above* of its tasks fail; None: never.
     """
 
     concurrency: Annotated[int, "1 to 1000000"] | None = None
@@ -69,6 +70,8 @@ class NamespaceSettings:
     max_crashes: Annotated[int, "1 to 1000"] = 3
     numbers: Numbers = "float"
     roles: frozenset[str] | None = None
+    rollback_above: Share | None = None
+    rollback_within: Annotated[timedelta, "0s to 36500d"] = timedelta(minutes=10)
     limits: Limits = field(default_factory=Limits)
 
     def retry_for(self, type_: TaskType) -> RetryPolicy:

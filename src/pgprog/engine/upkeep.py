@@ -1,4 +1,4 @@
-"""What a worker does beside its tasks: collecting zombies, housekeeping, hints to others."""
+"""What a worker does beside its tasks: zombies, bad settings, housekeeping, hints to others."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _MAINTAIN_SECONDS = 60.0
 # Between two batches of what is erased, or two drops: others are to be served, too.
 _ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
+_JUDGE_SECONDS = 5.0
 _IDLE_ROUNDS = 5
 # The payload of a notification has 8000 bytes.
 _MOST_IDS = 350
@@ -107,6 +108,7 @@ class Upkeep:
             loops.create_task(self._ended_of_few.run())
             if Role.COLLECTOR in self._roles:
                 loops.create_task(self._collector.run())
+                loops.create_task(self._judge())
             if Role.MAINTENANCE in self._roles:
                 loops.create_task(self._maintain())
                 loops.create_task(self._measure())
@@ -155,6 +157,16 @@ class Upkeep:
                 with contextlib.suppress(RolledBack):
                     await self._store.measure_queues()
                 self._measures += 1
+
+    async def _judge(self) -> None:
+        """Take changes of settings back under which tasks fail; who listens obeys at once."""
+        while True:
+            await asyncio.sleep(_JUDGE_SECONDS)
+            with contextlib.suppress(RolledBack, StoreUnavailable):  # the next round tries again
+                for back in await self._store.judge_settings():
+                    self._store.metrics.settings_rollbacks.add()
+                    log.error("settings_rolled_back", **back._asdict())
+                    await self._store.announce(wakeups.DUE, [back.namespace])
 
     async def _announce(self, task_ids: Sequence[int], *, lane: CompletionLane = "batches") -> None:
         payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""

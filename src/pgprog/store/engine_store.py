@@ -27,6 +27,7 @@ from pgprog.store.rows import (
     Served,
     Stored,
     Submitted,
+    TakenBack,
 )
 from pgprog.store.starting import packed, submitted
 from pgprog.store.window import Window
@@ -278,6 +279,11 @@ class EngineStore:
         """Count the tasks that wait, by which requests are refused; False when others just did."""
         [[done]] = await self._upkeep.fetch("select pgprog_engine.measure_queues()")
         return bool(done)
+
+    async def judge_settings(self) -> list[TakenBack]:
+        """Take changes of settings back under which tasks fail, where namespaces want that."""
+        rows = await self._upkeep.fetch("select * from pgprog_engine.judge_settings()")
+        return [TakenBack(*row) for row in rows]
 
     async def history(
         self,
