@@ -18,7 +18,9 @@ from bench import (
     long_history,
     neighbours,
     pgbench,
+    pinned,
     plain,
+    processes,
     recovery,
     stream,
     timers,
@@ -49,6 +51,8 @@ QUESTIONS: tuple[Question, ...] = (
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,
     *long_history.QUESTIONS,
+    *pinned.QUESTIONS,
+    *processes.QUESTIONS,
 )
 # What the others are compared with.
 _ALWAYS = (pgbench.YARDSTICK, pgbench.COMMIT)

@@ -45,6 +45,7 @@ class Sizes:
     batches: int = 10
     lease_seconds: float = 10.0
     stall_seconds: float = 60.0
+    pinned: int = 500_000
 
 
 TINY = Sizes(
@@ -68,6 +69,7 @@ TINY = Sizes(
     batches=1,
     lease_seconds=1.0,
     stall_seconds=2.0,
+    pinned=80,
 )
 QUICK = Sizes(
     tasks=5_000,
@@ -84,6 +86,7 @@ QUICK = Sizes(
     arrivals=50,
     timers=2_000,
     later=100_000,
+    pinned=50_000,
 )
 FULL = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=5.0, scale=10)
 

@@ -103,6 +103,15 @@ def arena_on(dsn: str) -> Arena:
     return Arena(dsn)
 
 
+@contextlib.contextmanager
+def pinned(dsn: str) -> Iterator[None]:
+    """Hold a snapshot open: no row that dies in the block is taken away."""
+    with psycopg.connect(dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("select pg_current_snapshot()")
+        yield
+
+
 def file_system(path: Path) -> str:
     """Return the type of the file system that *path* lies on, '' where nobody says."""
     mounts = Path("/proc/mounts")

@@ -8,7 +8,6 @@ rows as the peer leaves them, or where its rows are too intricate, by running th
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from typing import TYPE_CHECKING
@@ -20,10 +19,9 @@ from bench.peers.job import BY_HAND, NO_OP, OWN
 from bench.peers.running import Program, execute, installed, load
 from bench.peers.shared import SharedQuestion
 from bench.question import NoAnswerError
+from bench.server import pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.peers.known import Peer
     from bench.question import Sample, Sizes
     from bench.server import Arena
@@ -41,7 +39,7 @@ def _ask(arena: Arena, sizes: Sizes, *, peer: Peer, kind: str) -> Sample:
 
 
 def _ask_pinned(arena: Arena, sizes: Sizes, *, peer: Peer) -> Sample:
-    with installed(arena, peer, sizes) as dsn, _pinned(dsn):
+    with installed(arena, peer, sizes) as dsn, pinned(dsn):
         aged = _age(peer, dsn, sizes)
         return _drain(peer, dsn, sizes, kind=NO_OP, before=aged)
 
@@ -75,14 +73,6 @@ def _wait_ended(peer: Peer, dsn: str, *, count: int, until: float) -> int:
     while (left := execute(dsn, peer.left, count=count)) > 0 and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
     return left
-
-
-@contextlib.contextmanager
-def _pinned(dsn: str) -> Iterator[None]:
-    with psycopg.connect(dsn) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.execute("select pg_current_snapshot()")
-        yield
 
 
 def _age(peer: Peer, dsn: str, sizes: Sizes) -> int:

@@ -1,4 +1,6 @@
 -- The tables of pgprog: hot (queue, timers), warm (processes), cold (events, tasks, attempts, keys).
+-- Each says what autovacuum has to do there; the measured table is in docs/operations/manual.md, Sizing.  Without a
+-- setting: the server's own, a fifth of the rows dead or new.
 -- Locks: none on existing objects; everything here is new.
 
 -- IF NOT EXISTS asks for CREATE on the database even where a DBA has made them.
@@ -27,6 +29,7 @@ create sequence pgprog_data.versions cache 1;
 create sequence pgprog_data.worker_ids cache 1;
 
 -- Settings that every claim needs are columns; all of them, as text of the configuration, are in settings.
+-- Autovacuum: the server's own; rows change by hand.
 create table pgprog_data.namespaces (
   namespace text collate "C" primary key check (octet_length(namespace) between 1 and 256),
   settings jsonb not null default '{}',
@@ -46,6 +49,7 @@ create table pgprog_data.namespaces (
 
 -- How many tasks a namespace holds that do not run, as they were counted some seconds ago at most; written when
 -- it changes by a hundredth of max_queue.  Apart from namespaces, whose rows an operator's transaction may hold.
+-- Autovacuum: the server's own; one row a namespace, whose updates are HOT.
 create table pgprog_data.queue_sizes (
   namespace text collate "C" primary key,
   tasks bigint not null,
@@ -53,6 +57,7 @@ create table pgprog_data.queue_sizes (
 ) with (fillfactor = 50);
 
 -- When something was measured last, and how long that took.
+-- Autovacuum: the server's own; some rows, whose updates are HOT.
 create table pgprog_data.measurements (
   name text primary key,
   measured_at timestamptz not null,
@@ -60,6 +65,7 @@ create table pgprog_data.measurements (
 ) with (fillfactor = 50);
 
 -- Every version of the settings; changed_by is the login that made it.
+-- Autovacuum: the server's own; insert-only.
 create table pgprog_data.namespace_settings (
   namespace text collate "C" not null,
   settings_version bigint not null,
@@ -72,6 +78,7 @@ create table pgprog_data.namespace_settings (
 
 -- One row for each incarnation of a worker process; the row is the lease.  state_versions: the newest version
 -- of states that it reads in each of namespaces, 1 where it does not say.
+-- Autovacuum: the server's own; an update each two seconds a worker, HOT in a table of a page.
 create table pgprog_data.workers (
   worker_id bigint primary key,
   name text not null,
@@ -86,6 +93,8 @@ create table pgprog_data.workers (
 
 -- No index on a column that a step changes: updates of running processes stay HOT.  Half of each page is left
 -- for that: its rows are made together, so one batch may well give all of them their first state.
+-- Autovacuum: the server's own; one update a task, of which 96 to 99 in a hundred are HOT: the next visit to the
+-- page takes the dead version away, and a vacuum would read the whole table for the rest.
 create table pgprog_data.processes (
   namespace text collate "C" not null,
   process_id text collate "C" not null,
@@ -107,6 +116,8 @@ create table pgprog_data.processes (
 
 -- Processes in error and finished ones, for lists, repair campaigns and retention; written when a status
 -- changes.  One in error keeps what simple_repair needs of the task that broke it: tasks are dropped by age.
+-- Autovacuum: the server's own; a row comes with the end of a process and goes with its removal.  Where a fifth
+-- of them is dead, a look at the oldest reads 109 pages, else 16.
 create table pgprog_data.ended_processes (
   incarnation bigint primary key,
   namespace text collate "C" not null,
@@ -121,6 +132,7 @@ create table pgprog_data.ended_processes (
 create index ended_processes_by_time on pgprog_data.ended_processes (namespace, status, at);
 
 -- Removed incarnations whose events are still to be deleted in the background.
+-- Autovacuum: the server's own; as good as empty, where every fifty dead rows bring a vacuum.
 create table pgprog_data.removals (
   incarnation bigint primary key,
   namespace text collate "C" not null,
@@ -129,6 +141,7 @@ create table pgprog_data.removals (
 create index removals_by_namespace on pgprog_data.removals (namespace, removed_at);
 
 -- state_version: that of the worker that wrote the event; its payload is upcast from there.
+-- Autovacuum: the server's own; insert-only, but for the events of removed processes.
 create table pgprog_data.events (
   incarnation bigint not null,
   event_id bigint not null check (event_id > 0),
@@ -171,7 +184,7 @@ create table pgprog_data.queue (
   check ((status = 'r') = (claim_id is not null))
 ) with (
   fillfactor = 70,
-  -- Every task leaves three dead versions behind: vacuum by count, not by share, and do not pause.
+  -- Every task leaves two to three dead versions behind: vacuum by count, not by share, and do not pause.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 5000,
   autovacuum_analyze_scale_factor = 0,
@@ -207,6 +220,7 @@ create table pgprog_data.timers (
   context jsonb,
   primary key (incarnation, name)
 ) with (
+  -- A fired timer is a dead row at the head of timers_due: vacuum by count, and by share only where millions are for later.
   autovacuum_vacuum_scale_factor = 0.01,
   autovacuum_vacuum_threshold = 5000,
   autovacuum_vacuum_cost_delay = 0
@@ -217,6 +231,8 @@ where status = 'w' and needs_version is not null;
 create index timers_patient on pgprog_data.timers (namespace, due_at) where status = 'p';
 
 -- Ended tasks with their answers; insert-only, one partition a week.
+-- Autovacuum: the server's own, for each partition; dropped partitions leave nothing, and only the tasks of removed
+-- processes are updated.
 create table pgprog_data.tasks (
   task_id bigint not null,
   namespace text collate "C" not null,
@@ -247,6 +263,7 @@ create index tasks_by_id on pgprog_data.tasks (task_id);
 create index tasks_by_process on pgprog_data.tasks (incarnation, task_id);
 
 -- Attempts that did not end their task: 'retry' (told by its worker) or 'lost' (told by the collector).
+-- Autovacuum: the server's own; insert-only, one partition a week.
 create table pgprog_data.attempts (
   task_id bigint not null,
   claim_id bigint not null,
@@ -260,6 +277,7 @@ create table pgprog_data.attempts (
 ) partition by range (ended_at);
 create index attempts_by_task on pgprog_data.attempts (task_id, claim_id);
 
+-- Autovacuum: the server's own; two rows a week.
 create table pgprog_data.partitions (
   name text primary key,
   parent text not null,
@@ -268,6 +286,8 @@ create table pgprog_data.partitions (
 );
 
 -- The answer of a key is read from its task: an update of this row at each completion is hardly ever HOT.
+-- Autovacuum: the server's own; a row goes key_ttl after it came.  Where a fifth of them is dead, a look at the
+-- oldest reads 62 pages, else 3.
 create table pgprog_data.keys (
   namespace text collate "C" not null,
   key text collate "C" not null,
@@ -276,9 +296,12 @@ create table pgprog_data.keys (
   fingerprint bytea not null,
   primary key (namespace, key)
 );
-create index keys_by_time on pgprog_data.keys using brin (created_at);
+-- No BRIN: its ranges never shrink, and once the places of expired keys were used again each look for expired ones read the
+-- whole table, 3 953 blocks of 3 956 for 2 here; this costs 65 bytes of WAL a key.
+create index keys_by_time on pgprog_data.keys (created_at);
 
 -- Facts of a process's life for sinks; written in the commit that makes them true, once sinks are configured.
+-- Autovacuum: the server's own; insert-only.
 create table pgprog_data.outbox (
   outbox_id bigint generated always as identity primary key,
   namespace text collate "C" not null,
@@ -291,6 +314,7 @@ create table pgprog_data.outbox (
 );
 
 -- Repairs of many processes in error; what is asked of each stands in args and name, null for a simple repair.
+-- Autovacuum: the server's own; a row and some updates a campaign.
 create table pgprog_data.campaigns (
   campaign_id bigint generated always as identity primary key,
   namespace text collate "C" not null,
@@ -307,6 +331,7 @@ create table pgprog_data.campaigns (
 );
 
 -- The processes of a campaign, as they were broken when it began; task_id is what it asked of one.
+-- Autovacuum: the server's own; two updates of each item, and no row is deleted.
 create table pgprog_data.campaign_items (
   campaign_id bigint not null references pgprog_data.campaigns,
   incarnation bigint not null,

@@ -3,6 +3,7 @@
 
 -- One row for each action that had an effect, in its transaction: what was rolled back was not done.  No payloads.
 -- login is session_user, role what that had set; client is null for a Unix socket.
+-- Autovacuum: the server's own; insert-only, but for what is older than audit_retention.
 create table pgprog_data.audit (
   audit_id bigint generated always as identity primary key,
   at timestamptz not null,

@@ -6,9 +6,9 @@ from pgprog_data.namespaces as n;
 comment on view pgprog.namespaces is 'Kinds of process with the settings that all workers obey';
 
 create or replace view pgprog.settings_history as
-select s.namespace, s.settings_version, s.settings, s.changed_at, s.changed_by, s.reason
+select s.namespace, s.settings_version, s.settings, s.changed_at, s.changed_by, s.reason, s.restores
 from pgprog_data.namespace_settings as s;
-comment on view pgprog.settings_history is 'Every version that the settings of a namespace have had, and who made it';
+comment on view pgprog.settings_history is 'Every version that the settings of a namespace have had, who made it, and the version that it restores';
 
 create or replace view pgprog.processes as
 select

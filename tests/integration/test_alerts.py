@@ -124,6 +124,26 @@ def test_a_step_that_breaks_its_process(world: World) -> None:
 
 @whole
 @needs_prometheus
+def test_settings_under_which_tasks_fail(world: World) -> None:
+    names = [f"bad-{number}" for number in range(20)]
+    for name in names:
+        world.client.init("shop", name)
+    with world.sql() as sql:
+        sql.execute(
+            "select pgprog.set_settings(namespace, settings || '{\"rollback_above\": 0.5}')"
+            " from pgprog.namespaces where namespace = 'shop'"
+        )
+    for name in names:
+        world.client.submit("call", "shop", name, name="fail")
+    world.wait_firing("PgprogSettingsTakenBack")
+    for name in names:
+        world.client.simple_repair("shop", name)
+    world.wait_ended("PgprogSettingsTakenBack", "PgprogProcessesInErrorRising")
+    provoked.add("PgprogSettingsTakenBack")
+
+
+@whole
+@needs_prometheus
 def test_a_timer_that_starts_minutes_after_its_time(world: World) -> None:
     world.client.init("shop", "late")
     world.client.call("shop", "late", name="be_late")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import threading
@@ -15,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from pgprog import Intent, Namespace, Step
 from pgprog.config import NamespaceSettings, WorkerConfig
+from pgprog.engine import upkeep
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -159,6 +161,38 @@ def test_settings_are_read_at_a_change_only(
 
     assert unchanged == at_the_start
     assert len(read) == at_the_start + 1
+
+
+def test_a_step_timeout_that_is_too_short_is_taken_back_and_the_next_tasks_succeed(
+    make_engine: Any,
+    jobs: Namespace[Any],
+    sql: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "_JUDGE_SECONDS", 0.1)
+
+    @jobs.call
+    async def work(step: Step[Any]) -> Intent[Any, str]:
+        await asyncio.sleep(0.2)
+        return Intent(response="done")
+
+    settings = "select settings_version, settings ->> 'step_timeout' from pgprog.namespaces"
+    with make_engine(jobs) as engine:
+        change(sql, step_timeout="7m", rollback_above=0.5)
+        for number in range(21):
+            engine.init("jobs", f"j{number}")
+        change(sql, step_timeout="10ms", rollback_above=0.5)
+        for number in range(20):
+            call(sql, f"j{number}", "work")
+        while sql.execute(settings).fetchall() != [(4, "7m")]:
+            pass
+
+        assert engine.wait(call(sql, "j20", "work"), timeout=5) == "done"
+    [told] = [each for each in caplog.records if each.getMessage() == "settings_rolled_back"]
+    fields = told.fields  # type: ignore[attr-defined] # see pgprog.logs
+    assert (fields["judged"], fields["restored"], fields["version"]) == (3, 2, 4)
+    assert "of 20 tasks failed under version 3" in fields["reason"]
 
 
 def test_settings_with_faults_are_refused_and_the_old_ones_stay(

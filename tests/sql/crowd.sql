@@ -46,4 +46,9 @@ insert into pgprog_data.tasks (
   task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at, started_at, ended_at, response)
 select 2000000 + n, 'n' || n % 50, 'p' || n % 42000, n % 42000, 'call', 'finished', 1, now(), now(), now(), now(), '1'
 from generate_series(1, 100000) as n;
+-- Histories: a thousand events of each of p30001 to p30100; keys of half of the ended tasks.
+insert into pgprog_data.events (incarnation, event_id, task_id, at, payload)
+select p, e, e, now(), '{"paid": "10.00"}' from generate_series(30001, 30100) as p, generate_series(1, 1000) as e;
+insert into pgprog_data.keys
+select 'n' || n % 50, 'old' || n, 2000000 + n, now(), '' from generate_series(1, 50000) as n;
 select setval('pgprog_data.task_ids', 3000000), setval('pgprog_data.claim_ids', 3000000), setval('pgprog_data.versions', 3000000);

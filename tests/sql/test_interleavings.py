@@ -34,11 +34,14 @@ ELSEWHERE = {
     "set_settings": "locks the row of a namespace, which only pause, resume and critical do; "
     "test_settings.py",
     "rollback_settings": "as set_settings",
+    "judge_settings": "as set_settings, and passes by whom it would wait for; "
+    "test_judged_settings.py",
     "begin_campaign": "reads processes, and writes what only campaigns read; test_campaigns.py",
     "continue_campaign": "as repair and simple_repair of each process, never waiting for long",
     "stop_campaign": "locks a campaign only",
     "purge": "removes as maintain does, and passes by whom it would wait for; test_purge.py",
     "erase_old": "a part of maintain; test_maintenance.py",
+    "drop_old": "drops ended tasks only; test_maintenance.py",
     "set_log_level": "changes what only tell_log_level reads, and waits as renew_worker does; "
     "test_log_level.py",
     "tell_log_level": "as renew_worker, in its statement",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.rows import namedtuple_row
+from tests.sql.blocks import blocks_of
+from tests.sql.conftest import Worker
+
+from pgprog.store.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
 MAINTAIN = "select pgprog_engine.maintain()"
 ERASE = "select pgprog_engine.erase_old()"
@@ -34,7 +43,18 @@ select 'orders', 'f' || n, n, 'finished', now(), n, now(), now() from generate_s
 insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
 select n, 'orders', 'finished', now() - interval '31 d' from generate_series(1, 1000) as n
 """
-DROP_OLD = "select pgprog_engine.maintain(task_retention => '0 s')"
+REGISTER = (
+    "select pgprog_engine.register_worker("
+    "  'w', array['orders'], array['{}'::jsonb], interval '99 days', array[1])"
+)
+WAITS = "select cardinality(pg_blocking_pids({})) > 0"
+DROP_OLD = "select pgprog_engine.drop_old(task_retention => '0 s')"
+END_LAST_WEEK = """
+insert into pgprog_data.tasks (
+  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at, ended_at)
+select 1, 'n', 'p', 1, 'call', 'finished', 1, t, t, t
+from (select clock_timestamp() - interval '7 days' as t) as x
+"""
 PARTITIONS = (
     "select count(*) from pg_inherits where inhparent in"
     " ('pgprog_data.tasks'::regclass, 'pgprog_data.attempts'::regclass)"
@@ -53,6 +73,57 @@ def other(fresh_db: str, own: Any) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+@dataclass
+class Beside:
+    """What goes on while housekeeping waits; all of it within a second."""
+
+    worker: Worker
+    observer: psycopg.Connection[Any]
+    warnings: list[str]
+
+    @contextmanager
+    def waiting(self, connection: Any, statement: str) -> Iterator[Future[Any]]:
+        """Run a statement beside the block, which begins when that waits for a lock."""
+        connection.add_notice_handler(lambda n: self.warnings.append(n.message_primary or ""))
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(one, connection, statement)
+            while not (
+                future.done() or one(self.observer, WAITS.format(connection.info.backend_pid))
+            ):
+                pass
+            yield future
+
+    def step_and_trace(self) -> None:
+        """Ask for a step, take it, end it, and read what became of it."""
+        run = self.worker.connection
+        run.execute("select pgprog.call('orders', 'p')")
+        ended = self.worker.complete(*self.worker.claim())
+        assert [row.outcome for row in ended] == ["done"]
+        assert run.execute("select * from pgprog.trace('orders', 'p')").fetchall()
+
+
+@pytest.fixture
+def beside(fresh_db: str, own: Any) -> Iterator[Beside]:
+    """A worker and a process in the database of *own*; its statements may take a second each."""
+    with (
+        psycopg.connect(fresh_db, autocommit=True, row_factory=namedtuple_row) as connection,
+        psycopg.connect(fresh_db, autocommit=True) as observer,
+    ):
+        connection.execute("set lock_timeout = '1 s'; set statement_timeout = '1 s'")
+        worker = Worker(connection, one(own, REGISTER))
+        own.execute("select pgprog.init('orders', 'p')")
+        worker.complete(*worker.claim())
+        yield Beside(worker, observer, [])
+
+
+def at(connection: Any, instant: str) -> None:
+    """Let the database think that it is some other time."""
+    connection.execute(
+        "create or replace function pgprog_engine._clock() returns timestamptz"
+        f" language sql volatile return {instant}"
+    )
+
+
 def one(connection: Any, statement: str) -> Any:
     return connection.execute(statement).fetchone()[0]
 
@@ -61,10 +132,7 @@ def test_partitions_are_made_ahead_beside_an_open_transaction_that_writes(
     own: Any, other: Any
 ) -> None:
     assert one(own, PARTITIONS) == 14
-    own.execute(
-        "create or replace function pgprog_engine._clock() returns timestamptz"
-        " language sql volatile return clock_timestamp() + interval '3 weeks'"
-    )
+    at(own, "clock_timestamp() + interval '3 weeks'")
     with other.transaction(force_rollback=True):
         other.execute(
             "insert into pgprog_data.attempts (task_id, claim_id, attempt, outcome, ended_at)"
@@ -76,31 +144,91 @@ def test_partitions_are_made_ahead_beside_an_open_transaction_that_writes(
     assert one(own, PARTITIONS) == 20
 
 
-def test_ended_tasks_are_forgotten_with_their_partition(own: Any) -> None:
-    own.execute(
-        "insert into pgprog_data.tasks (task_id, namespace, process_id, incarnation, type, status,"
-        " attempt, due_at, created_at, ended_at)"
-        " select 1, 'n', 'p', 1, 'call', 'finished', 1, t, t, t"
-        " from (select clock_timestamp() - interval '7 days' as t) as x"
+def test_weeks_follow_each_other_when_the_clocks_of_a_session_change(own: Any) -> None:
+    own.execute("set timezone = 'Europe/Berlin'")  # of 2026: on 25 October, inside a later look
+    for day in ("2026-09-28", "2026-10-12", "2026-10-26", "2026-11-09"):
+        at(own, f"timestamptz '{day} 12:00 utc'")
+        assert one(own, MAINTAIN)
+
+    begins = (
+        "select count(*) from pgprog_data.partitions"
+        " where extract(epoch from starts_at) % 86400 > 0"
     )
+    assert one(own, begins) == 0
+
+
+def test_ended_tasks_are_forgotten_with_their_partition(own: Any) -> None:
+    own.execute(END_LAST_WEEK)
     assert one(own, DROP_OLD)
+    assert not one(own, DROP_OLD)
 
     assert one(own, PARTITIONS) == 12
     assert one(own, "select count(*) from pgprog_data.tasks") == 0
     assert one(own, "select count(*) from pgprog_data.partitions") == 12
 
 
-def test_a_partition_in_use_is_dropped_later(own: Any, other: Any) -> None:
-    own.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
-    notices: list[str] = []
-    with other.transaction():
-        other.execute("select * from pgprog_data.tasks")
-        assert one(own, DROP_OLD)
-        assert one(own, PARTITIONS) == 13
-    assert len(notices) == 1
+def test_a_call_drops_one_partition_and_says_whether_there_is_more(own: Any) -> None:
+    at(own, "clock_timestamp() + interval '14 days'")  # three weeks of two tables are over
+    left = [(one(own, DROP_OLD), one(own, PARTITIONS)) for _ in range(7)]
 
-    assert one(own, DROP_OLD)
-    assert one(own, PARTITIONS) == 12
+    assert left == [(True, n) for n in (13, 12, 11, 10, 9)] + [(False, 8), (False, 8)]
+
+
+def test_a_migration_erases_neither_ended_tasks_nor_keys(fresh_db: str, own: Any) -> None:
+    own.execute(KEYS)
+    own.execute("update pgprog_data.partitions set ends_at = starts_at - interval '99 days'")
+    own.execute("update pgprog_data.schema_functions set sha256 = ''")
+    assert migrate(fresh_db)
+
+    assert one(own, "select count(*) from pgprog_data.keys") == 10000
+    assert one(own, PARTITIONS) == 14
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        "select * from pgprog_data.tasks",
+        "select * from only pgprog_data.{old}",
+        "insert into pgprog_data.tasks select * from pgprog_data.tasks",
+    ],
+    ids=["a reader of the table", "a reader of the partition", "a long transaction that writes"],
+)
+def test_a_partition_in_use_is_dropped_later_and_nothing_waits_for_long_behind_the_drop(
+    own: Any, other: Any, beside: Beside, holds: str
+) -> None:
+    old = one(own, "select name from pgprog_data.partitions order by ends_at, name desc limit 1")
+    own.execute("delete from pgprog_data.partitions where parent = 'attempts'")
+    with other.transaction(force_rollback=True):
+        other.execute(holds.format(old=old))
+        with beside.waiting(own, DROP_OLD) as drop:
+            beside.step_and_trace()
+        assert drop.result() is False
+        assert one(other, PARTITIONS) == 14
+
+    assert beside.warnings == [
+        f"somebody holds partition pgprog_data.{old} or its table: it will be dropped later"
+    ]
+    assert not one(own, DROP_OLD)
+    assert one(own, PARTITIONS) == 13
+
+
+def test_an_analyze_puts_off_new_partitions_of_its_table_and_nothing_else(
+    own: Any, other: Any, beside: Beside
+) -> None:
+    own.execute(KEYS)
+    own.execute("set statement_timeout = '5 s'")  # a wait in vain fails its test
+    at(own, "clock_timestamp() + interval '3 weeks'")
+    with other.transaction():
+        other.execute("lock table pgprog_data.tasks in share update exclusive mode")
+        with beside.waiting(own, MAINTAIN) as maintenance:
+            beside.step_and_trace()
+        assert maintenance.result() is True
+        assert one(own, PARTITIONS) == 14 + 3
+        assert one(own, "select count(*) from pgprog_data.keys") == 0
+
+    assert len(beside.warnings) == 1
+    assert one(own, MAINTAIN)
+    assert one(own, PARTITIONS) == 20
 
 
 def test_one_of_two_at_once_keeps_house(own: Any, other: Any) -> None:
@@ -109,7 +237,9 @@ def test_one_of_two_at_once_keeps_house(own: Any, other: Any) -> None:
         own.execute(REMOVALS)
         assert not one(own, MAINTAIN)
         assert not one(own, ERASE)
+        assert not one(own, DROP_OLD)
 
+    assert one(own, DROP_OLD)
     assert one(own, ERASE)
     assert one(own, MAINTAIN)
 
@@ -122,6 +252,20 @@ def test_a_key_is_free_again_after_its_time(app: Any, process: str) -> None:
 
     assert one(app, call.format("young")) == young
     assert one(app, call.format("old")) != old
+
+
+def test_a_look_for_expired_keys_reads_little_where_the_places_of_older_ones_were_used_again(
+    own: Any,
+) -> None:
+    for _ in range(2):
+        own.execute(KEYS)
+        while one(own, ERASE):
+            pass
+        own.execute("vacuum pgprog_data.keys")
+    own.execute(KEYS.replace("interval '8 d'", "interval '1 d'"))
+
+    own.execute(ERASE)  # plans it
+    assert blocks_of(own, ERASE) < 50
 
 
 def test_the_events_of_a_removed_process_go_in_batches(app: Any, worker: Any, process: str) -> None:

@@ -1,4 +1,4 @@
-"""What the hot functions read in a database of 420 000 rows, with statistics and without any.
+"""What the hot functions read in a database of 570 000 rows, with statistics and without any.
 
 A plan that flips reads thousands of blocks more or scans a table: blocks are bounded at about one
 and a half times what was measured, and no large table is scanned.
@@ -18,7 +18,7 @@ from pgprog.store.changes import WRITTEN_PAGE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.slow  # makes 420 000 rows
+pytestmark = pytest.mark.slow  # makes 570 000 rows
 
 # As in a new database whose tables were never analysed.
 FORGET = """
@@ -71,10 +71,51 @@ COMPLETE_200 = (
     " array_fill('t'::text, array[200]), array_fill(null::timestamptz, array[200]),"
     " array_fill(1000000::bigint, array[200]), array_fill(false, array[200])) as c"
 )
+SUBMIT_200 = """
+select * from pgprog.submit_many(
+  array_fill('call'::text, array[200]),
+  array(select 'n' || mod(p, 50) from generate_series(30001, 30200) as p),
+  array(select 'p' || p from generate_series(30001, 30200) as p),
+  array_fill(null::jsonb, array[200]), array_fill(null::text, array[200]),
+  array(select 'k' || p from generate_series(30001, 30200) as p),
+  array_fill(null::jsonb, array[200]), array_fill(0, array[200]),
+  array_fill(null::timestamptz, array[200]))
+"""
+NOTIFY = "select pgprog.notify('n1', 'p30001', idempotency_key => 'k')"
+NOTIFY_LATER = "select pgprog.notify('n1', 'p30001', run_at => now() + interval '1 day')"
+# With 50 timers and 100 events.
+PUT = """
+select pgprog.put(jsonb_build_object(
+  'namespace', 'n0', 'process_id', 'new', 'status', 'running', 'state', 1,
+  'timers', (
+    select jsonb_object_agg('t' || n, now() + n * interval '1 day')
+    from generate_series(1, 50) as n),
+  'history', (
+    select jsonb_agg(jsonb_build_object('event_id', n, 'task_id', 1, 'at', now(), 'payload', 1))
+    from generate_series(1, 100) as n)), idempotency_key => 'k')
+"""
+# Settings of one namespace that were changed after 100 000 tasks ended; then 200 of 1200 failed.
+CHANGED = """
+update pgprog_data.namespaces set settings_version = 2, rollback_above = 0.1
+where namespace = 'n0';
+insert into pgprog_data.namespace_settings (namespace, settings_version, settings, changed_at)
+select 'n0', v, '{}', now() from generate_series(1, 2) as v;
+insert into pgprog_data.tasks (
+  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at,
+  started_at, ended_at)
+select 5000000 + n, 'n0', 'p', 1, 'call', case when n <= 200 then 'error' else 'finished' end, 1,
+  now(), now(), now(), now()
+from generate_series(1, 1200) as n;
+"""
+# What autovacuum does as a table grows.
+SUMMARIZE = """
+select brin_summarize_new_values(c.oid) from pg_class as c join pg_am as a on a.oid = c.relam
+where a.amname = 'brin' and c.relkind = 'i' and c.relname ~ '^tasks'
+"""
 SCANNED = """
 select relname from pg_stat_xact_user_tables
 where schemaname = 'pgprog_data' and seq_scan > 0
-  and relname ~ '^(queue|timers|processes|tasks|attempts|events|keys)'
+  and relname ~ '^(queue$|timers|processes|tasks|attempts|events|keys)'
 """
 
 
@@ -234,6 +275,20 @@ def test_collecting_zombies_reads_a_bounded_number_of_blocks(planned: Any) -> No
     assert blocks < 300
 
 
+def test_judging_settings_reads_what_ended_since_their_change(planned: Any, crowd: str) -> None:
+    with psycopg.connect(crowd, autocommit=True) as connection:
+        connection.execute(SUMMARIZE)
+    planned.execute(CHANGED)
+    blocks = blocks_of(planned, "select * from pgprog_engine.judge_settings()")
+
+    assert scanned(planned) == []
+    assert blocks < 700
+
+
+def test_judging_settings_that_nobody_wants_judged_reads_nothing(planned: Any) -> None:
+    assert blocks_of(planned, "select * from pgprog_engine.judge_settings()") < 10
+
+
 def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) -> None:
     blocks = blocks_of(
         planned,
@@ -243,6 +298,31 @@ def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) 
 
     assert scanned(planned) == []
     assert blocks < 4_500
+
+
+@pytest.mark.parametrize(
+    ("statement", "most"),
+    [
+        (SUBMIT_200, 6_500),
+        (NOTIFY, 40),
+        (NOTIFY_LATER, 40),
+        (PUT, 1_000),
+        ("select * from pgprog.history('n1', 'p30001')", 17),
+        ("select * from pgprog.history('n1', 'p30001', 500, 100, 'backward')", 17),
+        ("select * from pgprog.history('n1', 'p30001', 999, 1)", 17),
+    ],
+    ids=[
+        "submit_many of 200", "notify", "notify for later", "put", "history", "history backward",
+        "history of one event",
+    ],
+)  # fmt: skip
+def test_what_applications_ask_reads_a_bounded_number_of_blocks(
+    planned: Any, statement: str, most: int
+) -> None:
+    blocks = blocks_of(planned, statement)
+
+    assert scanned(planned) == []
+    assert blocks < most
 
 
 def test_gauges_scan_the_queue_and_read_neither_the_timers_nor_what_is_finished(

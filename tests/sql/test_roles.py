@@ -57,8 +57,8 @@ def test_a_worker_calls_the_functions_of_the_engine_and_no_internal_one(guarded:
     worker = (
         f"{REGISTER}; select pgprog.init('o', 'p'); select * from pgprog_engine.claim(1, 1);"
         " select * from pgprog_engine.renew_worker(1, '1 s', '{}');"
-        " select pgprog_engine.maintain(); select pgprog_engine.erase_old();"
-        " select pgprog_engine.measure_queues();"
+        " select pgprog_engine.maintain(); select pgprog_engine.drop_old();"
+        " select pgprog_engine.erase_old(); select pgprog_engine.measure_queues();"
         " select * from pgprog.namespaces"
     )
     assert may(guarded, "pgprog_worker", worker)

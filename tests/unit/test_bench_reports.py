@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import compare, report
+from bench import table as wanted
+from bench.__main__ import QUESTIONS
 from bench.peers.known import OTHERS, PGPROG, Peer
 from bench.peers.shared import table as beside
 from bench.pgbench import COMMIT, YARDSTICK
@@ -146,3 +148,25 @@ def test_a_peer_has_its_statements(peer: Peer) -> None:
     assert peer.left.count("select") >= 1
     assert len(peer.age) in (0, 3, 4)
     assert all("%(count)s" in statement for statement in (peer.clone, *peer.age[:1]) if statement)
+
+
+def test_what_is_wanted_stands_beside_the_newest_samples_that_there_are(tmp_path: Path) -> None:
+    for name, rate in (("1-full", 200.0), ("2-quick", 400.0)):
+        rounds = {YARDSTICK: [sample(100)], "drain, one task a process": [sample(rate)]}
+        report.write(tmp_path / f"{name}.json", rounds, machine={"commit": name})
+    report.write(tmp_path / "3-full.json", {"drain, inits": [sample(1)]}, machine={})
+
+    shown = wanted.table(sorted(tmp_path.iterdir()))
+
+    drained, beside_ceiling = cells(shown, "drain of ready calls, one worker")
+    assert drained[1:6] == ["≥ 3 x c32", "4 (4 to 4)", "yes", "1", "2-quick"]
+    assert beside_ceiling[2] == "not asked"
+    assert cells(shown, "inits")[0][2] == "not asked"  # without the yardstick of its round
+    [postgres] = cells(shown, "PostgreSQL's CPU of a task")
+    assert postgres[1:4] == ["≤ 55 us", "1000 (1000 to 1000)", "no"]
+
+
+def test_what_is_wanted_is_asked_by_a_question_of_the_bench() -> None:
+    asked = {question.name for question in QUESTIONS}
+
+    assert {name for line in wanted.LINES for name in (line.question, line.beside)} <= asked

@@ -34,6 +34,7 @@ class World:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.completions = 3
         self.worker_id = 1
         self.answer: Callable[[int], str] = lambda _: "done"
         self.batches: list[list[int]] = []
@@ -136,6 +137,20 @@ async def test_a_completion_whose_answer_is_lost_is_repeated_and_the_lease_renew
 
     assert (world.batches, world.renewals) == ([[1], [1]], 1)
     assert world.told == {1: Outcome.FINISHED}
+
+
+async def test_so_many_batches_are_on_their_way_at_once_as_connections_are_for_them() -> None:
+    async with running() as world:
+        world.open.clear()
+        for claim_id in range(1, 1001):
+            world.add(claim_id)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        on_their_way = len(world.batches)
+        world.open.set()
+        await world.settle()
+
+    assert (on_their_way, len(world.told)) == (3, 1000)
 
 
 async def test_what_was_rolled_back_is_repeated() -> None:

@@ -54,15 +54,20 @@ async def test_the_end_of_a_task_beside_many_others_is_told_by_itself() -> None:
 
 
 class Rubbish:
-    """A store with batches to erase; *clean* is set by the call that finds none."""
+    """Weeks to drop and batches to erase; *clean* is set by the call that finds none of these."""
 
     def __init__(self, batches: int) -> None:
         self.metrics = Metrics()
+        self.weeks = 3
         self.batches = batches
         self.clean = asyncio.Event()
 
     async def maintain(self, **_: Any) -> bool:
         return True
+
+    async def drop_old(self, **_: Any) -> bool:
+        self.weeks -= 1
+        return self.weeks > 0
 
     async def erase_old(self, **_: Any) -> bool:
         self.batches -= 1
@@ -85,6 +90,7 @@ async def test_what_is_old_is_erased_at_once_for_as_long_as_there_is_any(
     await asyncio.wait_for(store.clean.wait(), 5)
 
     assert store.batches == 0
+    assert store.weeks == 0
     running.cancel()
 
 

@@ -174,12 +174,12 @@ begin
         where q.task_id = any (array[x.task_id])
           and q.claim_id = x.claim_id
           and q.type not in ('timeout', 'remove')
-        returning q.task_id, q.attempt, q.started_at, q.due_at, x.pos, x.claim_id
+        returning q.task_id, q.namespace, q.attempt, q.started_at, q.due_at, x.pos, x.claim_id
       ),
       noted as (
         insert into pgprog_data.attempts (
-          task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at, retry_at, error)
-        select h.task_id, h.claim_id, h.attempt, complete.worker_id, 'retry', h.started_at, v_at, h.due_at, complete.errors[h.pos]
+          namespace, task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at, retry_at, error)
+        select h.namespace, h.task_id, h.claim_id, h.attempt, complete.worker_id, 'retry', h.started_at, v_at, h.due_at, complete.errors[h.pos]
         from held as h
       )
       select coalesce(array_agg(h.pos), '{}') into v_held from held as h;
@@ -200,8 +200,8 @@ begin
       ),
       noted as (
         insert into pgprog_data.attempts (
-          task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at, retry_at, error)
-        select f.task_id, f.claim_id, f.attempt, complete.worker_id, 'retry', f.started_at, v_at,
+          namespace, task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at, retry_at, error)
+        select f.namespace, f.task_id, f.claim_id, f.attempt, complete.worker_id, 'retry', f.started_at, v_at,
           v_at + complete.retry_after[f.pos] * interval '1 microsecond', complete.errors[f.pos]
         from freed as f
       ),

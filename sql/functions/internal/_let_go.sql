@@ -32,8 +32,8 @@ begin
     ) as q
   ),
   lost as (
-    insert into pgprog_data.attempts (task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at)
-    select h.task_id, h.claim_id, h.attempt, h.worker_id, 'lost', h.started_at, pgprog_engine._clock()
+    insert into pgprog_data.attempts (namespace, task_id, claim_id, attempt, worker_id, outcome, started_at, ended_at)
+    select h.namespace, h.task_id, h.claim_id, h.attempt, h.worker_id, 'lost', h.started_at, pgprog_engine._clock()
     from held as h
     where _let_go.crashed
   ),

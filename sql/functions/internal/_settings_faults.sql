@@ -11,6 +11,7 @@ as $$
     values
       ('count', '^[1-9][0-9]{0,9}$', 'a whole number from 1 to '),
       ('duration', '^"([0-9]{1,16}([.][0-9]{1,9})?(d|h|m|s|ms|us))+"$', 'a duration from 0s to 36500d'),
+      ('share', '^(0([.][0-9]{1,20})?|1([.]0{1,20})?)$', 'a number from 0 to '),
       ('names', '^\[("[^"\\]{1,63}"(, )?)*\]$', 'a list of names of database roles'),
       ('choice', '^"(refuse|drop_lowest)"$', 'refuse or drop_lowest')
   ),
@@ -22,6 +23,8 @@ as $$
       (array['max_crashes'], 'count', 1000),
       (array['timer_patience'], 'duration', null),
       (array['retention'], 'duration', null),
+      (array['rollback_above'], 'share', 1),
+      (array['rollback_within'], 'duration', null),
       (array['roles'], 'names', null),
       (array['limits', 'args_bytes'], 'count', 67108864),
       (array['limits', 'context_bytes'], 'count', 67108864),

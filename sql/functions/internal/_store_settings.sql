@@ -32,6 +32,8 @@ begin
     on_full = coalesce(_store_settings.settings ->> 'on_full', 'refuse'),
     roles = case when jsonb_typeof(_store_settings.settings -> 'roles') = 'array' then array(
       select r.name from jsonb_array_elements_text(_store_settings.settings -> 'roles') as r(name)) end,
+    rollback_above = (_store_settings.settings ->> 'rollback_above')::double precision,
+    rollback_within = coalesce((_store_settings.settings ->> 'rollback_within')::interval, '10 min'),
     retention = coalesce((_store_settings.settings ->> 'retention')::interval, '30 days')
   where n.namespace = _store_settings.namespace
   returning n.settings_version into v_version;

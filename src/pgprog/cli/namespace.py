@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from pgprog.store import wakeups
 
 if TYPE_CHECKING:
     from pgprog.store.client_store import ClientStore
+    from pgprog.store.operator_store import OperatorStore
 
 
 @click.group(commands=[set_, apply, history, rollback, purge])
@@ -50,8 +51,15 @@ def list_namespaces(*, dsn: str | None, as_json: bool) -> None:
 @dsn_option
 @json_option
 def show(*, namespace: str, dsn: str | None, as_json: bool) -> None:
-    """Show one namespace: its settings with their version, and whether it is paused."""
-    found = read(dsn, lambda store: require_namespace(store, namespace))
+    """Show one namespace: its settings, who changed them last and why; whether it is paused."""
+
+    async def work(store: OperatorStore) -> dict[str, Any]:
+        row = await require_namespace(store, namespace)
+        [last] = await store.settings_history(namespace, limit=1)
+        told = {f"settings_{key}": last[key] for key in ("changed_at", "changed_by", "reason")}
+        return row | told
+
+    found = read(dsn, work)
     if as_json:
         print_json(found)
     else:

@@ -3,7 +3,6 @@
 The dataclasses are the schema of the file; an annotation with a text says the range.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pgprog.codec import Numbers
 from pgprog.config.schema import Reader, to_plain
+from pgprog.config.settings import CacheSettings, NamespaceSettings, RetryOverride
 from pgprog.config.sources import (
     Layers,
     check_variables,
@@ -25,8 +24,25 @@ from pgprog.config.sources import (
 from pgprog.config.units import parse_address
 from pgprog.encryption import Encryption
 from pgprog.errors import ConfigError
-from pgprog.model import Limits, TaskType
-from pgprog.retry import Attempts, Coefficient, Interval, RetryPolicy, Share
+
+__all__ = [
+    "CacheSettings",
+    "Config",
+    "EncryptionConfig",
+    "Loaded",
+    "LogConfig",
+    "LogFormat",
+    "LogLevel",
+    "NamespaceConfig",
+    "NamespaceSettings",
+    "PoolConfig",
+    "ReaderConfig",
+    "RetryOverride",
+    "Wakeups",
+    "WorkerConfig",
+    "load",
+    "load_with_origins",
+]
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -34,99 +50,6 @@ Wakeups = Literal["poll", "notify", "stream"]
 
 _MODE = re.compile(r"0?[0-7]{3}")
 _HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryOverride:
-    """What the retry policy of one task type has of its own; None is as in the namespace's."""
-
-    initial_interval: Interval | None = None
-    backoff_coefficient: Coefficient | None = None
-    max_interval: Interval | None = None
-    max_attempts: Attempts | None = None
-    jitter: Share | None = None
-    non_retryable: frozenset[str] | None = None
-
-    def over(self, policy: RetryPolicy) -> RetryPolicy:
-        """Return *policy* with what is given here in its place."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return dataclasses.replace(policy, **{k: v for k, v in given.items() if v is not None})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheSettings:
-    """The cache of one namespace; *ttl* counts from the last change or read."""
-
-    enabled: bool = False
-    ttl: Annotated[timedelta, "1s to 365d"] = timedelta(minutes=5)
-    max_bytes: Annotated[int, "1MiB to 1024GiB"] = 256 << 20
-    max_lag: Annotated[timedelta, "0s to 1d"] = timedelta(seconds=1)
-    wait: Annotated[timedelta, "0s to 1m"] = timedelta(milliseconds=10)
-    reconnect: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamespaceSettings:
-    """What may be set for a namespace, in code, in the file and in the database.
-
-    *concurrency* bounds the running tasks of the whole cluster, None does not.  *history* is how
-    many of the newest events are loaded with a step, "full" all of them, but never more than 4 MiB:
-    a step that asks for others reads the database.  A worker holds them for all its running steps
-    at once.  A timer overdue by *timer_patience* goes
-    before calls that came after it was due.  A step lost with its worker *max_crashes* times ends
-    in error.  *numbers* says what a fraction in plain JSON becomes.  *roles* are the database roles
-    whose members may use the namespace, None everybody whom the grants let.
-    """
-
-    concurrency: Annotated[int, "1 to 1000000"] | None = None
-    step_timeout: Annotated[timedelta, "10ms to 7d"] = timedelta(seconds=30)
-    isolation: Literal["thread", "process"] = "thread"
-    history: Annotated[int, "0 to 100000"] | Literal["full"] = 0
-    retention: Annotated[timedelta, "0s to 36500d"] = timedelta(days=30)
-    max_queue: Annotated[int, "1 to 1000000000"] = 100_000
-    on_full: Literal["refuse", "drop_lowest"] = "refuse"
-    on_call_error: Literal["break", "reject"] = "break"
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    retry_by_type: Mapping[TaskType, RetryOverride] = field(default_factory=dict)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    timer_patience: Annotated[timedelta, "0s to 36500d"] = timedelta(seconds=60)
-    max_crashes: Annotated[int, "1 to 1000"] = 3
-    numbers: Numbers = "float"
-    roles: frozenset[str] | None = None
-    limits: Limits = field(default_factory=Limits)
-
-    def retry_for(self, type_: TaskType) -> RetryPolicy:
-        """Return the policy for tasks of one type.
-
-        An init, a call and a repair have one attempt, unless *retry_by_type* gives them more:
-        somebody waits for their answer and may decide himself.
-        """
-        policy = self.retry
-        if type_ in (TaskType.INIT, TaskType.CALL, TaskType.REPAIR):
-            policy = dataclasses.replace(policy, max_attempts=1)
-        override = self.retry_by_type.get(type_)
-        return policy if override is None else override.over(policy)
-
-    def to_json(self) -> dict[str, object]:
-        """Return all settings as plain JSON: durations as texts, sizes in bytes, no nulls."""
-        return {
-            f.name: to_plain(value)
-            for f in dataclasses.fields(self)
-            if (value := getattr(self, f.name)) is not None
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object], *, where: str = "the settings") -> Self:
-        """Return the settings that *data* says, over the defaults.
-
-        Values may also have their Python types: a timedelta, a `RetryPolicy`.
-
-        Raises:
-            ConfigError: There are faults; the message begins with *where* and lists them.
-        """
-        reader = Reader()
-        settings = reader.read_fields(cls, data, path="")
-        return reader.checked(settings, where=where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +85,13 @@ class NamespaceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """How many connections each part may hold, and how long it waits for a free one."""
+    """How many connections each part may hold, and how long it waits for a free one.
 
-    engine: Annotated[int, "1 to 1000"] = 4
+    By those of *engine* a worker commits the ends of its steps, beside some others that it always
+    has: with one, PostgreSQL waits for Python in between; more than two serve a distant database.
+    """
+
+    engine: Annotated[int, "1 to 1000"] = 2
     api: Annotated[int, "1 to 1000"] = 10
     transactions: Annotated[int, "1 to 1000"] = 10
     checkout_timeout: Annotated[timedelta, "10ms to 1h"] = timedelta(seconds=5)
@@ -341,10 +268,6 @@ def load_with_origins(
     for dotted, value in (overrides or {}).items():
         if value is not None:
             layers = layers.under_value(dotted, value, origin="the command line")
-    config = reader.read(Config, layers.plain, origins=layers.origins)
-    return Loaded(
-        config=reader.checked(config, where="the configuration" if file is None else str(file)),
-        file=file,
-        plain=layers.plain,
-        origins=layers.origins,
-    )
+    read = reader.read(Config, layers.plain, origins=layers.origins)
+    config = reader.checked(read, where="the configuration" if file is None else str(file))
+    return Loaded(config=config, file=file, plain=layers.plain, origins=layers.origins)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-LOOK_SECONDS = 1.0
+# A dead worker is collected at most a lease and one look after its last renewal.
+_LOOK_SECONDS = 2.0
+# While it is alone it only waits for others: the first of them is seen this late at most.
+LONE_LOOK_SECONDS = 5.0
 # A look so much later than it was due: the database, or this process, stood still.
 _GAP_SECONDS = 1.0
 
@@ -49,7 +52,8 @@ class Collector:
         self.looks = 0
         self._store = store
         self._lease_seconds = lease.total_seconds()
-        self._look_seconds = min(LOOK_SECONDS, self._lease_seconds / 4)
+        self._look_seconds = min(_LOOK_SECONDS, self._lease_seconds / 4)
+        self._lone_look_seconds = min(LONE_LOOK_SECONDS, self._lease_seconds / 2)
         self._on_freed = on_freed
         self._clock = clock
         self._sightings: dict[int, _Sighting] = {}
@@ -57,7 +61,7 @@ class Collector:
     async def run(self) -> None:
         """Watch until cancelled."""
         parts = self._store.metrics.parts
-        part = parts.watch("collector", patience=30 + 4 * self._look_seconds)
+        part = parts.watch("collector", patience=30 + 4 * self._lone_look_seconds)
         orphans_at = -self._lease_seconds
         due_at = self._clock()
         while True:
@@ -73,8 +77,7 @@ class Collector:
                 part.failed(f"nobody can be looked at: {e}")
                 log.warning("collector_without_database", detail=str(e))
                 self._sightings.clear()
-            is_alone = len(self._sightings) < 2
-            pause = self._look_seconds * (2 if is_alone else 1)
+            pause = self.pause()
             due_at = self._clock() + pause
             await asyncio.sleep(pause)
 
@@ -99,6 +102,14 @@ class Collector:
             for worker_id, seen in sightings.items()
             if now - seen.since >= self._lease_seconds
         ]
+
+    def pause(self) -> float:
+        """Return the seconds until the next look, which comes when a silent lease is over."""
+        if len(self._sightings) < 2:
+            return self._lone_look_seconds
+        now = self._clock()
+        left = (seen.since + self._lease_seconds - now for seen in self._sightings.values())
+        return min([self._look_seconds, *(seconds for seconds in left if seconds > 0)])
 
     async def _collect(self, worker_id: int | None, renewals: int | None) -> None:
         freed = await self._store.collect_zombies(worker_id, renewals)

@@ -12,7 +12,6 @@ from pgprog.engine import decide, traces
 from pgprog.engine.batcher import Batcher
 from pgprog.engine.failures import fields_of
 from pgprog.errors import InvalidArgument, StoreUnavailable
-from pgprog.store.engine_store import COMPLETIONS
 from pgprog.store.faults import DataFault, RolledBack
 from pgprog.store.measuring import measure_completions
 
@@ -137,7 +136,7 @@ class Completer:
     async def run(self) -> None:
         """Flush until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(COMPLETIONS):
+            for _ in range(self._store.completions):
                 tasks.create_task(self._batches.run())
             tasks.create_task(self._few.run())
             tasks.create_task(self._patient.run())

@@ -1,4 +1,4 @@
-"""What a worker does beside its tasks: collecting zombies, housekeeping, hints to others."""
+"""What a worker does beside its tasks: zombies, bad settings, housekeeping, hints to others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.engine.collector import LOOK_SECONDS, Collector
+from pgprog.engine.collector import LONE_LOOK_SECONDS, Collector
 from pgprog.engine.pulse import Sign
 from pgprog.errors import StoreUnavailable
 from pgprog.model import TaskType
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MAINTAIN_SECONDS = 60.0
-# Between two batches of what is erased, which take about as long: others are to be served, too.
+# Between two batches of what is erased, or two drops: others are to be served, too.
 _ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
+_JUDGE_SECONDS = 5.0
 _IDLE_ROUNDS = 5
 # The payload of a notification has 8000 bytes.
 _MOST_IDS = 350
@@ -80,7 +81,7 @@ class Upkeep:
     @property
     def signs(self) -> tuple[Sign, ...]:
         """The parts that go round by the roles."""
-        measures, looks = _MEASURE_SECONDS * _IDLE_ROUNDS, 2 * LOOK_SECONDS
+        measures, looks = _MEASURE_SECONDS * _IDLE_ROUNDS, LONE_LOOK_SECONDS
         signs = {
             Role.COLLECTOR: Sign(
                 name="collector", count=lambda: self._collector.looks, rests_seconds=looks
@@ -107,6 +108,7 @@ class Upkeep:
             loops.create_task(self._ended_of_few.run())
             if Role.COLLECTOR in self._roles:
                 loops.create_task(self._collector.run())
+                loops.create_task(self._judge())
             if Role.MAINTENANCE in self._roles:
                 loops.create_task(self._maintain())
                 loops.create_task(self._measure())
@@ -119,15 +121,20 @@ class Upkeep:
         while True:
             next_at = clock() + _MAINTAIN_SECONDS * random.uniform(0.8, 1.2)
             try:
-                await self._store.maintain(
-                    task_retention=self._config.task_retention, key_ttl=self._config.key_ttl
-                )
+                await self._store.maintain(key_ttl=self._config.key_ttl)
+                await self._drop_old(until=next_at)
                 await self._erase_old(until=next_at)
                 part.succeeded()
             except (RolledBack, StoreUnavailable) as e:
                 part.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(next_at - clock())
+
+    async def _drop_old(self, *, until: float) -> None:
+        while await self._store.drop_old(task_retention=self._config.task_retention):
+            if asyncio.get_running_loop().time() > until:
+                return
+            await asyncio.sleep(_ERASE_SECONDS)
 
     async def _erase_old(self, *, until: float) -> None:
         config = self._config
@@ -150,6 +157,16 @@ class Upkeep:
                 with contextlib.suppress(RolledBack):
                     await self._store.measure_queues()
                 self._measures += 1
+
+    async def _judge(self) -> None:
+        """Take changes of settings back under which tasks fail; who listens obeys at once."""
+        while True:
+            await asyncio.sleep(_JUDGE_SECONDS)
+            with contextlib.suppress(RolledBack, StoreUnavailable):  # the next round tries again
+                for back in await self._store.judge_settings():
+                    self._store.metrics.settings_rollbacks.add()
+                    log.error("settings_rolled_back", **back._asdict())
+                    await self._store.announce(wakeups.DUE, [back.namespace])
 
     async def _announce(self, task_ids: Sequence[int], *, lane: CompletionLane = "batches") -> None:
         payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""

@@ -213,7 +213,11 @@ class Worker:
         check_not_imported()
         check_names(self._namespaces)
         self._store = EngineStore(
-            self._config.dsn, name=_NAME, metrics=self._metrics, encryption=self._encryption
+            self._config.dsn,
+            name=_NAME,
+            completions=self._config.pool.engine,
+            metrics=self._metrics,
+            encryption=self._encryption,
         )
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)

@@ -118,6 +118,7 @@ class Metrics:
         self.tasks = self._counter("pgprog_tasks_total")
         self.retries = self._counter("pgprog_retries_total")
         self.zombies = self._counter("pgprog_zombies_total")
+        self.settings_rollbacks = self._counter("pgprog_settings_rollbacks_total")
         self.claims_lost = self._counter("pgprog_claims_lost_total")
         self.worker_falls = self._counter("pgprog_worker_falls_total")
 

@@ -91,6 +91,9 @@ METRICS: Final[Mapping[str, Definition]] = {
         "Attempts that failed and are followed by another.", "namespace", "type"
     ),
     "pgprog_zombies_total": _counter("Running tasks that were taken from dead workers."),
+    "pgprog_settings_rollbacks_total": _counter(
+        "Changes of settings that were taken back since tasks failed; each wants a look."
+    ),
     "pgprog_claims_lost_total": _counter(
         "Steps that were given up: taken away, or their lease could not be renewed.", "namespace"
     ),

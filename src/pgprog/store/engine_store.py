@@ -27,6 +27,7 @@ from pgprog.store.rows import (
     Served,
     Stored,
     Submitted,
+    TakenBack,
 )
 from pgprog.store.starting import packed, submitted
 from pgprog.store.window import Window
@@ -38,11 +39,7 @@ if TYPE_CHECKING:
     from pgprog.encryption import Encryption
     from pgprog.model import Direction
 
-# Flushes of completions in flight at once: with one, PostgreSQL waits for Python in between.
-COMPLETIONS = 2
-
-# 'many' is for requests that come at once and would hold up others; 'alone' for those that wait for
-# a stranger's transaction and would hold up a batch.
+# 'many' come at once and would hold up others, 'alone' wait for a stranger's transaction.
 RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
 CompletionLane = Literal["batches", "few"]
@@ -70,7 +67,8 @@ _TOLD_AT: Final = Claimed._fields.index("due_at")
 class EngineStore:
     """Connections of one worker to *dsn*, which may be a transaction pooler.
 
-    *metrics* are told of every round trip that has one there.
+    So many *completions* are in flight at once.  *metrics* are told of every round trip that has
+    one there.
     """
 
     def __init__(
@@ -78,6 +76,7 @@ class EngineStore:
         dsn: str,
         *,
         name: str,
+        completions: int = 2,
         metrics: Metrics | None = None,
         encryption: Encryption | None = None,
     ) -> None:
@@ -85,6 +84,7 @@ class EngineStore:
             return Lane(dsn, name=f"{name} {what}", encryption=encryption)
 
         self.metrics = metrics or Metrics()
+        self.completions = completions
         self._encryption = encryption
         self._served: Sequence[str] = ()
         self._starts: dict[RequestLane, Lane] = {
@@ -93,7 +93,7 @@ class EngineStore:
             "alone": lane("start alone"),
         }
         self._claims = lane("claim")
-        self._completions = [lane("complete") for _ in range(COMPLETIONS)]
+        self._completions = [lane("complete") for _ in range(completions)]
         self._claims_of_few = lane("claim few")
         self._completions_of_few = lane("complete few")
         self._reads = lane("read")
@@ -258,12 +258,15 @@ class EngineStore:
         self.metrics.zombies.add(by=count)
         return int(count)
 
-    async def maintain(self, *, task_retention: timedelta, key_ttl: timedelta) -> bool:
+    async def maintain(self, *, key_ttl: timedelta) -> bool:
         """Do the housekeeping; False when another worker is at it."""
-        [[done]] = await self._upkeep.fetch(
-            "select pgprog_engine.maintain(%s, %s)", (task_retention, key_ttl)
-        )
+        [[done]] = await self._upkeep.fetch("select pgprog_engine.maintain(%s)", (key_ttl,))
         return bool(done)
+
+    async def drop_old(self, *, task_retention: timedelta) -> bool:
+        """Drop one partition whose time is over; return whether there is more to drop at once."""
+        [[more]] = await self._upkeep.fetch("select pgprog_engine.drop_old(%s)", (task_retention,))
+        return bool(more)
 
     async def erase_old(self, *, key_ttl: timedelta, audit_retention: timedelta) -> bool:
         """Erase a batch of what nobody asks for any more; return whether there is more."""
@@ -276,6 +279,11 @@ class EngineStore:
         """Count the tasks that wait, by which requests are refused; False when others just did."""
         [[done]] = await self._upkeep.fetch("select pgprog_engine.measure_queues()")
         return bool(done)
+
+    async def judge_settings(self) -> list[TakenBack]:
+        """Take changes of settings back under which tasks fail, where namespaces want that."""
+        rows = await self._upkeep.fetch("select * from pgprog_engine.judge_settings()")
+        return [TakenBack(*row) for row in rows]
 
     async def history(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
+from pgprog import logs
 from pgprog.errors import StoreUnavailable
 from pgprog.store.faults import RolledBack, Unreachable, translated
 from pgprog.store.pool import open_connection
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgprog.encryption import Encryption
+
+log = logs.get(__name__)
 
 _CLOSE_SECONDS = 2.0
 
@@ -89,11 +92,21 @@ class Lane:
 
     async def _connected(self) -> psycopg.AsyncConnection:
         try:
-            return await open_connection(self._dsn, name=self._name, encryption=self._encryption)
+            connection = await open_connection(
+                self._dsn, name=self._name, encryption=self._encryption
+            )
         except (StoreUnavailable, RolledBack, psycopg.Error) as e:
             raise Unreachable(str(e), hint=getattr(e, "hint", None)) from e
+        connection.add_notice_handler(_log_warning)
+        return connection
 
     def _landed(self, flight: asyncio.Task[list[Any]]) -> None:
         self._flights.discard(flight)
         if not flight.cancelled():
             flight.exception()  # seen, also where nobody waits for it any more
+
+
+def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
+    """Log what a function of pgprog put off, in its own words."""
+    if notice.severity_nonlocalized == "WARNING":
+        log.warning("put_off", detail=notice.message_primary)

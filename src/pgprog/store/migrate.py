@@ -53,11 +53,12 @@ create table if not exists pgprog_data.schema_functions (
 );
 """
 
-# After every change: nothing is executable or visible to everybody.
+# After every change: nothing is executable or visible to everybody.  How long keys are kept is not
+# known here, so none is erased.
 _CLOSE = b"""
 revoke all on schema pgprog, pgprog_data, pgprog_engine from public;
 revoke all on all functions in schema pgprog, pgprog_engine from public;
-select pgprog_engine.maintain();
+select pgprog_engine.maintain(key_ttl => null);
 """
 
 

@@ -211,3 +211,13 @@ class Stored(NamedTuple):
 
     settings: bytes
     version: int
+
+
+class TakenBack(NamedTuple):
+    """A change of settings, the version *judged*, that was taken back; *reason* has the figures."""
+
+    namespace: str
+    judged: int
+    restored: int
+    version: int
+    reason: str

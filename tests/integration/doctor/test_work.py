@@ -53,6 +53,22 @@ def test_a_namespace_that_is_paused_for_long_is_named_and_resumed(patient: Any) 
     assert found["mend"] == "pgprog namespace resume orders"
 
 
+def test_settings_that_were_taken_back_are_named_with_the_figures(patient: Any) -> None:
+    for settings in ('{"rollback_above": 0.2}', '{"rollback_above": 0.2, "max_crashes": 1}'):
+        patient.sql.execute("select pgprog.set_settings('orders', %s)", (settings,))
+    patient.sql.execute(
+        "insert into pgprog_data.attempts ("
+        "  namespace, task_id, claim_id, attempt, outcome, started_at, ended_at)"
+        " select 'orders', n, n, 1, 'retry', clock_timestamp(), clock_timestamp()"
+        " from generate_series(1, 20) as n"
+    )
+    patient.sql.execute("select from pgprog_engine.judge_settings()")
+
+    found = patient.finding("taken_back", "taken back at .*: 20 of 20 tasks failed under version")
+
+    assert found["mend"] == "pgprog namespace history orders"
+
+
 def test_a_queue_at_its_limit_is_named_and_the_limit_raised(patient: Any, order: str) -> None:
     patient.sql.execute("""select pgprog.set_settings('orders', '{"max_queue": 1}', 1)""")
     patient.sql.execute("select pgprog_engine.measure_queues()")
