@@ -39,7 +39,7 @@ class Reached(NamedTuple):
 class News:
     """Tells what is news: each version once, and none that is older than one told before.
 
-    It remembers the processes it has told of that are still in the filter, some 300 bytes each.
+    It remembers the processes it has told of that are still in the filter, some 400 bytes each.
     """
 
     def __init__(self, *, status: str | None, position: int) -> None:

@@ -33,7 +33,7 @@ class AsyncFiltered(AsyncWatching):
         last only.  It begins with all there are.  Versions of one process grow; of two, the stream
         tells in the order of commits, a look in the order of ids.  `left`, for another status, and
         `removed` are told of processes that this call has yielded before, which it remembers: some
-        300 bytes for each.
+        400 bytes for each.
 
         `Reached` is a place to go on from: give its *position*.  A version is none, since versions
         commit out of order.  Whoever goes on misses no commit, however late, is told again of what
