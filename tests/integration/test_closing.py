@@ -78,6 +78,14 @@ def test_a_closed_blocking_client_says_so(db: str) -> None:
         client.get("idle", "i")
 
 
+def test_to_close_a_blocking_client_once_more_is_harmless(db: str) -> None:
+    with Client(db) as client:
+        client.__exit__(None, None, None)
+
+    with pytest.raises(StoreUnavailable, match="closed"):
+        client.get("idle", "i")
+
+
 def test_a_blocking_client_in_a_forked_child_says_so(db: str) -> None:
     with Client(db) as client:
         child = os.fork()

@@ -25,6 +25,11 @@ class LoopThread:
         self._thread = threading.Thread(target=self._run, name="pgprog loop", daemon=True)
         self._thread.start()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing runs in it any more, or this is a forked child, where it never ran."""
+        return not self._thread.is_alive()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what *work* returns; an interrupt cancels it.
 
@@ -35,7 +40,7 @@ class LoopThread:
             work.close()
             msg = "a blocking client was used inside its own event loop"
             raise RuntimeError(msg)
-        if not self._thread.is_alive():
+        if self.has_ended:
             work.close()
             msg = "the client is closed"
             raise StoreUnavailable(msg, hint="open it in the process that uses it")

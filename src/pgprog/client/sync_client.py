@@ -121,7 +121,9 @@ class Client(BlockingRequests[Task]):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Close, as leaving an `async with` block does."""
+        """Close, as leaving an `async with` block does; once more is harmless."""
+        if self._loop.has_ended:
+            return
         try:
             self._loop.run(self._client.__aexit__(*exc_info))
         finally:
