@@ -300,6 +300,7 @@ def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) 
     assert blocks < 4_500
 
 
+@pytest.mark.usefixtures("vacuumed")
 @pytest.mark.parametrize(
     ("statement", "most"),
     [
