@@ -118,16 +118,22 @@ def _delay(arena: Arena, sizes: Sizes) -> Sample:
 async def _told(dsn: str, *, seconds: float) -> list[float]:
     """Return how late each commit was told of."""
     delays: list[float] = []
-    events = follow(dsn, publications=_PUBLICATIONS, columns=_COLUMNS)
-    async with contextlib.aclosing(events):
-        arriving: asyncio.Task[None] | None = None
-        async for event in events:
-            if type(event) is Connected:
-                arriving = asyncio.create_task(_arrive(dsn, seconds=seconds))
-            elif type(event) is Transaction:
-                delays.append(time.time() - _EPOCH_SECONDS - event.committed_us / 1e6)
-            if arriving and arriving.done():
-                return delays
+    connected = asyncio.Event()
+
+    async def hear() -> None:
+        events = follow(dsn, publications=_PUBLICATIONS, columns=_COLUMNS)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if type(event) is Connected:
+                    connected.set()
+                elif type(event) is Transaction:
+                    delays.append(time.time() - _EPOCH_SECONDS - event.committed_us / 1e6)
+
+    hearing = asyncio.create_task(hear())
+    await connected.wait()
+    await _arrive(dsn, seconds=seconds)
+    hearing.cancel()
+    await asyncio.wait([hearing])
     return delays
 
 

@@ -23,11 +23,17 @@ as $$
     where n.paused_at is null
     union
     select q.incarnation from pgprog_data.queue as q where q.status = 'r'
+  ),
+  -- Apart: no plan looks them up again for each open transaction of the server.
+  touched as materialized (
+    select p.namespace, p.process_id, p.xmax as xid
+    from near as x
+    join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
+    where p.xmax <> '0'
   )
-  select l.pid, p.namespace, p.process_id
-  from near as x
-  join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
-  join pg_catalog.pg_locks as l on l.locktype = 'transactionid' and l.transactionid = p.xmax
+  select l.pid, t.namespace, t.process_id
+  from touched as t
+  join pg_catalog.pg_locks as l on l.locktype = 'transactionid' and l.transactionid = t.xid
   where l.mode = 'ExclusiveLock' and l.granted
 $$;
 
