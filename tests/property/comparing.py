@@ -26,7 +26,7 @@ SNAPSHOT: Final = """
 select jsonb_build_object(
   'processes', (
     select coalesce(jsonb_agg(
-      to_jsonb(p)
+      to_jsonb(p) - 'xid'
       || pgprog.get(p.namespace, p.process_id, 1000)
       || jsonb_build_object(
         'explained', (
