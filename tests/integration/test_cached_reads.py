@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import sql
+from tests.integration.memory import cached
 from tests.integration.streams import END_STREAMS, SLOTS
 
 import pgprog
@@ -27,7 +28,6 @@ from pgprog.store.beats import Beats
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgprog.model import Process
 
 # Lag is asked for where it is meant: a loaded machine is no reason to read PostgreSQL.
 CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
@@ -73,18 +73,6 @@ def orders() -> Namespace[Order]:
 def engine(make_engine: Any, orders: Namespace[Order]) -> Engine:
     made: Engine = make_engine(orders)
     return made
-
-
-async def cached(
-    client: AsyncClient, *, where: Callable[[Process[Any]], bool] = lambda _: True, **options: Any
-) -> Process[Any]:
-    """Return process o-1 from the cache, once it is there as it should be."""
-    async with asyncio.timeout(20):
-        while True:
-            found = await client.get("orders", "o-1", **options)
-            if found is not None and found.source == "cache" and where(found):
-                return found
-            await asyncio.sleep(0.01)
 
 
 async def test_a_cached_read_is_what_postgresql_would_say(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.integration.conftest import QUICK
+from tests.integration.memory import cached
 from tests.integration.streams import END_STREAMS, SLOTS
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from pgprog.model import Process
 
 # Lag is asked for where it is meant: a loaded machine is no reason to read PostgreSQL.
 CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
@@ -94,24 +94,12 @@ async def engine(db: str, path: str, orders: Namespace[Any]) -> AsyncIterator[En
         yield engine
 
 
-async def shared(
-    client: AsyncClient, *, where: Callable[[Process[Any]], bool] = lambda _: True, **options: Any
-) -> Process[Any]:
-    """Return process o-1 from the reader, once it is there as it should be."""
-    async with asyncio.timeout(20):
-        while True:
-            found = await client.get("orders", "o-1", **options)
-            if found is not None and found.source == "cache" and where(found):
-                return found
-            await asyncio.sleep(0.01)
-
-
 async def test_a_shared_read_is_what_postgresql_would_say(config: Config, engine: Engine) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
         await engine.call("orders", "o-1", name="add")
-        kept = await shared(engine, max_events=10)
-        bare = await shared(engine)
+        kept = await cached(engine, max_events=10)
+        bare = await cached(engine)
         read = await engine.get("orders", "o-1", max_events=10, cache=False)
         nothing = await engine.get("orders", "o-2")
 
@@ -129,7 +117,7 @@ async def test_a_shared_read_by_a_namespace_is_typed(
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
         process = await engine.get(orders, "o-1")
 
     assert process is not None
@@ -141,7 +129,7 @@ async def test_own_writes_are_always_read_through_a_shared_reader(
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
         found, sources = [], []
         for _ in range(20):
             total = await engine.call("orders", "o-1", name="add")
@@ -160,7 +148,7 @@ async def test_own_removal_and_next_init_are_read_at_once_through_a_shared_reade
     async with reading(config, Metrics()):
         for _ in range(3):
             await engine.init("orders", "o-1")
-            first = await shared(engine)
+            first = await cached(engine)
             await engine.remove("orders", "o-1", version=first.version)
             assert await engine.get("orders", "o-1") is None
 
@@ -170,8 +158,8 @@ async def test_programs_that_share_a_reader_have_no_slots(
 ) -> None:
     async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
         await engine.init("orders", "o-1")
-        await shared(engine)
-        await shared(client)
+        await cached(engine)
+        await cached(client)
         assert sql.execute(f"select count(*) {SLOTS}").fetchone() == (1,)
 
 
@@ -180,7 +168,7 @@ async def test_a_version_of_another_program_is_read_when_it_is_asked_for(
 ) -> None:
     async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
         await engine.init("orders", "o-1")
-        await shared(client)
+        await cached(client)
         for total in range(1, 10):
             task = await engine.submit("call", "orders", "o-1", name="add")
             await task.wait()
@@ -195,7 +183,7 @@ async def test_what_must_not_be_old_comes_from_postgresql(
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
         process = await engine.get("orders", "o-1", **options)
 
     assert process is not None
@@ -207,7 +195,7 @@ async def test_events_before_those_that_are_kept_come_from_postgresql(
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1", {"events": 60})
-        newest = await shared(engine, max_events=50, direction="backward")
+        newest = await cached(engine, max_events=50, direction="backward")
         oldest = await engine.get("orders", "o-1", max_events=5)
 
     assert [each.event_id for each in newest.history] == [*range(60, 10, -1)]
@@ -277,7 +265,7 @@ async def test_what_a_client_knows_travels_with_its_question(
 ) -> None:
     async with reading(config, Metrics()), _line(path, db) as line:
         await engine.init("orders", "o-1")
-        version = (await shared(engine)).version
+        version = (await cached(engine)).version
 
         async def lag(**given: Any) -> float | str | None:
             answer = await line.ask(_question(**given))
@@ -303,7 +291,7 @@ async def test_many_questions_on_one_line_each_get_their_own_answer(
     async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
         for number in range(5):
             await engine.init("orders", f"o-{number}", {"events": number + 1})
-        await shared(client)
+        await cached(client)
         ids = [f"o-{number % 5}" for number in range(1000)]
         found = await asyncio.gather(*(client.get("orders", each) for each in ids))
 
@@ -337,14 +325,14 @@ async def test_a_reader_that_dies_is_one_warning_and_comes_back(
 ) -> None:
     await engine.init("orders", "o-1")
     async with reading(config, Metrics()):
-        await shared(engine)
+        await cached(engine)
         said.clear()
     without = [await engine.get("orders", "o-1") for _ in range(5)]
     async with asyncio.timeout(20):
         while not any("no reader listens" in detail for _, detail in said):
             await asyncio.sleep(0.01)
     async with reading(config, Metrics()):
-        await shared(engine)
+        await cached(engine)
 
     assert {each.source for each in without if each} == {"postgresql"}
     assert [event for event, _ in said] == ["reader_lost", "reader_connected"]
@@ -435,13 +423,13 @@ async def test_who_sends_what_is_no_question_is_cut_off_and_hurts_nobody_else(
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(says)
         async with asyncio.timeout(20):
             greeting = await reader.read()  # to the end
         writer.close()
-        await shared(engine)
+        await cached(engine)
 
     assert greeting.startswith(wire.GREETING)
 
@@ -451,7 +439,7 @@ async def test_who_does_not_take_his_answers_is_not_read_from(
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
         asked = socket.socket(socket.AF_UNIX)
         asked.setblocking(False)
         asked.connect(path)
@@ -463,7 +451,7 @@ async def test_who_does_not_take_his_answers_is_not_read_from(
                     for _ in range(20):
                         asked.send(question)
                     await asyncio.sleep(0.01)
-        await shared(engine)
+        await cached(engine)
         asked.close()
 
 
@@ -473,19 +461,19 @@ async def test_an_answer_past_the_reader_is_not_older_than_what_it_has_shown(
     """The stream tells a commit before it is visible: what it has shown, a snapshot must see."""
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        process = await shared(engine)
-        cached = engine._cached
-        assert isinstance(cached, SharedReads)
+        process = await cached(engine)
+        reads = engine._cached
+        assert isinstance(reads, SharedReads)
         text, server, _ = await engine._store.get_fenced("orders", "o-1", max_events=0)
         later = Snapshot.parse(text).xmax + 1000
         entry: Any = Entry.__new__(Entry)
-        cached._keep_unseen(("orders", "o-1"), wire.Answer(entry, 0.0, (), (later,), server))
-        told = cached.told(("orders", "o-1"))
+        reads._keep_unseen(("orders", "o-1"), wire.Answer(entry, 0.0, (), (later,), server))
+        told = reads.told(("orders", "o-1"))
         with pytest.raises(TooSoon):
-            await cached.read_past(("orders", "o-1"), Range(0, None, "forward"), told)
-        assert (await shared(engine)).version == process.version
+            await reads.read_past(("orders", "o-1"), Range(0, None, "forward"), told)
+        assert (await cached(engine)).version == process.version
 
-    assert cached.told(("orders", "o-1")) == ()  # the reader has said that all see it
+    assert reads.told(("orders", "o-1")) == ()  # the reader has said that all see it
 
 
 async def test_a_reader_follows_the_settings_of_the_database(
@@ -499,13 +487,13 @@ async def test_a_reader_follows_the_settings_of_the_database(
     )
     await engine.init("orders", "o-1")
     async with reading(config, Metrics()):
-        await shared(engine)
+        await cached(engine)
         sql.execute(change, ("false",))
         async with asyncio.timeout(20):
             while (await _source(engine)) == "cache":
                 await asyncio.sleep(0.01)
         sql.execute(change, ("true",))
-        await shared(engine)
+        await cached(engine)
 
 
 async def _source(client: AsyncClient) -> str:
@@ -520,7 +508,7 @@ async def test_a_reader_whose_stream_is_lost_has_postgresql_asked(
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
         for total in range(1, 4):
-            await shared(engine)
+            await cached(engine)
             sql.execute(END_STREAMS)
             await engine.call("orders", "o-1", name="add")
             process = await engine.get("orders", "o-1")
@@ -532,7 +520,7 @@ async def test_metrics_tell_of_both_ends_of_the_line(config: Config, engine: Eng
     metrics = Metrics()
     async with reading(config, metrics):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
         ours = {(each.name, each.labels): each.value for each in engine._figures.metrics.samples()}
         theirs = {(each.name, each.labels): each.value for each in metrics.samples()}
 
@@ -578,7 +566,7 @@ async def test_the_socket_of_a_dead_reader_is_replaced(
         dead.bind(path)
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
-        await shared(engine)
+        await cached(engine)
 
 
 async def test_a_socket_that_another_program_listens_at_is_left_alone(
@@ -642,7 +630,7 @@ async def test_a_reader_that_is_killed_or_stopped_is_done_without(
     program = await asyncio.create_subprocess_exec(*command)
     try:
         for number in (signal.SIGSTOP, signal.SIGKILL):
-            await shared(engine)
+            await cached(engine)
             program.send_signal(number)
             async with asyncio.timeout(10):
                 total = await engine.call("orders", "o-1", name="add")

@@ -98,6 +98,10 @@ class OpenTelemetry:
         finally:
             contexts.detach(token)
 
+    def has_span(self) -> bool:
+        """Return whether a span is open in this context, whoever has begun it."""
+        return trace.get_current_span().get_span_context().is_valid
+
     def record(self, error: BaseException) -> None:
         """Tell the span of this context of an error."""
         trace.get_current_span().record_exception(error)

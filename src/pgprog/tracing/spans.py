@@ -80,10 +80,8 @@ def telemetry() -> OpenTelemetry | None:
 
 def is_traced() -> bool:
     """Return whether the program has a span of its own begun here."""
-    api = sys.modules.get("opentelemetry.trace")
-    return telemetry() is not None and bool(
-        api and api.get_current_span().get_span_context().is_valid
-    )
+    found = telemetry()
+    return found is not None and found.has_span()
 
 
 def requesting(request: Requested) -> AbstractContextManager[RequestSpan]:
