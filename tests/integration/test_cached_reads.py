@@ -445,14 +445,14 @@ async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(
     running.execute("begin")
     xid = int(running.execute("select pg_current_xact_id()::text").fetchone()[0])
 
-    before = (await beats.beat()).snapshot
     await beats.take_xid()
-    after = (await beats.beat()).snapshot
+    [_, ends_at, runs] = (await beats.beat()).snapshot.split(":")
     running.execute("rollback")
     await beats.close()
 
-    assert int(before.split(":")[1]) <= xid < int(after.split(":")[1])
-    assert str(xid) in after.split(":")[2].split(",")
+    # Without one of its own, the snapshot ends before the transaction unless others ended since.
+    assert xid < int(ends_at)
+    assert str(xid) in runs.split(",")
 
 
 async def test_reads_of_cached_namespaces_are_counted_by_where_they_came_from(
@@ -479,7 +479,8 @@ async def test_reads_of_cached_namespaces_are_counted_by_where_they_came_from(
         assert before["bypass"] is not None
         assert count("hit") == before["hit"] + 3
         assert count("bypass") == before["bypass"] + 1
-        assert misses == 1
+        assert misses is not None
+        assert misses >= 1  # more while a transaction of another test is open
         assert (entries, figure("pgprog_replication_reconnects_total")) == (1, 0)
         assert size is not None
         assert 1000 < size < 10_000
