@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -200,9 +202,9 @@ def test_a_shared_reader_that_nobody_has_started_is_told(
     patient: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(patient.place)
-    socket = patient.place / "reader.sock"
+    path = patient.place / "reader.sock"
     (patient.place / "pgprog.yaml").write_text(
-        f"reader: {{socket: {socket}}}\n"
+        f"reader: {{socket: {path}}}\n"
         "namespaces: {orders: {handlers: 'shop:orders', cache: {enabled: true}}}\n"
     )
 
@@ -210,6 +212,33 @@ def test_a_shared_reader_that_nobody_has_started_is_told(
 
     assert found["mend"] == "pgprog worker --only reader"
     sys.modules.pop("shop", None)
+
+
+def test_a_shared_reader_that_this_account_may_not_ask_is_told(
+    patient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(patient.place)
+    path = patient.place / "reader.sock"
+    (patient.place / "pgprog.yaml").write_text(f"reader: {{socket: {path}}}\n")
+    # Without the right by which root writes what is not root's.
+    humbled = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    command = [sys.executable, "-m", "pgprog", "doctor", "--only", "reader", "--json"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0)
+
+        done = subprocess.run(
+            command if os.geteuid() else humbled + command,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    assert done.returncode == 5, done.stderr
+    [found] = json.loads(done.stdout)["findings"]
+    assert "this account may not ask it" in found["cause"]
+    assert found["mend"] == f"chgrp GROUP {path}"
 
 
 def test_a_clock_that_is_away_from_the_database_is_told(patient: Any) -> None:
