@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.integration.server_wide import wait_ended
 from tests.integration.streams import END_STREAMS
 
 from pgprog import AsyncClient, Changed, Client, Reached
@@ -75,15 +76,6 @@ async def _reached(watched: Watched) -> tuple[list[str], int]:
     return ids, found.position
 
 
-async def _ended(sql: psycopg.Connection[Any]) -> None:
-    """Wait until all that has begun by now has ended, in other databases of the server too."""
-    [[xid]] = sql.execute("select pg_current_xact_id()::text::bigint").fetchall()
-    query = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint > %s"
-    async with asyncio.timeout(30):
-        while sql.execute(query, (xid,)).fetchall() != [(True,)]:
-            await asyncio.sleep(0.01)
-
-
 def _told(found: Changed) -> tuple[str, str, str, int]:
     return found.what, found.process_id, found.status, found.version
 
@@ -130,7 +122,7 @@ async def test_who_goes_on_from_a_position_is_told_of_a_late_commit_with_a_lower
 ) -> None:
     async with AsyncClient(db, wakeups=wakeups) as client:
         _write(sql, "before")
-        await _ended(sql)
+        await asyncio.to_thread(wait_ended, sql)
         late = session()
         with late.transaction():
             lower = _write(late, "late")
@@ -175,12 +167,12 @@ async def test_a_position_of_the_stream_grows_and_what_is_before_it_does_not_com
         await _open(client, watched, sql)
         _, position = await _reached(watched)
         for number in range(3):
-            await _ended(sql)
+            await asyncio.to_thread(wait_ended, sql)
             _write(sql, f"o-{number}")
             _, grown = await _reached(watched)
             assert grown > position
             position = grown
-        await _ended(sql)
+        await asyncio.to_thread(wait_ended, sql)
         _write(sql, "o-8")
         _, position = await _reached(watched)
         await watched.aclose()

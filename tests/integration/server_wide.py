@@ -1,0 +1,21 @@
+"""What a test shares with all that run on its server."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psycopg
+
+_SECONDS = 30
+
+
+def wait_ended(sql: psycopg.Connection[Any]) -> None:
+    """Wait until all that has begun by now has ended, in other databases of the server too."""
+    [[xid]] = sql.execute("select pg_current_xact_id()::text::bigint").fetchall()
+    query = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint > %s"
+    until = time.monotonic() + _SECONDS
+    while sql.execute(query, (xid,)).fetchall() != [(True,)]:
+        assert time.monotonic() < until, "a transaction of the server does not end"
+        time.sleep(0.01)
