@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
 
@@ -40,6 +40,17 @@ _MANY_CALLS = (
     "select count(pgprog.call(%s, x, %s::text::jsonb, name => 'count'))"
     " from unnest(%s::text[]) as x"
 )
+_SUBMIT_MANY = (
+    "select count(*) filter (where s.outcome = 'queued')"
+    " from (select array_agg('call'::text) as types, array_agg(%s::text) as namespaces,"
+    "   array_agg(x) as ids, array_agg(%s::text::jsonb) as argss,"
+    "   array_agg('count'::text) as names,"
+    "   array_agg(0) as priorities, array_agg(null::text) as texts,"
+    "   array_agg(null::jsonb) as contexts, array_agg(null::timestamptz) as run_ats"
+    "   from unnest(%s::text[]) as x) as v,"
+    " pgprog.submit_many(v.types, v.namespaces, v.ids, v.argss, v.names, v.texts, v.contexts,"
+    "   v.priorities, v.run_ats) as s"
+)
 
 
 def _ask_sql(arena: Arena, sizes: Sizes, *, clients: int) -> Sample:
@@ -52,7 +63,7 @@ def _ask_sql(arena: Arena, sizes: Sizes, *, clients: int) -> Sample:
         return run_script(dsn, script, clients=clients, seconds=sizes.seconds)
 
 
-def _ask_sql_many(arena: Arena, sizes: Sizes) -> Sample:
+def _ask_sql_many(arena: Arena, sizes: Sizes, *, statement: LiteralString) -> Sample:
     with arena.database() as dsn:
         load(dsn, processes=sizes.many_processes)
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -62,7 +73,7 @@ def _ask_sql_many(arena: Arena, sizes: Sizes) -> Sample:
             with meter:
                 for start in range(0, len(ids), _BATCH):
                     values = (NAMESPACE, ARGS.decode(), texts(ids[start : start + _BATCH]))
-                    connection.execute(_MANY_CALLS, values, binary=True)
+                    connection.execute(statement, values, binary=True)
         return meter.sample(len(ids))
 
 
@@ -132,7 +143,14 @@ QUESTIONS = (
         )
         for clients in (1, 32)
     ),
-    Question("pgprog.call in SQL, 1000 a statement", "calls", _ask_sql_many),
+    *(
+        Question(
+            f"pgprog.{name} in SQL, 1000 a statement",
+            "calls",
+            functools.partial(_ask_sql_many, statement=statement),
+        )
+        for name, statement in (("call", _MANY_CALLS), ("submit_many", _SUBMIT_MANY))
+    ),
     *(
         Question(
             f"client.submit, {callers} callers",

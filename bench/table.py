@@ -106,7 +106,7 @@ LINES: Final = (
     _c32("enqueue by SQL, single", "pgprog.call in SQL, 32 clients", 5),
     Line(
         "enqueue by SQL, bulk",
-        "pgprog.call in SQL, 1000 a statement",
+        "pgprog.submit_many in SQL, 1000 a statement",
         "ceiling: plain queue rows, 1000 a statement",
         _times,
         "x ceiling",
