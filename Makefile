@@ -5,6 +5,8 @@ ARGS   ?=
 PEERS   = .venv-peers
 BIN     = $(VENV)/bin
 APT     = apt-get update --quiet=2 && apt-get install --yes --no-install-recommends
+# Each begins with a half as it stands: what the tests of a module share is made once.
+TWO     = -n2 --dist=worksteal
 PIP     = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ dev: $(VENV)/.ready ## Serve examples/shop.py, or ARGS=file, with reload
 	$(BIN)/pgprog dev $(or $(ARGS),examples/shop.py)
 
 test: $(VENV)/.ready ## Run the tests, on a throwaway PostgreSQL
-	$(BIN)/python -m pytest -n2 $(ARGS)
+	$(BIN)/python -m pytest $(TWO) $(ARGS)
 
 chaos: $(VENV)/.ready ## Kill and cut for a quarter of an hour, then prove the invariants
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -120,7 +122,7 @@ MATRIX ?= 14 15 16 17 18
 matrix: $(VENV)/.ready $(MATRIX:%=.pg/%/bin) ## Run the tests on PostgreSQL 14 to 18
 	@failed=; for v in $(MATRIX); do \
 	    echo "== PostgreSQL $$v"; \
-	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest -n2 $(ARGS) || failed="$$failed $$v"; \
+	    PGPROG_PGBIN="$(CURDIR)/.pg/$$v/bin" $(BIN)/python -m pytest $(TWO) $(ARGS) || failed="$$failed $$v"; \
 	done; \
 	test -z "$$failed" || { echo "tests failed on PostgreSQL$$failed" >&2; exit 1; }
 
