@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from bench import (
+    cache_memory,
     cached_gets,
     calls,
     ceiling,
@@ -47,6 +48,7 @@ QUESTIONS: tuple[Question, ...] = (
     *shared.OURS,
     *stream.QUESTIONS,
     *cached_gets.QUESTIONS,
+    *cache_memory.QUESTIONS,
     *recovery.QUESTIONS,
     *neighbours.QUESTIONS,
     *hot_process.QUESTIONS,

@@ -93,6 +93,7 @@ async def test_watching_begins_with_the_process_as_it_is_without_its_history(
     assert second.version > first.version
 
 
+@pytest.mark.direct("sessions of a pooler bear the name of who had them last")
 async def test_each_event_comes_once_and_in_order_under_200_concurrent_steps_and_broken_connections(
     engine: Engine, db: str, sql: psycopg.Connection[Any]
 ) -> None:
