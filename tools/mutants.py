@@ -3,7 +3,8 @@
 python tools/mutants.py [word of a mutant's name or file, as .py]…
 
 A mutant is an entry of tests/mutants/*.toml: `name` says what is broken, `file` is below sql/, or
-below src/ where it ends in .py, `edits` are pairs of old and new text, `tests` must all fail.  The
+below src/ where it ends in .py, `edits` are pairs of old and new text, `tests` must all fail; one
+that cannot be imported, is skipped or fails before it begins has shown nothing.  The
 broken function is laid over the migrated database of a test run of its own, the broken module
 stands in a copy of the package that the run imports: no file of sql/ and src/ is touched.
 """
@@ -22,13 +23,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgprog.embedded import EmbeddedPostgres
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _JOBS = 2
-_FAILED = re.compile(
-    r"^FAILED (?P<file>\S+)::(?P<test>\w+)(?:\[.*?\])? - (?P<reason>.*)$", re.MULTILINE
+_ENDED = re.compile(
+    r"^(?P<how>FAILED|PASSED) \S+?::(?P<test>\w+)(?:\[.*?\])?(?: - (?P<reason>.*))?$", re.MULTILINE
 )
+_ERROR = re.compile(r"^(?:ERROR|SKIPPED|Command|ImportError).*$", re.MULTILINE)
 # A mutant that PostgreSQL or Python cannot run shows nothing about the tests.
 _NONSENSE = re.compile(
     r"errors\.(Syntax|Undefined|Ambiguous|DatatypeMismatch|InvalidColumn)"
@@ -122,18 +128,28 @@ def judge(mutant: Mutant, directory: Path, files: dict[str, str]) -> tuple[str, 
     if unknown := [test for test in mutant.tests if test not in files]:
         return f"no such test: {', '.join(unknown)}", []
     output = run(mutant, text, [f"{files[test]}::{test}" for test in mutant.tests], directory)
-    reasons = {found["test"]: found["reason"] for found in _FAILED.finditer(output)}
+    return verdict(mutant.tests, output)
+
+
+def verdict(tests: Sequence[str], output: str) -> tuple[str, list[str]]:
+    """Return what pytest's *output* says against a mutant, or nothing, and what killed it."""
+    ended = [*_ENDED.finditer(output)]
+    reasons = {each["test"]: each["reason"] or "" for each in ended if each["how"] == "FAILED"}
     killers = [f"{test}: {reason[:100]}" for test, reason in reasons.items()]
     if nonsense := next(filter(_NONSENSE.search, reasons.values()), None):
         return f"cannot run: {nonsense}", killers
-    survived = [test for test in mutant.tests if test not in reasons]
-    return f"SURVIVED {', '.join(survived)}" if survived else "", killers
+    alive = [test for test in tests if test not in reasons]
+    passed = {each["test"] for each in ended if each["how"] == "PASSED"}
+    if dumb := [test for test in alive if test not in passed]:
+        error = next(iter(_ERROR.findall(output)), "pytest does not say why")
+        return f"did not run: {', '.join(dumb)}: {error[:200]}", killers
+    return f"SURVIVED {', '.join(alive)}" if alive else "", killers
 
 
 def run(mutant: Mutant, text: str, tests: list[str], directory: Path) -> str:
     """Run tests with this text in the place of the mutant's file; return what pytest says."""
     place = Path(tempfile.mkdtemp(dir=directory))
-    options = ["-q", "--tb=no", "-rf", "--timeout=40", "-p", "no:cacheprovider"]
+    options = ["-q", "--tb=no", "-rfEps", "--timeout=40", "-p", "no:cacheprovider"]
     try:
         finished = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *tests],
@@ -147,7 +163,7 @@ def run(mutant: Mutant, text: str, tests: list[str], directory: Path) -> str:
         return str(e)
     finally:
         shutil.rmtree(place)
-    return finished.stdout
+    return finished.stdout + finished.stderr
 
 
 def lay_out(mutant: Mutant, text: str, place: Path) -> dict[str, str]:

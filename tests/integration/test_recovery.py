@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgprog import Engine, migrate
+from pgprog import Changed, Client, Engine, migrate
 from pgprog.config import WorkerConfig
 from pgprog.embedded import EmbeddedPostgres, programs
 from pgprog.embedded.account import find_account
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 QUICK = WorkerConfig(lease=timedelta(seconds=1), heartbeat_every=timedelta(milliseconds=200))
 MANUAL = Path(__file__).parents[2] / "docs/operations/manual.md"
+COUNT_ON = """
+do $$
+begin
+  for number in 1..200 loop
+    perform pg_current_xact_id();
+    commit;
+  end loop;
+end
+$$
+"""
 CLAIM = """
     select pgprog_engine.claim(
       pgprog_engine.register_worker('dead', '{counters}', '{}', '10 s'), 1)"""
@@ -63,6 +73,15 @@ def gap() -> bytes:
     return statement.encode()
 
 
+def reached(engine: Any, position: str | None = None) -> tuple[list[str], str]:
+    """Return the processes that are told of from a position on, and the next."""
+    names = []
+    watched = engine.watch_all("counters", position=position)
+    while isinstance(found := next(watched), Changed):
+        names.append(found.process_id)
+    return names, found.position
+
+
 @pytest.mark.slow  # a server starts, and another from its backup
 def test_a_database_that_was_recovered_to_a_point_in_time_goes_on_from_there(
     place: Path, counters: Namespace[Any]
@@ -84,6 +103,9 @@ def test_a_database_that_was_recovered_to_a_point_in_time_goes_on_from_there(
             sql.execute("select pg_create_restore_point('before the mistake')")
             sql.execute("select pgprog.remove('counters', 'c-1')")
             [[last]] = sql.execute("select max(task_id) from pgprog.tasks").fetchall()
+            sql.execute(COUNT_ON)
+        with Client(server.dsn) as client:
+            _, position = reached(client)
 
     recovery = {
         "restore_command": f'cp "{archive}/%f" "%p"',
@@ -100,7 +122,13 @@ def test_a_database_that_was_recovered_to_a_point_in_time_goes_on_from_there(
             )
             after = engine.submit("call", "counters", "c-1", {"amount": 1}, name="add")
             answer = after.wait(timeout=20)
+            engine.init("counters", "c-2")
+            with psycopg.connect(server.dsn, autocommit=True) as sql:
+                for _ in range(2):  # as far as the position, which seems to lie behind all this
+                    sql.execute(COUNT_ON)
+            told, _ = reached(engine, position)
 
+    assert told == ["c-1", "c-2"], "what was told lies in a history that is lost"
     assert second == again == 2
     assert answer == 4, "behind the step that ran at that moment, which ran again"
     assert after.task_id > last + 1_000_000

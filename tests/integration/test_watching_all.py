@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from tests.integration.streams import END_STREAMS
 
 from pgprog import AsyncClient, Changed, Client, Reached
 from pgprog.client import following, watching
-from pgprog.client.changes import News
+from pgprog.client.changes import News, Position
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.changes import Changes, Moment, WrittenProcess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     import psycopg
 
@@ -67,7 +68,7 @@ async def _next(watched: Watched) -> Changed:
     return found
 
 
-async def _reached(watched: Watched) -> tuple[list[str], int]:
+async def _reached(watched: Watched) -> tuple[list[str], str]:
     """Return the processes up to the next position, and that."""
     ids = []
     async with asyncio.timeout(30):
@@ -170,7 +171,7 @@ async def test_a_position_of_the_stream_grows_and_what_is_before_it_does_not_com
             await asyncio.to_thread(wait_ended, sql)
             _write(sql, f"o-{number}")
             _, grown = await _reached(watched)
-            assert grown > position
+            assert Position.parse(grown).xid > Position.parse(position).xid
             position = grown
         await asyncio.to_thread(wait_ended, sql)
         _write(sql, "o-8")
@@ -264,13 +265,17 @@ async def test_pages_are_gone_through_to_their_end(
 
 async def test_what_cannot_be_watched_is_told(db: str, sql: psycopg.Connection[Any]) -> None:
     async with AsyncClient(db) as client:
-        with pytest.raises(InvalidArgument, match="another database"):
-            await anext(client.watch_all("orders", position=1 << 60))
+        for position in ("7", "7@1", f"7@{'F' * 9}.1", "-7@1.1"):
+            with pytest.raises(InvalidArgument, match=r"XID@TIMELINE\.CLUSTER"):
+                await anext(client.watch_all("orders", position=position))
         with pytest.raises(InvalidArgument, match="no status lost"):
             await anext(client.watch_all("orders", status="lost"))
         _write(sql, "o-1")
         watched = client.watch_all("orders")
-        await _reached(watched)
+        _, position = await _reached(watched)
+        later = Position.parse(position)._replace(xid=1 << 59)
+        with pytest.raises(InvalidArgument, match="another database"):
+            await anext(client.watch_all("orders", position=str(later)))
         following = asyncio.create_task(anext(watched))
     with pytest.raises(StoreUnavailable, match="closed"):
         await following
@@ -287,20 +292,37 @@ def test_a_blocking_client_follows_a_filter_too(db: str, sql: psycopg.Connection
             break
 
 
+class _Store(Changes):
+    """Has the rows of each look, none if they are not given, and one moment after another."""
+
+    def __init__(self, moments: list[Moment], rows: Sequence[list[WrittenProcess]] = ()) -> None:
+        self._moments, self._pages = iter(moments), iter(rows)
+
+    async def moment(self) -> Moment:
+        return next(self._moments)
+
+    async def written_page(
+        self, *_: object, since: int, **__: object
+    ) -> tuple[list[WrittenProcess], str | None]:
+        return [row for row in next(self._pages, []) if row.xid >= since], None
+
+    async def missing(self, *_: object) -> set[str]:
+        return set()
+
+    async def _rows(self, *_: object) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+
+def _row(process_id: str, *, version: int, xid: int) -> WrittenProcess:
+    return WrittenProcess(process_id, 1, version, "running", datetime.now(UTC), None, xid)
+
+
 async def test_it_looks_until_all_that_ran_when_the_stream_began_has_ended() -> None:
-    moments = iter([Moment(5, 9, 0), Moment(8, 12, 0), Moment(9, 12, 0)])
-
-    class Store(Changes):
-        """Has no processes, and transactions that end one after another."""
-
-        async def _rows(self, *_: object) -> list[dict[str, Any]]:
-            return [{**dict.fromkeys(WrittenProcess._fields), "last": None, "looked": 0}]
-
-        async def moment(self) -> Moment:
-            return next(moments)
-
-    news = News(status=None, position=0)
-    looks = following._Looks(Store(), "orders", news, status=None, position=0)
+    store = _Store(
+        moments=[Moment(5, 9, 0, "1.7"), Moment(8, 12, 0, "1.7"), Moment(9, 12, 0, "1.7")]
+    )
+    news = News(status=None, since=0)
+    looks = following._Looks(store, "orders", news, status=None, position=None)
     looks.expect_all()
     seen = []
     for _ in range(3):
@@ -309,3 +331,44 @@ async def test_it_looks_until_all_that_ran_when_the_stream_began_has_ended() -> 
         seen.append(looks.has_seen_all)
 
     assert seen == [False, False, True]
+
+
+async def test_a_position_of_another_history_begins_anew_and_one_of_this_goes_on() -> None:
+    rows = [_row("o-1", version=5, xid=500), _row("o-2", version=6, xid=1500)]
+    told = {}
+    for history in ("1.7", "2.7", "1.8"):
+        store = _Store([Moment(2000, 2000, 0, "1.7")], [rows])
+        position = Position(1000, history)
+        found = following.follow_all(store, None, "orders", status=None, position=position)
+        told[history] = await _reached(found)
+        await found.aclose()
+
+    anew = (["o-1", "o-2"], "2000@1.7")
+    assert told == {"1.7": (["o-2"], "2000@1.7"), "2.7": anew, "1.8": anew}
+
+
+async def test_who_follows_through_a_recovery_is_told_what_processes_are_since() -> None:
+    before, after = Moment(2000, 2000, 0, "1.7"), Moment(2100, 2100, 0, "2.7")
+    went_back, written = _row("o-1", version=4, xid=500), _row("o-2", version=5, xid=1990)
+    store = _Store([before, after], [[_row("o-1", version=5, xid=1900)], [went_back, written]])
+    watched = following.follow_all(store, None, "orders", status=None, position=None)
+    first, position = await _reached(watched)
+    seen, again = await _reached(watched)
+    await watched.aclose()
+
+    assert (first, position) == (["o-1"], "2000@1.7")
+    assert (seen, again) == (["o-1", "o-2"], "2100@2.7")
+
+
+async def test_a_stream_that_has_told_all_gives_no_position_in_a_history_it_did_not_tell() -> None:
+    store = _Store(
+        [Moment(5, 5, 0, "1.7"), Moment(9, 9, 0, "2.7")], [[_row("o-1", version=1, xid=3)]]
+    )
+    looks = following._Looks(
+        store, "orders", News(status=None, since=0), status=None, position=None
+    )
+    told = [found async for found in looks.look()]
+    looks.has_news = True
+
+    assert [type(each) for each in told] == [Changed, Reached]
+    assert await looks.moved(lsn=10) is None

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tests.night.load import Load
     from tests.night.windows import Windows
     from tests.night.workers import Workers
-# So many, for `doctor` to speak of more than an accident.
-_ORDERS = [f"o-{number}" for number in range(12)]
+# So many must fail before a change of settings is blamed for it.
+_ORDERS = [f"o-{number}" for number in range(20)]
 
 
 def worker_killed(see: Windows, workers: Workers) -> None:
@@ -79,10 +79,18 @@ def configuration_pushed(see: Windows, workers: Workers, dsn: str) -> None:
     see.did("SIGHUP with `step_timeout: 10ms`, which is valid and too short")
     see.log("settings_changed", namespace="orders")
     _break_orders(dsn)
+    see.log("settings_rolled_back", "version", "restored", namespace="orders")
+    see.metric("sum(increase(pgprog_settings_rollbacks_total[10s])) > 0")
+    see.fires("PgprogSettingsTakenBack")
     _see_failures(see)
+    see.doctor("taken_back", "namespace orders")
+    _pay_another(see, dsn)
     workers.write_config()
-    see.command("namespace", "rollback", "orders", "--reason", "steps time out")
+    workers.reload()
+    see.did("the file is put right, and SIGHUP: nothing differs")
+    see.log("reloaded", namespaces=[])
     _repair(see, "the time-out is back")
+    see.ends("PgprogSettingsTakenBack")
 
 
 def orders_broken(see: Windows, workers: Workers, dsn: str) -> None:
@@ -137,9 +145,21 @@ def _break_orders(dsn: str) -> None:
                 client.call("orders", order, name="pay")
 
 
+def _pay_another(see: Windows, dsn: str) -> None:
+    """See that new orders are served, while those that broke wait for a repair."""
+    with Client(dsn) as client:
+        client.init("orders", "o-new", {"price": 9})
+        assert client.call("orders", "o-new", name="pay") == 9
+        client.remove("orders", "o-new")
+    see.top(
+        lambda sight: _of(sight, "orders")["failed_per_second"] == 0,
+        "nothing of orders fails any more, and a new order is paid: nobody had to be woken",
+    )
+
+
 def _see_failures(see: Windows) -> None:
     see.log("step_failed", "error_type", namespace="orders")
-    see.metric('max(pgprog_processes_in_error{namespace="orders"}) >= 12')
+    see.metric(f'max(pgprog_processes_in_error{{namespace="orders"}}) >= {len(_ORDERS)}')
     see.fires("PgprogProcessesInErrorRising", namespace="orders")
     see.fires("PgprogTasksFailing", namespace="orders")
     see.top(
@@ -154,7 +174,7 @@ def _repair(see: Windows, reason: str) -> None:
         *("process", "repair", "--all", "--namespace", "orders", "--simple"),
         *("--reason", reason, "--yes"),
     )
-    assert "12 repaired, 0 failed, 0 skipped" in told, told
+    assert f"{len(_ORDERS)} repaired, 0 failed, 0 skipped" in told, told
     see.metric('max(pgprog_processes_in_error{namespace="orders"}) == 0')
     see.ends("PgprogProcessesInErrorRising", namespace="orders")
     see.ends("PgprogTasksFailing", namespace="orders")

@@ -25,7 +25,7 @@ worker: {{processes: 2, concurrency: 20, poll_every: 200ms, lease: 2s, heartbeat
 log: {{format: json}}
 namespaces:
   chaos: {{handlers: "tests.chaos.handlers:chaos"}}
-  orders: {{handlers: "orders:orders"{orders}}}
+  orders: {{handlers: "orders:orders", rollback_above: 0.2{orders}}}
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -109,9 +110,12 @@ def test_a_worker_is_given_the_time_to_drain(configured: Any) -> None:
 
 
 def test_a_worker_drains_itself_before_its_memory_is_taken(configured: Any) -> None:
-    limit = in_bytes(WORKER["resources"]["limits"]["memory"])
-
-    assert configured.worker.memory_limit <= 0.8 * limit
+    composed = load(DEPLOY / "pgprog.yaml", environ={})
+    for config, given in (
+        (configured, WORKER["resources"]),
+        (composed, COMPOSE["services"]["worker"]["deploy"]["resources"]),
+    ):
+        assert (config.worker.memory_limit or math.inf) <= 0.8 * in_bytes(given["limits"]["memory"])
 
 
 def test_no_container_is_root_may_write_or_has_a_capability() -> None:

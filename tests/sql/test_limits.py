@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -178,6 +179,21 @@ def test_queues_are_measured_by_one_worker_each_second(app: Any, session: Any, f
     with session().transaction() as other:
         assert ask(other.connection, "select pgprog_engine.measure_queues()") is True
         assert ask(app, MEASURE) is False
+
+
+def test_who_waits_in_a_statement_sees_the_turn_that_ended_meanwhile(
+    app: Any, session: Any, wait_for_lock: Any
+) -> None:
+    turn = "select pgprog_engine._take_turn('queues', '1 h', now())"
+    behind = f"{turn} from (select pg_advisory_xact_lock(7) offset 0) as waited"
+    other = session()
+    with ThreadPoolExecutor(1) as threads, app.transaction():
+        app.execute("select pg_advisory_xact_lock(7)")
+        assert ask(app, turn) is True
+        late = threads.submit(ask, other, behind)
+        wait_for_lock(other)
+        app.execute("select pgprog_engine._end_turn('queues', now())")
+    assert late.result() is False
 
 
 def test_a_count_that_takes_long_is_made_less_often(app: Any, full: Any) -> None:

@@ -6,8 +6,7 @@
  * and a rollback would mend nothing.  Settings that a rollback gave back, an operator's or this one, are not judged:
  * what fails under them fails under both.
  *
- * Called by every collector; one does it, at most once in *every*, and where it took long once in twenty times
- * as long.  Without a namespace to judge it writes nothing.  A change that somebody makes meanwhile wins:
+ * Called by every collector; one has the turn (_take_turn).  Without a namespace to judge it writes nothing.  A change that somebody makes meanwhile wins:
  * the version that was judged is looked for under the lock, and a row that is locked is left for the next call.
  * Locks: rows of namespaces (no key update, skip locked).  Indexes: namespaces_that_roll_back, those of _failing.
  */
@@ -41,11 +40,7 @@ begin
     order by n.namespace
   loop
     if not v_has_turn then
-      if not pg_try_advisory_xact_lock(hashtextextended('pgprog.judge_settings', 0))
-        or exists (
-          select 1 from pgprog_data.measurements as m
-          where m.name = 'settings' and m.measured_at > v_at - greatest(every, least(20 * m.took, 60 * every)))
-      then
+      if not pgprog_engine._take_turn('settings', every, v_at) then
         return;
       end if;
       v_has_turn := true;
@@ -77,10 +72,7 @@ begin
     return query select v_judged.namespace, v_judged.version, v_judged.earlier, v_version, v_reason;
   end loop;
   if v_has_turn then
-    insert into pgprog_data.measurements as m (name, measured_at, took)
-    values ('settings', v_at, pgprog_engine._clock() - v_at)
-    on conflict (name) do update
-    set measured_at = excluded.measured_at, took = excluded.took;
+    perform pgprog_engine._end_turn('settings', v_at);
   end if;
 end
 $$;

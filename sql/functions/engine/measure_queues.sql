@@ -1,8 +1,8 @@
 /*
  * Count the tasks of each namespace that do not run, and drop the lowest where it is full and says so.
  *
- * Called by every worker each second: one does it, at most once in *every*, and where the last count
- * took long once in twenty times as long, up to sixty times *every*; the others return false.  Requests are refused by what is measured here.
+ * Called by every worker each second: one has the turn (_take_turn), the others return false.  Requests are
+ * refused by what is measured here.
  */
 create or replace function pgprog_engine.measure_queues(every interval = '1 s')
 returns boolean
@@ -16,11 +16,7 @@ declare
   v_row record;
 begin
   perform pgprog_engine._require_read_committed();
-  if not pg_try_advisory_xact_lock(hashtextextended('pgprog.measure_queues', 0))
-    or exists (
-      select 1 from pgprog_data.measurements as m
-      where m.name = 'queues' and m.measured_at > v_at - greatest(every, least(20 * m.took, 60 * every)))
-  then
+  if not pgprog_engine._take_turn('queues', every, v_at) then
     return false;
   end if;
   for v_row in
@@ -45,10 +41,7 @@ begin
     on conflict (namespace) do update
     set tasks = excluded.tasks, measured_at = excluded.measured_at;
   end loop;
-  insert into pgprog_data.measurements as m (name, measured_at, took)
-  values ('queues', v_at, pgprog_engine._clock() - v_at)
-  on conflict (name) do update
-  set measured_at = excluded.measured_at, took = excluded.took;
+  perform pgprog_engine._end_turn('queues', v_at);
   return true;
 end
 $$;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from pgprog.cli.asking import dsn_option, read
 from pgprog.cli.output import compact, json_option, print_json, shown
 from pgprog.cli.process_watch_all import watch_all
 from pgprog.client import Seen
+from pgprog.client.changes import Position
 from pgprog.client.reading import RawProcess, raw_process
 from pgprog.client.watching import POLL_SECONDS, follow
+from pgprog.errors import InvalidArgument
 from pgprog.model import ProcessStatus
 
 if TYPE_CHECKING:
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
     from pgprog.store.client_store import ClientStore
 
 
-def _read_after(ctx: click.Context, param: click.Parameter, value: str | None) -> Seen | int | None:
+def _read_after(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> Seen | Position | None:
     if value is None:
         return None
-    if re.fullmatch(r"\d{1,18}", value, re.ASCII) is not None:
-        return int(value)
+    with contextlib.suppress(InvalidArgument):
+        return Position.parse(value)
     if re.fullmatch(r"\d{1,18}\.\d{1,18}\.\d{1,18}", value, re.ASCII) is None:
         msg = "it is VERSION.INCARNATION.EVENT_ID as printed of one process; of many, a position"
         raise click.BadParameter(msg, ctx, param)
@@ -55,7 +60,7 @@ def watch(
     namespace: str,
     process_id: str | None,
     status: str | None,
-    after: Seen | int | None,
+    after: Seen | Position | None,
     dsn: str | None,
     as_json: bool,
 ) -> None:
@@ -70,15 +75,16 @@ def watch(
 
     Without a PROCESS_ID the newest version of each process is told, from the replication stream
     as it commits, or by looking; `left` is one that is not in --status any more.  A line
-    `position N` says that all before it has been told: --after N goes on there.  No late commit is
-    missed by that, and what was written beside the last ones may come again.
+    `position P` says that all before it has been told: --after P goes on there.  No late commit is
+    missed by that, and what was written beside the last ones may come again; in a database that was
+    restored, recovered or promoted since, all comes again.
     """
     if process_id is None:
         if isinstance(after, Seen):
-            msg = "this --after is of one process; a position is a number"
+            msg = "this --after is of one process; a position is XID@TIMELINE.CLUSTER"
             raise click.UsageError(msg)
-        watch_all(dsn, namespace, status=status, position=after or 0, as_json=as_json)
-    elif status is not None or isinstance(after, int):
+        watch_all(dsn, namespace, status=status, position=after, as_json=as_json)
+    elif status is not None or isinstance(after, Position):
         msg = "of one process --after is VERSION.INCARNATION.EVENT_ID, and --status is none"
         raise click.UsageError(msg)
     else:

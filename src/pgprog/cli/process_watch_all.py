@@ -15,11 +15,12 @@ from pgprog.replication.shared import Feed
 
 if TYPE_CHECKING:
     from pgprog.client import Reached
+    from pgprog.client.changes import Position
     from pgprog.store.client_store import ClientStore
 
 
 def watch_all(
-    dsn: str | None, namespace: str, *, status: str | None, position: int, as_json: bool
+    dsn: str | None, namespace: str, *, status: str | None, position: Position | None, as_json: bool
 ) -> None:
     """Print what changes until somebody ends it.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pgprog.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,10 +33,34 @@ class Changed(NamedTuple):
 class Reached(NamedTuple):
     """A place to go on from, in another program and after any time: all before it has been told.
 
-    It is the id of the oldest transaction that may not have been told.
+    It is the id of the oldest transaction that may not have been told, and the history of the
+    database in which that counts.
     """
 
-    position: int
+    position: str
+
+
+class Position(NamedTuple):
+    """All transactions below *xid* have been told; ids count in one *history* of a database."""
+
+    xid: int
+    history: str
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Return the position that is written so.
+
+        Raises:
+            InvalidArgument: It was not written by `Position`.
+        """
+        if re.fullmatch(r"\d{1,18}@[0-9A-F]{1,8}\.\d{1,20}", text, re.ASCII) is None:
+            msg = f"{text[:60]!r} is no position: it has the form XID@TIMELINE.CLUSTER"
+            raise InvalidArgument(msg)
+        xid, _, history = text.partition("@")
+        return cls(int(xid), history)
+
+    def __str__(self) -> str:
+        return f"{self.xid}@{self.history}"
 
 
 class News:
@@ -42,8 +69,8 @@ class News:
     It remembers the processes it has told of that are still in the filter, some 400 bytes each.
     """
 
-    def __init__(self, *, status: str | None, position: int) -> None:
-        self.start = position
+    def __init__(self, *, status: str | None, since: int) -> None:
+        self.start = since
         self._status = status
         self._told: dict[str, Changed] = {}
 
@@ -51,6 +78,11 @@ class News:
     def told(self) -> Iterable[str]:
         """The ids of the processes that have been told of and are there still."""
         return self._told
+
+    def tell_all_again(self) -> None:
+        """Take every process for news, in whatever version: their ids and versions went back."""
+        self.start = 0
+        self._told = {each: told._replace(version=-1) for each, told in self._told.items()}
 
     def of(self, row: WrittenProcess) -> Changed | None:
         """Return what to tell of a process that was found so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from pgprog.client.changes import Position
 from pgprog.client.following import follow_all
 from pgprog.client.reads import checked_names
 from pgprog.client.watching import AsyncWatching
@@ -25,7 +26,11 @@ class AsyncFiltered(AsyncWatching):
     _feed: Feed
 
     async def watch_all(
-        self, namespace: str | Namespace[Any], *, status: str | None = None, position: int = 0
+        self,
+        namespace: str | Namespace[Any],
+        *,
+        status: str | None = None,
+        position: str | None = None,
     ) -> AsyncGenerator[Changed | Reached, None]:
         """Yield the processes of a namespace, those in *status* only, whenever they have changed.
 
@@ -37,14 +42,15 @@ class AsyncFiltered(AsyncWatching):
 
         `Reached` is a place to go on from: give its *position*.  A version is none, since versions
         commit out of order.  Whoever goes on misses no commit, however late, is told again of what
-        was written beside the last ones, and is not told what left or was removed meanwhile.
+        was written beside the last ones, and is not told what left or was removed meanwhile.  In a
+        database that was restored, recovered or promoted since, all are told again, by a warning.
 
         With the cache or ``wakeups="stream"`` changes are told as they are committed; otherwise,
         and while there is no stream, it looks at all processes again, each second or for a tenth of
         the time.  It reads the view pgprog.processes, which takes the rights of a viewer.
 
         Raises:
-            InvalidArgument: There is no such status, or the position is of another database.
+            InvalidArgument: There is no such status, or no such position.
             StoreUnavailable: The database cannot be reached at first, or the client is closed.
         """
         name, _ = checked_names(namespace, "-")
@@ -56,7 +62,7 @@ class AsyncFiltered(AsyncWatching):
             self._feed if self._feed.is_wanted else None,
             name,
             status=status,
-            position=position,
+            position=None if position is None else Position.parse(position),
             wakes=self._wakes,
         )
         async with contextlib.aclosing(following):

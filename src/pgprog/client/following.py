@@ -8,8 +8,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from pgprog import logs
 from pgprog.client import watching
-from pgprog.client.changes import Changed, News, Reached
+from pgprog.client.changes import Changed, News, Position, Reached
 from pgprog.errors import InvalidArgument, Overloaded, StoreUnavailable
 from pgprog.replication.messages import (
     Connected,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from pgprog.replication.shared import Feed
     from pgprog.store.changes import Changes, Moment
 
+log = logs.get(__name__)
+
 _COLUMNS: Final = ("namespace", *WrittenProcess._fields[:-1])
 _PUBLISHED: Final = Published(("pgprog_processes",), {"pgprog_data.processes": _COLUMNS})
 _PAGE = 5000
@@ -46,7 +49,7 @@ async def follow_all(
     namespace: str,
     *,
     status: str | None,
-    position: int,
+    position: Position | None,
     wakes: Wakes | None = None,
 ) -> AsyncGenerator[Changed | Reached, None]:
     """Yield the processes of a namespace, in *status* if that is given, whenever they have changed.
@@ -56,7 +59,8 @@ async def follow_all(
     does not tell was written below an xid taken once it listens; with a synchronous standby such
     a commit may be invisible still, so that it looks until all those have ended.
     """
-    ear, news = _Ear(namespace), News(status=status, position=position)
+    ear = _Ear(namespace)
+    news = News(status=status, since=0 if position is None else position.xid)
     looks = _Looks(store, namespace, news, status=status, position=position)
     with contextlib.ExitStack() as listening:
         if feed is not None:
@@ -168,7 +172,13 @@ class _Looks:
     """Looks at all processes, and finds the position that follows from it."""
 
     def __init__(
-        self, store: Changes, namespace: str, news: News, *, status: str | None, position: int
+        self,
+        store: Changes,
+        namespace: str,
+        news: News,
+        *,
+        status: str | None,
+        position: Position | None,
     ) -> None:
         self.is_first = True
         self.has_news = True  # since the last position that was told
@@ -179,7 +189,8 @@ class _Looks:
         self._namespace = namespace
         self._news = news
         self._status = status
-        self._since = position
+        self._since = 0 if position is None else position.xid
+        self._history = None if position is None else position.history
         self._mark: Moment | None = None
         self._marked_at = 0.0
 
@@ -191,7 +202,7 @@ class _Looks:
         """Yield what is news, and the position when all pages have been read."""
         began_at = time.monotonic()
         began = await self._store.moment()
-        self._check(began)
+        self._enter(began)
         after: str | None = ""
         while after is not None:
             # Another status is of interest only where ours has been told.
@@ -222,15 +233,27 @@ class _Looks:
             return None
         if self._mark is None and time.monotonic() > self._marked_at + watching.POLL_SECONDS:
             self._mark, self._marked_at = await self._store.moment(), time.monotonic()
-        if self._mark is None or lsn < self._mark.lsn:
+        if self._mark is None or lsn < self._mark.lsn or self._mark.history != self._history:
             return None
         mark, self._mark = self._mark, None
         return self._reach(mark)
 
-    def _check(self, began: Moment) -> None:
-        if self._since > began.xmax:
+    def _enter(self, began: Moment) -> None:
+        """Begin anew in another history: of what a position says there, this one knows nothing."""
+        if self._history not in {None, began.history}:
+            log.warning(
+                "position_of_another_history",
+                namespace=self._namespace,
+                history=began.history,
+                position=f"{self._since}@{self._history}",
+                hint="the database was restored, recovered or promoted; all is told again",
+            )
+            self._since = 0
+            self._news.tell_all_again()
+        elif self._since > began.xmax:
             msg = f"position {self._since} is of another database: this one is at {began.xmax}"
             raise InvalidArgument(msg)
+        self._history = began.history
 
     def _reach(self, moment: Moment) -> Reached | None:
         is_news = self.has_news and moment.xmin >= self._since
@@ -238,7 +261,7 @@ class _Looks:
         if not is_news:
             return None
         self.has_news = False
-        return Reached(self._since)
+        return Reached(str(Position(self._since, moment.history)))
 
     async def _gone(self) -> list[Changed]:
         told = [*self._news.told]

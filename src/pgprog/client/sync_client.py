@@ -275,7 +275,11 @@ class Client(BlockingRequests[Task]):
         return self._following(self._client.watch(namespace, process_id, after=after))
 
     def watch_all(
-        self, namespace: str | Namespace[Any], *, status: str | None = None, position: int = 0
+        self,
+        namespace: str | Namespace[Any],
+        *,
+        status: str | None = None,
+        position: str | None = None,
     ) -> Iterator[Changed | Reached]:
         """Yield processes whenever they have changed, as `AsyncClient.watch_all` does."""
         watched = self._client.watch_all(namespace, status=status, position=position)

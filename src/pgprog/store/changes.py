@@ -28,11 +28,16 @@ WRITTEN_PAGE: Final = (
 
 
 class Moment(NamedTuple):
-    """All transactions below *xmin* had ended, before *lsn*, and none from *xmax* on."""
+    """All transactions below *xmin* had ended, before *lsn*, and none from *xmax* on.
+
+    These count in one *history*, ``TIMELINE.CLUSTER``: a restore into another cluster begins
+    another, and so does a recovery or a promotion, which may fall back behind what was told.
+    """
 
     xmin: int
     xmax: int
     lsn: int
+    history: str
 
 
 class WrittenProcess(NamedTuple):
@@ -61,8 +66,11 @@ class Changes(ABC):
             "select pg_snapshot_xmin(s)::text::bigint as xmin,"
             "  pg_snapshot_xmax(s)::text::bigint as xmax,"
             "  case when not pg_is_in_recovery() then (pg_current_wal_insert_lsn() - '0/0')::bigint"
-            "  else 0 end as lsn"
-            " from pg_current_snapshot() as s",
+            "  else 0 end as lsn,"
+            "  case when not pg_is_in_recovery()"
+            "  then ltrim(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), '0') else '0' end"
+            "  || '.' || system_identifier as history"
+            " from pg_current_snapshot() as s, pg_control_system()",
             {},
         )
         return Moment(**row)
