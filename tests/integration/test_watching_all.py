@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -287,25 +288,63 @@ def test_a_blocking_client_follows_a_filter_too(db: str, sql: psycopg.Connection
             break
 
 
+class _Moments(Changes):
+    """Has no news but one process, and these moments one after another."""
+
+    def __init__(self, *moments: Moment) -> None:
+        self._moments = iter(moments)
+
+    async def _rows(self, *_: object) -> list[dict[str, Any]]:
+        process = WrittenProcess("o-1", 1, 1, "running", datetime.now(UTC), None, 6)
+        return [{**process._asdict(), "last": None, "looked": 0}]
+
+    async def moment(self) -> Moment:
+        return next(self._moments)
+
+
+def _moment(xmin: int, xmax: int, *, lsn: int = 0, flushed: int = 0, life: int = 0) -> Moment:
+    return Moment(xmin, xmax, lsn, flushed, datetime.fromtimestamp(life, UTC))
+
+
+async def _looked(looks: following._Looks) -> list[int]:
+    """Return the positions that a look gives."""
+    return [found.position async for found in looks.look() if isinstance(found, Reached)]
+
+
 async def test_it_looks_until_all_that_ran_when_the_stream_began_has_ended() -> None:
-    moments = iter([Moment(5, 9, 0), Moment(8, 12, 0), Moment(9, 12, 0)])
-
-    class Store(Changes):
-        """Has no processes, and transactions that end one after another."""
-
-        async def _rows(self, *_: object) -> list[dict[str, Any]]:
-            return [{**dict.fromkeys(WrittenProcess._fields), "last": None, "looked": 0}]
-
-        async def moment(self) -> Moment:
-            return next(moments)
-
-    news = News(status=None, position=0)
-    looks = following._Looks(Store(), "orders", news, status=None, position=0)
+    store = _Moments(_moment(5, 9), _moment(8, 12), _moment(9, 12))
+    looks = following._Looks(
+        store, "orders", News(status=None, position=0), status=None, position=0
+    )
     looks.expect_all()
     seen = []
     for _ in range(3):
-        async for _ in looks.look():
-            pass
+        await _looked(looks)
         seen.append(looks.has_seen_all)
 
     assert seen == [False, False, True]
+
+
+async def test_no_position_is_told_that_a_crash_of_the_server_could_take_back() -> None:
+    store = _Moments(
+        _moment(7, 9, lsn=20, flushed=10),
+        _moment(8, 9, lsn=30, flushed=15),
+        _moment(9, 9, lsn=40, flushed=20),
+    )
+    news = News(status=None, position=0)
+    looks = following._Looks(store, "orders", news, status=None, position=0)
+    positions = [await _looked(looks) for _ in range(3)]
+
+    assert positions == [[], [], [7]]
+
+
+async def test_after_a_crash_of_the_server_what_was_seen_before_it_gives_no_position() -> None:
+    store = _Moments(
+        _moment(9, 9, lsn=20, flushed=10),
+        _moment(7, 7, lsn=30, flushed=30, life=1),  # its xids come again
+    )
+    news = News(status=None, position=0)
+    looks = following._Looks(store, "orders", news, status=None, position=0)
+    positions = [await _looked(looks) for _ in range(2)]
+
+    assert positions == [[], [7]]

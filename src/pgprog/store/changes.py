@@ -28,11 +28,17 @@ WRITTEN_PAGE: Final = (
 
 
 class Moment(NamedTuple):
-    """All transactions below *xmin* had ended, before *lsn*, and none from *xmax* on."""
+    """All transactions below *xmin* had ended, before *lsn*, and none from *xmax* on.
+
+    A crash of the server takes back what is behind *flushed*, and gives its xids to others; after
+    one the statistics begin anew, at another *counted_since*.
+    """
 
     xmin: int
     xmax: int
     lsn: int
+    flushed: int
+    counted_since: datetime | None
 
 
 class WrittenProcess(NamedTuple):
@@ -60,9 +66,14 @@ class Changes(ABC):
         [row] = await self._rows(
             "select pg_snapshot_xmin(s)::text::bigint as xmin,"
             "  pg_snapshot_xmax(s)::text::bigint as xmax,"
-            "  case when not pg_is_in_recovery() then (pg_current_wal_insert_lsn() - '0/0')::bigint"
-            "  else 0 end as lsn"
-            " from pg_current_snapshot() as s",
+            "  (w.lsn - '0/0')::bigint as lsn, (w.flushed - '0/0')::bigint as flushed,"
+            "  pg_stat_get_bgwriter_stat_reset_time() as counted_since"
+            " from pg_current_snapshot() as s, lateral ("
+            "  select pg_current_wal_insert_lsn() as lsn, pg_current_wal_flush_lsn() as flushed"
+            "  where not pg_is_in_recovery()"
+            "  union all"  # of the flushed only comes to a standby
+            "  select r.lsn, r.lsn from pg_last_wal_replay_lsn() as r(lsn)"
+            "  where pg_is_in_recovery()) as w",
             {},
         )
         return Moment(**row)
