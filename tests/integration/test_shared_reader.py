@@ -11,6 +11,7 @@ import stat
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +35,7 @@ from pgprog.config import (
     NamespaceSettings,
     ReaderConfig,
 )
-from pgprog.daemon.reader import reading
+from pgprog.daemon.reader import answering, reading
 from pgprog.errors import ConfigError
 from pgprog.metrics import Metrics
 from pgprog.store.probe import database_of
@@ -50,6 +51,22 @@ CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedel
 
 
 ELSEWHERE = wire.GREETING + wire.framed(wire.Welcome(["orders"], "another"))
+
+
+def _question(**given: Any) -> wire.Question:
+    plain: dict[str, Any] = {
+        "number": 0,
+        "namespace": "orders",
+        "process_id": "o-1",
+        "at_least": 0,
+        "max_lag": None,
+        "known_ago": None,
+        "changed_ago": None,
+        "max_events": 0,
+        "after": None,
+        "direction": "forward",
+    }
+    return wire.Question(**(plain | given))
 
 
 @pytest.fixture
@@ -244,22 +261,6 @@ async def _line(path: str, db: str) -> AsyncIterator[Line]:
         await asyncio.wait([running])
 
 
-def _question(**given: Any) -> wire.Question:
-    plain: dict[str, Any] = {
-        "number": 0,
-        "namespace": "orders",
-        "process_id": "o-1",
-        "at_least": 0,
-        "max_lag": None,
-        "known_ago": None,
-        "changed_ago": None,
-        "max_events": 0,
-        "after": None,
-        "direction": "forward",
-    }
-    return wire.Question(**(plain | given))
-
-
 async def test_what_a_client_knows_travels_with_its_question(
     config: Config, engine: Engine, db: str, path: str
 ) -> None:
@@ -416,10 +417,12 @@ async def test_what_is_no_reader_for_us_is_not_asked(
         b"GET / HTTP/1.1\r\n\r\n",
         wire.GREETING + b"\x7f\xff\xff\xff",
         wire.GREETING + b"\x00\x00\x00\x02\x93\x01",
+        wire.GREETING + wire.framed(_question(number=1 << 32)),
+        wire.GREETING + wire.framed(_question(number=-1)),
     ],
 )
 async def test_who_sends_what_is_no_question_is_cut_off_and_hurts_nobody_else(
-    config: Config, engine: Engine, path: str, says: bytes
+    config: Config, engine: Engine, path: str, says: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
@@ -432,6 +435,38 @@ async def test_who_sends_what_is_no_question_is_cut_off_and_hurts_nobody_else(
         await cached(engine)
 
     assert greeting.startswith(wire.GREETING)
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+class _Untaken(asyncio.Transport):
+    """A connection of which nobody takes anything after the greeting."""
+
+    def __init__(self, client: answering.Client) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self._client = client
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.sizes:
+            self._client.pause_writing()
+        self.sizes.append(len(data))
+
+    def pause_reading(self) -> None: ...
+
+
+async def test_who_takes_no_answers_makes_a_reader_hold_few_however_large_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answering.Client, "_answered", lambda *_: 100_000 * b"x")
+    cached: Any = SimpleNamespace(cache=SimpleNamespace(shelves={}))
+    client = answering.Answerer(cached, database="shop").client()
+    untaken = _Untaken(client)
+    client.connection_made(untaken)
+    client.data_received(wire.GREETING + 200 * wire.framed(_question()))
+    await asyncio.sleep(0)
+
+    assert len(untaken.sizes) == 2
+    assert untaken.sizes[1] < 2_000_000
 
 
 async def test_who_does_not_take_his_answers_is_not_read_from(
@@ -567,6 +602,48 @@ async def test_the_socket_of_a_dead_reader_is_replaced(
     async with reading(config, Metrics()):
         await engine.init("orders", "o-1")
         await cached(engine)
+
+
+def _take_away(path: str) -> None:
+    Path(path).unlink()
+
+
+async def test_a_reader_whose_socket_is_taken_away_listens_at_another(
+    config: Config,
+    engine: Engine,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def until(event: str, times: int) -> None:
+        async with asyncio.timeout(20):
+            while caplog.messages.count(event) < times:
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr("pgprog.daemon.reader.serving._LOOK_SECONDS", 0.05)
+    await engine.init("orders", "o-1")
+    async with reading(config, Metrics()):
+        _take_away(path)
+        _a_file(Path(path))
+        await until("reader_unheard", 1)
+        _take_away(path)
+        await until("reader_socket_renewed", 1)
+        _take_away(path)
+        await until("reader_socket_renewed", 2)
+        await cached(engine)
+
+    assert not _is_there(path)
+
+
+async def test_a_reader_that_ends_leaves_the_socket_of_another_alone(
+    config: Config, path: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as theirs:
+        async with reading(config, Metrics()):
+            _take_away(path)
+            theirs.bind(path)
+
+    assert _is_there(path)
 
 
 async def test_a_socket_that_another_program_listens_at_is_left_alone(

@@ -317,27 +317,71 @@ def _row(process_id: str, *, version: int, xid: int) -> WrittenProcess:
     return WrittenProcess(process_id, 1, version, "running", datetime.now(UTC), None, xid)
 
 
-async def test_it_looks_until_all_that_ran_when_the_stream_began_has_ended() -> None:
-    store = _Store(
-        moments=[Moment(5, 9, 0, "1.7"), Moment(8, 12, 0, "1.7"), Moment(9, 12, 0, "1.7")]
-    )
+def _moment(
+    xmin: int,
+    xmax: int,
+    *,
+    lsn: int = 0,
+    flushed: int = 0,
+    life: int = 0,
+    history: str = "1.7",
+) -> Moment:
+    return Moment(xmin, xmax, lsn, flushed, datetime.fromtimestamp(life, UTC), history)
+
+
+async def _looked(looks: following._Looks) -> list[str]:
+    """Return the positions that a look gives."""
+    return [found.position async for found in looks.look() if isinstance(found, Reached)]
+
+
+def _looks(store: _Store) -> following._Looks:
     news = News(status=None, since=0)
-    looks = following._Looks(store, "orders", news, status=None, position=None)
+    return following._Looks(store, "orders", news, status=None, position=None)
+
+
+async def test_it_looks_until_all_that_ran_when_the_stream_began_has_ended() -> None:
+    looks = _looks(_Store([_moment(5, 9), _moment(8, 12), _moment(9, 12)]))
     looks.expect_all()
     seen = []
     for _ in range(3):
-        async for _ in looks.look():
-            pass
+        await _looked(looks)
         seen.append(looks.has_seen_all)
 
     assert seen == [False, False, True]
+
+
+async def test_no_position_is_told_that_a_crash_of_the_server_could_take_back() -> None:
+    moments = [
+        _moment(7, 9, lsn=20, flushed=10),
+        _moment(8, 9, lsn=30, flushed=15),
+        _moment(9, 9, lsn=40, flushed=20),
+    ]
+    looks = _looks(_Store(moments, [[_row("o-1", version=1, xid=6)]]))
+    positions = [await _looked(looks) for _ in range(3)]
+
+    assert positions == [[], [], ["7@1.7"]]
+
+
+@pytest.mark.parametrize(("life", "history"), [(1, "1.7"), (0, "2.7")])
+async def test_after_a_crash_or_a_recovery_what_was_seen_before_it_gives_no_position(
+    life: int, history: str
+) -> None:
+    moments = [
+        _moment(9, 9, lsn=20, flushed=10),
+        _moment(7, 7, lsn=30, flushed=30, life=life, history=history),  # its xids come again
+    ]
+    rows = [[_row("o-1", version=1, xid=6)], [_row("o-1", version=2, xid=6)]]
+    looks = _looks(_Store(moments, rows))
+    positions = [await _looked(looks) for _ in range(2)]
+
+    assert positions == [[], [f"7@{history}"]]
 
 
 async def test_a_position_of_another_history_begins_anew_and_one_of_this_goes_on() -> None:
     rows = [_row("o-1", version=5, xid=500), _row("o-2", version=6, xid=1500)]
     told = {}
     for history in ("1.7", "2.7", "1.8"):
-        store = _Store([Moment(2000, 2000, 0, "1.7")], [rows])
+        store = _Store([_moment(2000, 2000)], [rows])
         position = Position(1000, history)
         found = following.follow_all(store, None, "orders", status=None, position=position)
         told[history] = await _reached(found)
@@ -348,7 +392,7 @@ async def test_a_position_of_another_history_begins_anew_and_one_of_this_goes_on
 
 
 async def test_who_follows_through_a_recovery_is_told_what_processes_are_since() -> None:
-    before, after = Moment(2000, 2000, 0, "1.7"), Moment(2100, 2100, 0, "2.7")
+    before, after = _moment(2000, 2000), _moment(2100, 2100, history="2.7")
     went_back, written = _row("o-1", version=4, xid=500), _row("o-2", version=5, xid=1990)
     store = _Store([before, after], [[_row("o-1", version=5, xid=1900)], [went_back, written]])
     watched = following.follow_all(store, None, "orders", status=None, position=None)
@@ -361,12 +405,8 @@ async def test_who_follows_through_a_recovery_is_told_what_processes_are_since()
 
 
 async def test_a_stream_that_has_told_all_gives_no_position_in_a_history_it_did_not_tell() -> None:
-    store = _Store(
-        [Moment(5, 5, 0, "1.7"), Moment(9, 9, 0, "2.7")], [[_row("o-1", version=1, xid=3)]]
-    )
-    looks = following._Looks(
-        store, "orders", News(status=None, since=0), status=None, position=None
-    )
+    moments = [_moment(5, 5), _moment(9, 9, history="2.7")]
+    looks = _looks(_Store(moments, [[_row("o-1", version=1, xid=3)]]))
     told = [found async for found in looks.look()]
     looks.has_news = True
 

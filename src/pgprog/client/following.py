@@ -193,6 +193,7 @@ class _Looks:
         self._history = None if position is None else position.history
         self._mark: Moment | None = None
         self._marked_at = 0.0
+        self._unflushed: Moment | None = None  # of the oldest look that has given no position yet
 
     def expect_all(self) -> None:
         """Look until all that was written before now has been seen."""
@@ -203,6 +204,8 @@ class _Looks:
         began_at = time.monotonic()
         began = await self._store.moment()
         self._enter(began)
+        if (reached := self._reach_flushed(began)) is not None:
+            yield reached
         after: str | None = ""
         while after is not None:
             # Another status is of interest only where ours has been told.
@@ -224,7 +227,8 @@ class _Looks:
         if self._all_below is None:
             self._all_below = began.xmax
         self.has_seen_all = began.xmin >= self._all_below
-        if (reached := self._reach(began)) is not None:
+        self._unflushed = self._unflushed or began
+        if (reached := self._reach_flushed(began)) is not None:
             yield reached
 
     async def moved(self, lsn: int) -> Reached | None:
@@ -254,6 +258,19 @@ class _Looks:
             msg = f"position {self._since} is of another database: this one is at {began.xmax}"
             raise InvalidArgument(msg)
         self._history = began.history
+
+    def _reach_flushed(self, began: Moment) -> Reached | None:
+        """Return the position of the oldest look without one, if no crash takes back what it saw.
+
+        Such a crash gives the xids below that position again, to what would never be told.
+        """
+        if (seen := self._unflushed) is None:
+            return None
+        lives = (seen.counted_since, seen.history) == (began.counted_since, began.history)
+        if lives and seen.lsn > began.flushed:
+            return None
+        self._unflushed = None
+        return self._reach(seen) if lives else None
 
     def _reach(self, moment: Moment) -> Reached | None:
         is_news = self.has_news and moment.xmin >= self._since

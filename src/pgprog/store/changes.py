@@ -30,13 +30,17 @@ WRITTEN_PAGE: Final = (
 class Moment(NamedTuple):
     """All transactions below *xmin* had ended, before *lsn*, and none from *xmax* on.
 
-    These count in one *history*, ``TIMELINE.CLUSTER``: a restore into another cluster begins
-    another, and so does a recovery or a promotion, which may fall back behind what was told.
+    A crash of the server takes back what is behind *flushed*, and gives its xids to others; after
+    one the statistics begin anew, at another *counted_since*.  All counts in one *history*,
+    ``TIMELINE.CLUSTER``: a restore into another cluster begins another, and so does a recovery or a
+    promotion, which may fall back behind what was told.
     """
 
     xmin: int
     xmax: int
     lsn: int
+    flushed: int
+    counted_since: datetime | None
     history: str
 
 
@@ -65,12 +69,16 @@ class Changes(ABC):
         [row] = await self._rows(
             "select pg_snapshot_xmin(s)::text::bigint as xmin,"
             "  pg_snapshot_xmax(s)::text::bigint as xmax,"
-            "  case when not pg_is_in_recovery() then (pg_current_wal_insert_lsn() - '0/0')::bigint"
-            "  else 0 end as lsn,"
-            "  case when not pg_is_in_recovery()"
-            "  then ltrim(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), '0') else '0' end"
-            "  || '.' || system_identifier as history"
-            " from pg_current_snapshot() as s, pg_control_system()",
+            "  (w.lsn - '0/0')::bigint as lsn, (w.flushed - '0/0')::bigint as flushed,"
+            "  pg_stat_get_bgwriter_stat_reset_time() as counted_since,"
+            "  w.timeline || '.' || system_identifier as history"
+            " from pg_current_snapshot() as s, pg_control_system(), lateral ("
+            "  select pg_current_wal_insert_lsn() as lsn, pg_current_wal_flush_lsn() as flushed,"
+            "    ltrim(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), '0') as timeline"
+            "  where not pg_is_in_recovery()"
+            "  union all"  # of the flushed only comes to a standby
+            "  select r.lsn, r.lsn, '0' from pg_last_wal_replay_lsn() as r(lsn)"
+            "  where pg_is_in_recovery()) as w",
             {},
         )
         return Moment(**row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -33,11 +34,13 @@ def on_pause(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def on_told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Has the next pause of watching many do what it is given."""
+    """Has the next pause of watching many behind a position do what it is given."""
 
     def give(deed: Any) -> None:
-        async def pause(*_: object) -> None:
-            deed()
+        async def pause(_: object, looks: Any) -> None:
+            if not looks.has_news:
+                deed()
+            await asyncio.sleep(0.01)  # the log is not flushed yet
 
         monkeypatch.setattr(following, "_pause", pause)
 

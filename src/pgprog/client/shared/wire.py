@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from struct import Struct as Layout
 from struct import error as LayoutError  # noqa: N812 - it is an exception, whatever its name
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -55,7 +55,7 @@ class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
     that concerns every process, and none is to be read anew for it.
     """
 
-    number: int
+    number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
     namespace: str
     process_id: str
     at_least: int

@@ -21,6 +21,8 @@ log = logs.get(__name__)
 
 # A millisecond or two: then others have their turn.
 _A_TURN = 256
+# Who takes none of his answers makes us hold no more than one turn of them.
+_A_TURN_BYTES = 1 << 20
 # Who waits longer for the stream, or for PostgreSQL, is told to ask there himself.
 _PATIENCE_SECONDS = 0.25
 _MOST_UNDER_WAY = 1000
@@ -51,7 +53,7 @@ class Answerer:
 
 
 class Client(asyncio.Protocol):
-    """A connection; what it asks is answered at once if that takes no wait, in turns of 256.
+    """A connection; what it asks is answered at once if that takes no wait, in turns.
 
     Who does not take his answers is not read from until he does.
     """
@@ -133,12 +135,18 @@ class Client(asyncio.Protocol):
         """Answer a turn of questions; what is left waits for the next."""
         if self._transport is None or self._is_choked:
             return
-        turn, self._frames = self._frames[:_A_TURN], self._frames[_A_TURN:]
+        answers: list[bytes] = []
+        size = 0
         try:
-            answers = [self._answered(wire.question(frame)) for frame in turn]
+            for frame in self._frames[:_A_TURN]:
+                answers.append(self._answered(wire.question(frame)))
+                size += len(answers[-1])
+                if size > _A_TURN_BYTES:
+                    break
         except wire.Malformed as e:
             self._refuse(e)
             return
+        del self._frames[: len(answers)]
         self._transport.write(b"".join(answers))
         if self._frames:
             self._transport.pause_reading()

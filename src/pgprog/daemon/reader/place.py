@@ -20,8 +20,39 @@ _MOST_BYTES: Final = 107  # what the address of a socket holds
 _BACKLOG = 128
 
 
+class Place:
+    """A socket that listens at *path*, for whom *mode* lets."""
+
+    def __init__(self, path: Path, *, mode: int) -> None:
+        self._path = path
+        self._mode = mode
+        self.listener, self._made = _bound(path, mode=mode)
+
+    def is_found(self) -> bool:
+        """Return whether who comes to the path finds this socket there."""
+        return _made_at(self._path) == self._made
+
+    def renew(self) -> None:
+        """Listen at another socket, where this one was taken away.
+
+        Raises:
+            ConfigError: As `listening`.
+        """
+        _check_directory(self._path)
+        _check_free(self._path)
+        listener, self._made = _bound(self._path, mode=self._mode)
+        self.listener.close()
+        self.listener = listener
+
+    def close(self) -> None:
+        """Listen no more; what others have put there is left alone."""
+        self.listener.close()
+        if self.is_found():
+            self._path.unlink(missing_ok=True)
+
+
 @contextmanager
-def listening(path: Path, *, mode: int) -> Iterator[socket.socket]:
+def listening(path: Path, *, mode: int) -> Iterator[Place]:
     """Listen at *path* for as long as the block lasts, for whom *mode* lets.
 
     A lock on `path.lock` says that a reader lives; whoever dies, lets go of it.  The socket that a
@@ -33,14 +64,8 @@ def listening(path: Path, *, mode: int) -> Iterator[socket.socket]:
     _check_directory(path)
     with _locked(path):
         _check_free(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            _bind(listener, path, mode=mode)
-            yield listener
-        finally:
-            listener.close()
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+        with contextlib.closing(Place(path, mode=mode)) as place:
+            yield place
 
 
 def is_heard(path: str) -> bool:
@@ -103,6 +128,25 @@ def _check_free(path: Path) -> None:
 def _taken(path: Path) -> ConfigError:
     msg = f"reader.socket: a reader listens at {path} already"
     return ConfigError(msg, hint="one serves all programs of the machine; stop it first")
+
+
+def _made_at(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells the file at a path from one that comes after it."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+def _bound(path: Path, *, mode: int) -> tuple[socket.socket, tuple[int, int, int] | None]:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _bind(listener, path, mode=mode)
+    except BaseException:
+        listener.close()
+        raise
+    return listener, _made_at(path)
 
 
 def _bind(listener: socket.socket, path: Path, *, mode: int) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from pgprog.config import CacheSettings, Config
+    from pgprog.daemon.reader.place import Place
     from pgprog.metrics import Metrics
 
 log = logs.get(__name__)
@@ -88,9 +89,9 @@ class Serving:
         mode = int(self._config.reader.mode, 8)
         settings = await self._settings()
         database = await database_of(self._config.dsn, name=_NAME)
-        with listening(path, mode=mode) as listener:
+        with listening(path, mode=mode) as place:
             log.info("reader_listening", path=str(path), namespaces=sorted(settings))
-            task = asyncio.create_task(self._serve(listener, settings, database))
+            task = asyncio.create_task(self._serve(place, settings, database))
             try:
                 yield task
             finally:
@@ -98,13 +99,12 @@ class Serving:
                 await asyncio.wait([task])
 
     async def _serve(
-        self, listener: socket.socket, settings: Mapping[str, CacheSettings], database: str
+        self, place: Place, settings: Mapping[str, CacheSettings], database: str
     ) -> None:
         """Serve under *settings*, then under those that come after them, and so on."""
         while True:
-            async with self._served(listener, settings, database):
-                settings = await self._wait_other(settings)
-            log.info("reader_settings_changed", namespaces=sorted(settings))
+            async with self._served(place.listener, settings, database):
+                settings = await self._wait_other(settings, place)
 
     @asynccontextmanager
     async def _served(
@@ -139,11 +139,13 @@ class Serving:
             yield
 
     async def _wait_other(
-        self, settings: Mapping[str, CacheSettings]
+        self, settings: Mapping[str, CacheSettings], place: Place
     ) -> Mapping[str, CacheSettings]:
-        """Return the settings when they are others than these."""
+        """Return the settings when they are others than these, or the socket is another."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            if _renewed(place):
+                return settings
             try:
                 found = await self._settings()
             except ConfigError as e:
@@ -154,6 +156,7 @@ class Serving:
             finally:
                 self._looks += 1
             if found != settings:
+                log.info("reader_settings_changed", namespaces=sorted(found))
                 return found
 
     async def _settings(self) -> dict[str, CacheSettings]:
@@ -166,6 +169,19 @@ class Serving:
             where = f"the settings of {name} in the database"
             found[name] = NamespaceSettings.from_json(known, where=where).cache
         return enabled(found)
+
+
+def _renewed(place: Place) -> bool:
+    """Return whether the socket was taken away, and there is another in its place."""
+    if place.is_found():
+        return False
+    try:
+        place.renew()
+    except ConfigError as e:
+        log.error("reader_unheard", detail=str(e), hint=e.hint)  # noqa: TRY400 - it says it all
+        return False
+    log.warning("reader_socket_renewed")
+    return True
 
 
 def _checked_path(config: Config) -> Path:
