@@ -7,7 +7,7 @@
  * what fails under them fails under both.
  *
  * Called by every collector; one does it, at most once in *every*, and where it took long once in twenty times
- * as long.  Without a namespace to judge it writes nothing.  A change that somebody makes meanwhile wins:
+ * as long, whatever a clock that was ahead has left.  Without a namespace to judge it writes nothing.  A change that somebody makes meanwhile wins:
  * the version that was judged is looked for under the lock, and a row that is locked is left for the next call.
  * Locks: rows of namespaces (no key update, skip locked).  Indexes: namespaces_that_roll_back, those of _failing.
  */
@@ -44,7 +44,8 @@ begin
       if not pg_try_advisory_xact_lock(hashtextextended('pgprog.judge_settings', 0))
         or exists (
           select 1 from pgprog_data.measurements as m
-          where m.name = 'settings' and m.measured_at > v_at - greatest(every, least(20 * m.took, 60 * every)))
+          where m.name = 'settings' and m.measured_at > v_at - greatest(every, least(20 * m.took, 60 * every))
+            and m.measured_at < v_at + 60 * every)
       then
         return;
       end if;

@@ -2,7 +2,8 @@
  * Count the tasks of each namespace that do not run, and drop the lowest where it is full and says so.
  *
  * Called by every worker each second: one does it, at most once in *every*, and where the last count
- * took long once in twenty times as long, up to sixty times *every*; the others return false.  Requests are refused by what is measured here.
+ * took long once in twenty times as long, up to sixty times *every*; the others return false.  What a clock that was
+ * ahead has left is no hindrance.  Requests are refused by what is measured here.
  */
 create or replace function pgprog_engine.measure_queues(every interval = '1 s')
 returns boolean
@@ -19,7 +20,8 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('pgprog.measure_queues', 0))
     or exists (
       select 1 from pgprog_data.measurements as m
-      where m.name = 'queues' and m.measured_at > v_at - greatest(every, least(20 * m.took, 60 * every)))
+      where m.name = 'queues' and m.measured_at > v_at - greatest(every, least(20 * m.took, 60 * every))
+        and m.measured_at < v_at + 60 * every)
   then
     return false;
   end if;
