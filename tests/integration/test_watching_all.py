@@ -292,9 +292,11 @@ class _Moments(Changes):
     """Has no news but one process, and these moments one after another."""
 
     def __init__(self, *moments: Moment) -> None:
+        self.since = 0  # of the last page
         self._moments = iter(moments)
 
-    async def _rows(self, *_: object) -> list[dict[str, Any]]:
+    async def _rows(self, _: object, values: Any) -> list[dict[str, Any]]:
+        self.since = values.get("since", self.since)
         process = WrittenProcess("o-1", 1, 1, "running", datetime.now(UTC), None, 6)
         return [{**process._asdict(), "last": None, "looked": 0}]
 
@@ -348,3 +350,16 @@ async def test_after_a_crash_of_the_server_what_was_seen_before_it_gives_no_posi
     positions = [await _looked(looks) for _ in range(2)]
 
     assert positions == [[], [7]]
+
+
+async def test_behind_a_failover_that_took_xids_back_it_looks_at_everything_and_goes_on() -> None:
+    store = _Moments(_moment(50, 50), _moment(40, 40, life=1), _moment(41, 41, life=1))
+    news = News(status=None, position=5)
+    looks = following._Looks(store, "orders", news, status=None, position=5)
+    positions, sinces = [], []
+    for _ in range(3):
+        positions.append(await _looked(looks))
+        sinces.append(store.since)
+
+    assert positions == [[50], [40], []]
+    assert sinces == [5, 5, 40]

@@ -26,6 +26,7 @@ from pgprog.store.changes import WrittenProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
+    from datetime import datetime
 
     from pgprog.client.watching import Wakes
     from pgprog.replication.messages import Change, FeedEvent
@@ -182,6 +183,7 @@ class _Looks:
         self._since = position
         self._mark: Moment | None = None
         self._marked_at = 0.0
+        self._counted_since: datetime | None = None
         self._unflushed: Moment | None = None  # of the oldest look that has given no position yet
 
     def expect_all(self) -> None:
@@ -192,7 +194,7 @@ class _Looks:
         """Yield what is news, and the position when all pages have been read."""
         began_at = time.monotonic()
         began = await self._store.moment()
-        self._check(began)
+        self._begin(began)
         if (reached := self._reach_flushed(began)) is not None:
             yield reached
         after: str | None = ""
@@ -231,7 +233,12 @@ class _Looks:
         mark, self._mark = self._mark, None
         return self._reach(mark)
 
-    def _check(self, began: Moment) -> None:
+    def _begin(self, began: Moment) -> None:
+        """Behind a crash or a failover look at everything: xids that had ended are given again."""
+        if self._counted_since != began.counted_since:
+            self._counted_since = began.counted_since
+            self._since, self._unflushed = self._news.start, None
+            self.has_news = True  # the last position that was told is none any more
         if self._since > began.xmax:
             msg = f"position {self._since} is of another database: this one is at {began.xmax}"
             raise InvalidArgument(msg)
@@ -242,10 +249,10 @@ class _Looks:
         Such a crash gives the xids below that position again, to what would never be told.
         """
         seen = self._unflushed
-        if seen is None or (seen.counted_since == began.counted_since and seen.lsn > began.flushed):
+        if seen is None or seen.lsn > began.flushed:
             return None
         self._unflushed = None
-        return self._reach(seen) if seen.counted_since == began.counted_since else None
+        return self._reach(seen)
 
     def _reach(self, moment: Moment) -> Reached | None:
         is_news = self.has_news and moment.xmin >= self._since
