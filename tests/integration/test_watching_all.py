@@ -335,15 +335,16 @@ async def test_no_position_is_told_that_a_crash_of_the_server_could_take_back() 
     )
     news = News(status=None, position=0)
     looks = following._Looks(store, "orders", news, status=None, position=0)
-    positions = [await _looked(looks) for _ in range(3)]
+    positions = [await _looked(looks) for _ in range(2)]  # each asks once more where it must
 
-    assert positions == [[], [], [7]]
+    assert positions == [[], [7]]
 
 
 async def test_after_a_crash_of_the_server_what_was_seen_before_it_gives_no_position() -> None:
     store = _Moments(
         _moment(9, 9, lsn=20, flushed=10),
         _moment(7, 7, lsn=30, flushed=30, life=1),  # its xids come again
+        _moment(7, 7, lsn=30, flushed=30, life=1),
     )
     news = News(status=None, position=0)
     looks = following._Looks(store, "orders", news, status=None, position=0)

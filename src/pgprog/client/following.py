@@ -219,6 +219,8 @@ class _Looks:
             self._all_below = began.xmax
         self.has_seen_all = began.xmin >= self._all_below
         self._unflushed = self._unflushed or began
+        if self.has_news and self._unflushed.lsn > began.flushed:
+            began = await self._store.moment()
         if (reached := self._reach_flushed(began)) is not None:
             yield reached
 
@@ -243,13 +245,13 @@ class _Looks:
             msg = f"position {self._since} is of another database: this one is at {began.xmax}"
             raise InvalidArgument(msg)
 
-    def _reach_flushed(self, began: Moment) -> Reached | None:
+    def _reach_flushed(self, now: Moment) -> Reached | None:
         """Return the position of the oldest look without one, if no crash takes back what it saw.
 
         Such a crash gives the xids below that position again, to what would never be told.
         """
         seen = self._unflushed
-        if seen is None or seen.lsn > began.flushed:
+        if seen is None or seen.lsn > now.flushed or seen.counted_since != now.counted_since:
             return None
         self._unflushed = None
         return self._reach(seen)
