@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -240,6 +241,30 @@ def test_the_workers_of_a_killed_supervisor_stop_and_hand_back(
     assert all_wait(sql, hung)
 
 
+def test_a_worker_that_hangs_does_not_outlive_its_supervisor() -> None:
+    hung = (
+        "import sys; from datetime import timedelta; from pgprog.daemon import Link\n"
+        "Link(int(sys.argv[1])).end_with_supervisor(within=timedelta(0))\n"
+        "print('hangs', flush=True)\n"
+        "while True: pass"
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-c", hung, str(theirs.fileno())]
+        running = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE)
+        theirs.close()
+        try:
+            assert running.stdout is not None
+            said = running.stdout.readline()
+            before = running.poll()
+            ours.close()
+
+            assert (said, before, running.wait(30)) == (b"hangs\n", None, 1)
+        finally:
+            running.kill()
+            running.communicate()
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_second_signal_hands_the_steps_back_without_waiting_for_them(
     program: Program, client: Client, sql: psycopg.Connection[Any], processes: int
@@ -303,7 +328,7 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
         "line.send(b'worker 7\\nready\\n'); time.sleep(1000)"
     )
     command = [sys.executable, "-c", deaf]
-    monkeypatch.setattr(supervisor, "_MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "MARGIN_SECONDS", 0.1)
     reports = Noted()
     stopping = threading.Event()
 

@@ -296,6 +296,7 @@ class _Store(Changes):
     """Has the rows of each look, none if they are not given, and one moment after another."""
 
     def __init__(self, moments: list[Moment], rows: Sequence[list[WrittenProcess]] = ()) -> None:
+        self.sinces: list[int] = []  # of the pages that were read
         self._moments, self._pages = iter(moments), iter(rows)
 
     async def moment(self) -> Moment:
@@ -304,6 +305,7 @@ class _Store(Changes):
     async def written_page(
         self, *_: object, since: int, **__: object
     ) -> tuple[list[WrittenProcess], str | None]:
+        self.sinces.append(since)
         return [row for row in next(self._pages, []) if row.xid >= since], None
 
     async def missing(self, *_: object) -> set[str]:
@@ -357,9 +359,9 @@ async def test_no_position_is_told_that_a_crash_of_the_server_could_take_back() 
         _moment(9, 9, lsn=40, flushed=20),
     ]
     looks = _looks(_Store(moments, [[_row("o-1", version=1, xid=6)]]))
-    positions = [await _looked(looks) for _ in range(3)]
+    positions = [await _looked(looks) for _ in range(2)]  # each asks once more where it must
 
-    assert positions == [[], [], ["7@1.7"]]
+    assert positions == [[], ["7@1.7"]]
 
 
 @pytest.mark.parametrize(("life", "history"), [(1, "1.7"), (0, "2.7")])
@@ -369,12 +371,25 @@ async def test_after_a_crash_or_a_recovery_what_was_seen_before_it_gives_no_posi
     moments = [
         _moment(9, 9, lsn=20, flushed=10),
         _moment(7, 7, lsn=30, flushed=30, life=life, history=history),  # its xids come again
+        _moment(7, 7, lsn=30, flushed=30, life=life, history=history),
     ]
     rows = [[_row("o-1", version=1, xid=6)], [_row("o-1", version=2, xid=6)]]
     looks = _looks(_Store(moments, rows))
     positions = [await _looked(looks) for _ in range(2)]
 
     assert positions == [[], [f"7@{history}"]]
+
+
+async def test_behind_a_crash_that_took_xids_back_it_looks_at_everything_and_goes_on() -> None:
+    moments = [_moment(50, 50), _moment(40, 40, life=1), _moment(41, 41, life=1)]
+    store = _Store(moments, [[_row("o-1", version=1, xid=6)]])
+    news = News(status=None, since=5)
+    position = Position(5, "1.7")
+    looks = following._Looks(store, "orders", news, status=None, position=position)
+    positions = [await _looked(looks) for _ in range(3)]
+
+    assert positions == [["50@1.7"], ["40@1.7"], []]
+    assert store.sinces == [5, 5, 40]
 
 
 async def test_a_position_of_another_history_begins_anew_and_one_of_this_goes_on() -> None:

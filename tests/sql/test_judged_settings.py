@@ -282,6 +282,14 @@ def test_a_look_is_taken_by_one_of_all_collectors_in_a_second(app: Any, ended: A
     assert app.execute("select from pgprog_engine.judge_settings('1 s')").fetchall() == []
 
 
+def test_a_clock_that_was_ahead_stops_no_look(app: Any, ended: Any) -> None:
+    judged(app)
+    app.execute("update pgprog_data.measurements set measured_at = measured_at + interval '1 day'")
+    ended("error", 20)
+
+    assert judged(app) == [(3, 2, 4)]
+
+
 def test_a_rollback_that_changes_nothing_leaves_a_change_to_be_judged(app: Any, ended: Any) -> None:
     ended("error", 20)
     app.execute("select pgprog.rollback_settings('orders', 3)")

@@ -206,6 +206,12 @@ def test_a_count_that_takes_long_is_made_less_often(app: Any, full: Any) -> None
     assert ask(app, "select pgprog_engine.measure_queues()") is True
 
 
+def test_a_clock_that_was_ahead_stops_no_count(app: Any, full: Any) -> None:
+    app.execute("update pgprog_data.measurements set measured_at = now() + interval '1 day'")
+
+    assert ask(app, "select pgprog_engine.measure_queues()") is True
+
+
 def test_a_full_queue_ends_the_lowest_as_cancelled_queue_full(
     app: Any, worker: Any, full: Any
 ) -> None:

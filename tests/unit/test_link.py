@@ -51,3 +51,19 @@ async def test_a_worker_whose_supervisor_is_gone_is_told_to_stop(
     ours.close()
 
     assert await asyncio.wait_for(heard.get(), 5) is Order.STOP
+
+
+async def test_a_supervisor_that_dies_with_words_unread_is_gone_and_no_error(
+    ends: tuple[socket.socket, Link],
+) -> None:
+    ours, link = ends
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    link.hear(heard.put_nowait, take=heard.put_nowait)
+    link.tell_full()
+
+    ours.close()
+
+    assert await asyncio.wait_for(heard.get(), 5) is Order.STOP
+    assert errors == []

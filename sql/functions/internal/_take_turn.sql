@@ -2,6 +2,7 @@
  * Return whether the caller does what many are asked to do: one at a time, and not before its time has come.
  *
  * That is at most once in *every*, and where it took long once in twenty times as long, up to sixty times *every*.
+ * What a clock that was ahead has left is no hindrance.
  * The turn ends with the transaction; it counts for those to come once _end_turn has noted it.
  * Locks: an advisory one, tried.  The look at the turn before is a statement later than the lock, so that it sees what
  * its last holder noted.
@@ -18,7 +19,8 @@ begin
   return not exists (
     select from pgprog_data.measurements as m
     where m.name = _take_turn.name
-      and m.measured_at > _take_turn.at - greatest(_take_turn.every, least(20 * m.took, 60 * _take_turn.every)));
+      and m.measured_at > _take_turn.at - greatest(_take_turn.every, least(20 * m.took, 60 * _take_turn.every))
+      and m.measured_at < _take_turn.at + 60 * _take_turn.every);
 end
 $$;
 

@@ -6,9 +6,10 @@ import asyncio
 import faulthandler
 import os
 import sys
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -17,8 +18,12 @@ from pgprog import logs
 from pgprog.cli.worker_list import list_workers
 from pgprog.cli.worker_log_level import log_level
 from pgprog.daemon import Link, load_namespaces, serve, supervise
+from pgprog.daemon.link import MARGIN_SECONDS
 from pgprog.engine import DEFAULT_ROLES, Role
 from pgprog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pgprog.config import Config
 
 # A reader is one program, whatever worker.processes says.
 _LONE = frozenset({Role.READER, Role.HTTP})
@@ -90,7 +95,8 @@ def worker(
     With --processes, or worker.processes in the configuration, a supervisor keeps so many workers
     running, each with all of --concurrency.  The tasks of one that falls are free at once; it is
     started again, after a pause that grows to 8 s where the last ones did not live for 10 s.
-    Workers whose supervisor is killed stop as if they were told to.
+    Workers whose supervisor is killed stop as if they were told to; one that hangs is ended 10 s
+    after worker.stop_timeout.
 
     With --only reader it serves programs of this machine from memory, over the socket of
     reader.socket in the configuration, so that none needs a replication slot of its own.
@@ -113,7 +119,7 @@ def worker(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
     )
     link = None if fd is None else Link(fd)
-    loaded = read() if link is None else link.read_config()
+    loaded = read() if link is None else _hear_of(link)
     is_supervisor = link is None and loaded.worker.processes > 1 and not roles <= _LONE
     if is_supervisor:
         _check_one_reader(roles)
@@ -126,6 +132,13 @@ def worker(
 
 
 worker.add_command(log_level)
+
+
+def _hear_of(link: Link) -> Config:
+    """Return the configuration that a supervisor sends, whose death is ours."""
+    config = link.read_config()
+    link.end_with_supervisor(within=config.worker.stop_timeout + timedelta(seconds=MARGIN_SECONDS))
+    return config
 
 
 def _check_one_reader(roles: frozenset[Role]) -> None:

@@ -27,6 +27,7 @@ from pgprog.store.changes import WrittenProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
+    from datetime import datetime
 
     from pgprog.client.watching import Wakes
     from pgprog.replication.messages import Change, FeedEvent
@@ -193,6 +194,7 @@ class _Looks:
         self._history = None if position is None else position.history
         self._mark: Moment | None = None
         self._marked_at = 0.0
+        self._life: tuple[datetime | None, str] | None = None  # from one crash to the next
         self._unflushed: Moment | None = None  # of the oldest look that has given no position yet
 
     def expect_all(self) -> None:
@@ -228,6 +230,8 @@ class _Looks:
             self._all_below = began.xmax
         self.has_seen_all = began.xmin >= self._all_below
         self._unflushed = self._unflushed or began
+        if self.has_news and self._unflushed.lsn > began.flushed:
+            began = await self._store.moment()
         if (reached := self._reach_flushed(began)) is not None:
             yield reached
 
@@ -243,7 +247,7 @@ class _Looks:
         return self._reach(mark)
 
     def _enter(self, began: Moment) -> None:
-        """Begin anew in another history: of what a position says there, this one knows nothing."""
+        """Begin anew in another history, look at all behind a crash: xids are given again."""
         if self._history not in {None, began.history}:
             log.warning(
                 "position_of_another_history",
@@ -252,25 +256,27 @@ class _Looks:
                 position=f"{self._since}@{self._history}",
                 hint="the database was restored, recovered or promoted; all is told again",
             )
-            self._since = 0
             self._news.tell_all_again()
-        elif self._since > began.xmax:
+        if self._life != (began.counted_since, began.history):
+            self._life = began.counted_since, began.history
+            self._since, self._unflushed = self._news.start, None
+            self.has_news = True  # the last position that was told is none any more
+        if self._since > began.xmax:
             msg = f"position {self._since} is of another database: this one is at {began.xmax}"
             raise InvalidArgument(msg)
         self._history = began.history
 
-    def _reach_flushed(self, began: Moment) -> Reached | None:
+    def _reach_flushed(self, now: Moment) -> Reached | None:
         """Return the position of the oldest look without one, if no crash takes back what it saw.
 
         Such a crash gives the xids below that position again, to what would never be told.
         """
-        if (seen := self._unflushed) is None:
+        if (seen := self._unflushed) is None or seen.lsn > now.flushed:
             return None
-        lives = (seen.counted_since, seen.history) == (began.counted_since, began.history)
-        if lives and seen.lsn > began.flushed:
+        if (seen.counted_since, seen.history) != (now.counted_since, now.history):
             return None
         self._unflushed = None
-        return self._reach(seen) if lives else None
+        return self._reach(seen)
 
     def _reach(self, moment: Moment) -> Reached | None:
         is_news = self.has_news and moment.xmin >= self._since

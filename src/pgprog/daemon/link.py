@@ -10,11 +10,17 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import pickle
+import select
 import socket
 import struct
+import threading
+import time
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from pgprog import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
     from pgprog.config import Config
     from pgprog.engine import Status
 
+log = logs.get(__name__)
+
+# What a worker may take beyond its stop_timeout: steps that clean up, the way to the database.
+MARGIN_SECONDS = 10.0
 # So often a worker says that it makes progress.
 ALIVE_SECONDS = 1.0
 
@@ -130,7 +140,10 @@ class Link:
 
         def read() -> None:
             nonlocal unread
-            said = self._socket.recv(_MOST_BYTES)
+            try:
+                said = self._socket.recv(_MOST_BYTES)
+            except ConnectionResetError:  # it died with words of ours unread
+                said = b""
             unread += said
             while unread and (found := _first(unread)):
                 what, unread = found
@@ -143,6 +156,21 @@ class Link:
                 obey(Order.STOP)
 
         loop.add_reader(self._socket, read)
+
+    def end_with_supervisor(self, *, within: timedelta) -> None:
+        """End the program so long after the death of the supervisor, if it did not end by itself.
+
+        A loop that hangs hears of no death, and nobody else would end it.
+        """
+        threading.Thread(target=self._outlive, args=(within.total_seconds(),), daemon=True).start()
+
+    def _outlive(self, seconds: float) -> None:
+        gone = select.poll()
+        gone.register(self._socket, 0)  # that the other end is closed is told unasked
+        gone.poll()
+        time.sleep(seconds)
+        log.error("worker_left_alone")
+        os._exit(1)
 
     def _tell(self, word: str) -> None:
         with contextlib.suppress(OSError):  # nobody is there: the end of the stream says so too

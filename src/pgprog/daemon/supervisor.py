@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgprog import logs
-from pgprog.daemon.link import ALIVE_SECONDS, Order
+from pgprog.daemon.link import ALIVE_SECONDS, MARGIN_SECONDS, Order
 from pgprog.daemon.reload import needs_start, read_again
 from pgprog.engine import sum_of
 
@@ -31,8 +31,6 @@ log = logs.get(__name__)
 _STEADY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
-# What a worker may take beyond its stop_timeout: steps that clean up, the way to the database.
-_MARGIN_SECONDS = 10.0
 _REPORT_SECONDS = 2.0
 _MISSED = 3  # signs of progress that a worker of a busy machine may be late with
 _COULD_NOT_START = 1
@@ -233,17 +231,17 @@ class Supervisor:
         if not self._was_ready and all(place.could_not_start for place in self._places):
             log.error("no_worker_could_start")
             self._code = _COULD_NOT_START
-            self._end_all(Order.STOP_AT_ONCE, seconds=_MARGIN_SECONDS)
+            self._end_all(Order.STOP_AT_ONCE, seconds=MARGIN_SECONDS)
 
     def _stop(self, number: signal.Signals) -> None:
         if not self._is_stopping:
             log.info("stopping", signal=number.name)
-            self._end_all(Order.STOP, seconds=self._stop_seconds + _MARGIN_SECONDS)
+            self._end_all(Order.STOP, seconds=self._stop_seconds + MARGIN_SECONDS)
             return
         log.warning("stopping_at_once", signal=number.name)
         is_third = self._code >= _SIGNALLED
         self._code = _SIGNALLED + number
-        self._end_all(Order.STOP_AT_ONCE, seconds=0.0 if is_third else _MARGIN_SECONDS)
+        self._end_all(Order.STOP_AT_ONCE, seconds=0.0 if is_third else MARGIN_SECONDS)
 
     def _end_all(self, order: Order, *, seconds: float) -> None:
         self._is_stopping = True

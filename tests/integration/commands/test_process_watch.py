@@ -34,7 +34,7 @@ def on_pause(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def on_told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Has the next pause of watching many behind a position do what it is given."""
+    """Has the next pause of watching many, once a position is told, do what it is given."""
 
     def give(deed: Any) -> None:
         async def pause(_: object, looks: Any) -> None:
