@@ -33,7 +33,7 @@ _NAMESPACE: Final = "cached"
 _READS = 500
 _STEP = 1000
 _SETTINGS = CacheSettings(enabled=True, max_bytes=1 << 30, max_lag=timedelta(seconds=10))
-_LOAD: Final = """
+LOAD: Final = """
 select pgprog.put(jsonb_build_object(
   'namespace', %(namespace)s::text, 'process_id', 'o-' || n, 'status', 'running',
   'state', jsonb_build_object('customer', 'customer ' || n, 'paid', '12.50', 'lines', (
@@ -62,7 +62,7 @@ def _get(arena: Arena, sizes: Sizes) -> Sample:
         processes = 5 * sizes.many_processes
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("select pgprog_engine._create_namespace(%s, '{}')", (_NAMESPACE,))
-            connection.execute(_LOAD, {"namespace": _NAMESPACE, "processes": processes})
+            connection.execute(LOAD, {"namespace": _NAMESPACE, "processes": processes})
         meter = Meter(dsn)
         with meter:
             hits, looks, reads = asyncio.run(_measured(dsn, processes, seconds=sizes.seconds))

@@ -136,6 +136,13 @@ LINES: Final = (
     ),
     Line("cached get", "get from memory", "get from memory", _rate, "a CPU second", 250_000),
     _most(
+        "cached get over a Unix socket, p50",
+        "get over a socket, 1 caller",
+        _figure("p50 us"),
+        "us",
+        60,
+    ),
+    _most(
         "from a commit to the cache, 1 000 a second, p99",
         "hear of 1 000 commits a second",
         _figure("p99 ms"),

@@ -14,19 +14,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from tests.integration.conftest import QUICK
 from tests.integration.memory import cached
 from tests.integration.streams import END_STREAMS, SLOTS
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step
-from pgprog.cache.entries import Entry
 from pgprog.cache.snapshots import Snapshot
 from pgprog.client.freshness import Range
 from pgprog.client.memory import TooSoon
 from pgprog.client.shared import wire
 from pgprog.client.shared.line import Line
 from pgprog.client.shared.reads import SharedReads
+from pgprog.codec import Misfit
 from pgprog.config import (
     CacheSettings,
     Config,
@@ -67,6 +68,12 @@ def _question(**given: Any) -> wire.Question:
         "direction": "forward",
     }
     return wire.Question(**(plain | given))
+
+
+class Counted(msgspec.Struct):
+    """No state of ours."""
+
+    many: int
 
 
 @pytest.fixture
@@ -139,6 +146,37 @@ async def test_a_shared_read_by_a_namespace_is_typed(
 
     assert process is not None
     assert process.state == {"n": 0}
+
+
+async def test_a_state_that_does_not_fit_is_told_by_the_shared_read_itself(
+    config: Config, engine: Engine, db: str, path: str
+) -> None:
+    counted = Namespace("orders", state=Counted)
+    async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
+        await engine.init("orders", "o-1")
+        await cached(client)
+        with pytest.raises(Misfit, match="many"):
+            await client.get(counted, "o-1")
+
+
+async def test_a_process_greater_than_what_is_read_at_once_comes_whole(
+    config: Config, engine: Engine
+) -> None:
+    state = {"text": "0123456789" * 100_000}
+    process = {"namespace": "orders", "process_id": "o-2", "status": "running", "state": state}
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await engine.put(process)
+        await cached(engine)
+        reads = engine._cached
+        assert isinstance(reads, SharedReads)
+        before, found = reads._counts["orders", "miss"], None
+        async with asyncio.timeout(20):
+            while reads._counts["orders", "miss"] == before:  # the reader does not keep such ones
+                found = await engine.get("orders", "o-2")
+
+    assert found is not None
+    assert found.state == state
 
 
 async def test_own_writes_are_always_read_through_a_shared_reader(
@@ -297,6 +335,32 @@ async def test_many_questions_on_one_line_each_get_their_own_answer(
         found = await asyncio.gather(*(client.get("orders", each) for each in ids))
 
     assert [each and each.process_id for each in found] == ids
+
+
+async def test_a_question_in_pieces_is_answered_beside_those_of_others(
+    config: Config, engine: Engine, path: str
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        reader, writer = await asyncio.open_unix_connection(path)
+        for byte in wire.GREETING + wire.framed(_question(number=7)):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await engine.get("orders", "o-1")  # who is read from in between
+        async with asyncio.timeout(20):
+            assert await reader.readexactly(len(wire.GREETING)) == wire.GREETING
+            await _frame(reader)
+            number, answer = wire.answer(await _frame(reader))
+        writer.close()
+
+    assert number == 7
+    assert answer is not None
+    assert answer.row.process_id == "o-1"
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
 
 
 class Shown(logging.Handler):
@@ -462,7 +526,9 @@ async def test_who_takes_no_answers_makes_a_reader_hold_few_however_large_they_a
     client = answering.Answerer(cached, database="shop").client()
     untaken = _Untaken(client)
     client.connection_made(untaken)
-    client.data_received(wire.GREETING + 200 * wire.framed(_question()))
+    asked = wire.GREETING + 200 * wire.framed(_question())
+    client.get_buffer(-1)[: len(asked)] = asked
+    client.buffer_updated(len(asked))
     await asyncio.sleep(0)
 
     assert len(untaken.sizes) == 2
@@ -501,8 +567,8 @@ async def test_an_answer_past_the_reader_is_not_older_than_what_it_has_shown(
         assert isinstance(reads, SharedReads)
         text, server, _ = await engine._store.get_fenced("orders", "o-1", max_events=0)
         later = Snapshot.parse(text).xmax + 1000
-        entry: Any = Entry.__new__(Entry)
-        reads._keep_unseen(("orders", "o-1"), wire.Answer(entry, 0.0, (), (later,), server))
+        row: Any = None
+        reads._keep_unseen(("orders", "o-1"), wire.Answer(row, {}, 0.0, (), (later,), server))
         told = reads.told(("orders", "o-1"))
         with pytest.raises(TooSoon):
             await reads.read_past(("orders", "o-1"), Range(0, None, "forward"), told)

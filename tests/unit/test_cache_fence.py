@@ -505,3 +505,23 @@ def test_what_a_standby_has_not_acknowledged_waits_at_the_gate(stage: Stage) -> 
     gate.on_snapshot(sees(102), now=0.6)
     assert [gate.is_waiting] == [False]
     assert (stage.version, stage.cache.lease.as_of) == (2, 0.5)
+
+
+def test_readers_are_told_what_snapshots_may_not_see_of_what_is_kept_and_what_was(
+    stage: Stage,
+) -> None:
+    assert stage.fill(sees(101), row(1))
+    untold = stage.cache.told(KEY)
+    stage.tell(101, written(2))
+    kept = stage.cache.told(KEY)
+    fill = stage.begin()  # what was kept is given up
+    given_up = stage.cache.told(KEY)
+    assert stage.end(fill, sees(102), row(2))
+    refilled = stage.cache.told(KEY)
+    stage.tell(102, written(3))
+    both = stage.cache.told(KEY)
+    stage.beat(sees(103))
+
+    assert (untold, kept, given_up, refilled) == ((), (101,), (101,), (101,))
+    assert both == (101, 102)
+    assert stage.cache.told(KEY) == ()

@@ -183,8 +183,11 @@ class Cache:
         The stream tells a commit a moment before it is visible.  An answer of PostgreSQL that does
         not see them would be older than what was served.
         """
+        served = self._served.of(key)
         entry = self.shelves[key[0]].entries.get(key[1]) if key[0] in self.shelves else None
-        return (*self._served.of(key), *(() if entry is None else self._unseen(entry.unseen)))
+        if entry is None or not entry.unseen:
+            return served
+        return (*served, *self._unseen(entry.unseen))
 
     def forget_told(self) -> None:
         """Expect nothing of other snapshots: they are those of another server."""

@@ -12,7 +12,8 @@ from pgprog.engine.events import events_of
 from pgprog.model import Process, ProcessStatus, TaskId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from pgprog.cache.snapshots import Snapshot
     from pgprog.namespace import Namespace
@@ -37,19 +38,31 @@ def process_from(
     """
     form = entry.form
     if form is None or form[0] is not namespace:
-        form = entry.form = (namespace, _fields_of(entry, namespace))
+        unread = _unread(entry.row, namespace)
+        unread()  # what does not fit is told by the read, not by a look at the state
+        fields = _fields_of(entry.row, namespace)
+        form = entry.form = (namespace, fields | {"_unread_state": unread})
     fields = form[1].copy()
-    if lag is not None:
-        fields["source"] = "cache"
-        fields["lag"] = lag
     fields["timers"] = {**entry.timers}
-    if entry.row.metadata is not None:
-        fields["metadata"] = _codec(namespace).decode(_bytes(entry.row.metadata))
-    if events:
-        fields["history"] = events_of(map(_parts, events), namespace=namespace)
-    process: Process[Any] = _new(Process)
-    _set(process, "__dict__", fields)
-    return process
+    return _completed(fields, entry.row, namespace, events, lag)
+
+
+def process_told(
+    row: ProcessRow,
+    timers: Mapping[str, datetime],
+    namespace: Namespace[Any] | None,
+    events: Sequence[EventRow],
+    lag: float | None,
+) -> Process[Any]:
+    """Return the process of an answer that nobody else is given; the rest is as in `process_from`.
+
+    Raises:
+        Misfit: As there.
+    """
+    fields = _fields_of(row, namespace)
+    fields["state"] = _unread(row, namespace)()
+    fields["timers"] = timers
+    return _completed(fields, row, namespace, events, lag)
 
 
 def entry_from(raw: bytes, *, snapshot: Snapshot, as_of: float) -> Entry:
@@ -86,16 +99,35 @@ def entry_from(raw: bytes, *, snapshot: Snapshot, as_of: float) -> Entry:
     return Entry(row, events, timers, snapshot=snapshot, as_of=as_of)
 
 
-def _fields_of(entry: Entry, namespace: Namespace[Any] | None) -> dict[str, Any]:
-    row = entry.row
+def _completed(
+    fields: dict[str, Any],
+    row: ProcessRow,
+    namespace: Namespace[Any] | None,
+    events: Sequence[EventRow],
+    lag: float | None,
+) -> Process[Any]:
+    if lag is not None:
+        fields["source"] = "cache"
+        fields["lag"] = lag
+    if row.metadata is not None:
+        fields["metadata"] = _codec(namespace).decode(_bytes(row.metadata))
+    if events:
+        fields["history"] = events_of(map(_parts, events), namespace=namespace)
+    process: Process[Any] = _new(Process)
+    _set(process, "__dict__", fields)
+    return process
+
+
+def _unread(row: ProcessRow, namespace: Namespace[Any] | None) -> Callable[[], Any]:
+    """Return what decodes the state."""
     state = _bytes(row.state)
     if namespace is None or state is None:
-        unread = partial(_codec(namespace).decode, state)
-    else:
-        unread = partial(namespace.load_state, state, row.state_version)
-    unread()  # what does not fit is told by the read, not by a look at the state
+        return partial(_codec(namespace).decode, state)
+    return partial(namespace.load_state, state, row.state_version)
+
+
+def _fields_of(row: ProcessRow, namespace: Namespace[Any] | None) -> dict[str, Any]:
     return {
-        "_unread_state": unread,
         "namespace": row.namespace,
         "process_id": row.process_id,
         "incarnation": row.incarnation,

@@ -60,7 +60,9 @@ class Line:
     async def ask(self, question: wire.Question) -> wire.Answer | None:
         """Return the answer; None to ask PostgreSQL, for whatever reason."""
         connection = self._connection
-        return None if connection is None else await connection.ask(question)
+        if connection is None or connection.is_lost:
+            return None
+        return await connection.ask(question)
 
     async def run(self) -> None:
         """Keep the line until cancelled: what is lost is tried again, later and later."""
@@ -123,10 +125,11 @@ class Line:
         self._said = why
 
 
-class _Connection(asyncio.Protocol):
-    """One connection; questions of one turn of the loop travel together."""
+class _Connection(asyncio.BufferedProtocol):
+    """One connection; a lone question is sent at once, those beside it travel together."""
 
     def __init__(self) -> None:
+        self._buffer = wire.buffer()
         self._loop = asyncio.get_running_loop()
         self.welcome: asyncio.Future[wire.Welcome] = self._loop.create_future()
         self._lost: asyncio.Future[Unfit] = self._loop.create_future()
@@ -140,19 +143,26 @@ class _Connection(asyncio.Protocol):
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def ask(self, question: wire.Question) -> wire.Answer | None:
-        """Return the answer, None when there is none here."""
-        if self._lost.done():
-            return None
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._lost.done()
+
+    def ask(self, question: wire.Question) -> asyncio.Future[wire.Answer | None]:
+        """Ask; what is returned will have the answer, None when there is none here."""
         number = self._number = (self._number + 1) % (1 << 32)
         answer: asyncio.Future[wire.Answer | None] = self._loop.create_future()
+        framed = wire.framed(msgspec.structs.replace(question, number=number))
+        if not self._waiting and self._transport is not None:
+            self._transport.write(framed)
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._send)
+            self._unsent.append(framed)
         self._waiting[number] = answer, self._turn
-        if not self._unsent:
-            self._loop.call_soon(self._send)
-        self._unsent.append(wire.framed(msgspec.structs.replace(question, number=number)))
         if self._timer is None:
             self._timer = self._loop.call_later(_TURN_SECONDS, self._look)
-        return await answer
+        return answer
 
     async def wait_lost(self) -> None:
         """Wait for the end of the connection.
@@ -168,8 +178,14 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         transport.write(wire.GREETING)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Have what the reader says read into the same place again and again."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take what the reader says."""
+        data = bytes(self._buffer[:nbytes])
         try:
             self._take(self._rest + data if self._rest else data)
         except wire.Malformed as e:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pgprog.cache.floors import Floors
 from pgprog.cache.lease import NEVER
 from pgprog.client.background import running
-from pgprog.client.entry_reading import process_from
+from pgprog.client.entry_reading import process_told
 from pgprog.client.memory import Memory
 from pgprog.client.shared.line import Line
 from pgprog.client.shared.wire import Question
@@ -78,13 +78,13 @@ class SharedReads(Memory):
             self._keep_unseen(key, answer)
         if answer.lag is None:
             self._counts[key[0], "miss"] += 1
-            return True, process_from(answer.entry, namespace, answer.events, None)
+            return True, _process_of(answer, namespace, None)
         self._counts[key[0], "hit"] += 1
         # The reader looked some time after it was asked: the worst is taken.
         as_of = asked_at - answer.lag
         self._floors.release(as_of=as_of)
         lag = time.monotonic() - as_of
-        return True, process_from(answer.entry, namespace, answer.events, lag)
+        return True, _process_of(answer, namespace, lag)
 
     def told(self, key: Key) -> tuple[int, ...]:
         """Return transactions that the reader has shown us, and snapshots may not see."""
@@ -162,3 +162,9 @@ class SharedReads(Memory):
         if not self._database:
             self._database = await database_of(self._dsn, name=self._name)
         return self._database
+
+
+def _process_of(
+    answer: Answer, namespace: Namespace[Any] | None, lag: float | None
+) -> Process[Any]:
+    return process_told(answer.row, answer.timers, namespace, answer.events, lag)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 
-from pgprog.cache.entries import Entry, EventRow, ProcessRow
+from pgprog.cache.entries import EventRow, ProcessRow
 from pgprog.model import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from pgprog.cache.entries import Entry
 
 VERSION: Final = 1
 MAGIC: Final = b"pgprog-reader"
@@ -30,7 +32,9 @@ MOST_ANSWER_BYTES: Final = 1 << 24
 # A process as it is kept; one with events, or with transactions that are not visible to all yet;
 # and "ask PostgreSQL".
 KEPT, MORE, ASK = range(3)
+_MOST_AT_ONCE: Final = 1 << 18
 _LENGTH = Layout("!I")
+_HEAD: Final = _LENGTH.size
 # Length, number of the question, kind, lag: negative where PostgreSQL was read for this answer.
 _ANSWER = Layout("!IIBd")
 _ANSWER_HEAD = Layout("!IBd")
@@ -73,7 +77,8 @@ class Answer(NamedTuple):
     *unseen* are transactions of it that a snapshot of *server* may not see yet.
     """
 
-    entry: Entry
+    row: ProcessRow
+    timers: Mapping[str, datetime]
     lag: float | None
     events: tuple[EventRow, ...] = ()
     unseen: tuple[int, ...] = ()
@@ -108,24 +113,33 @@ _kept = msgspec.msgpack.Decoder(_Kept).decode
 _more = msgspec.msgpack.Decoder(_More).decode
 
 
+def buffer() -> memoryview:
+    """Return a place to read into.
+
+    An `asyncio.Protocol` is given each piece in a new object of 256 kB that is cut to the size of
+    the piece: memory that the kernel may have to give and take each time, in 17 us.
+    """
+    return memoryview(bytearray(_MOST_AT_ONCE))
+
+
 def cut(data: bytes, *, most: int) -> tuple[list[bytes], bytes]:
     """Return the whole frames that *data* begins with, and the rest.
 
     Raises:
         Malformed: A frame has more than *most* bytes.
     """
-    frames, at, size = [], 0, len(data)
-    while size - at >= _LENGTH.size:
-        begin = at + _LENGTH.size
-        end = begin + _LENGTH.unpack_from(data, at)[0]
-        if end - begin > most:
-            msg = f"a frame has {end - begin} bytes, {most} are allowed"
+    frames, begin, size = [], _HEAD, len(data)
+    while begin <= size:
+        (length,) = _LENGTH.unpack_from(data, begin - _HEAD)
+        if length > most:
+            msg = f"a frame has {length} bytes, {most} are allowed"
             raise Malformed(msg)
+        end = begin + length
         if end > size:
             break
         frames.append(data[begin:end])
-        at = end
-    return frames, data[at:]
+        begin = end + _HEAD
+    return frames, data[begin - _HEAD :]
 
 
 def framed(message: Welcome | Question) -> bytes:
@@ -175,8 +189,8 @@ def kept(number: int, body: bytes, lag: float) -> bytes:
 
 def more(number: int, answer: Answer) -> bytes:
     """Return an answer with everything."""
-    row, events = msgspec.structs.astuple(answer.entry.row), map(_event, answer.events)
-    body = _encode((row, answer.entry.timers, [*events], answer.unseen, answer.server))
+    row, events = msgspec.structs.astuple(answer.row), map(_event, answer.events)
+    body = _encode((row, answer.timers, [*events], answer.unseen, answer.server))
     lag = JUST_NOW if answer.lag is None else answer.lag
     return _ANSWER.pack(_ANSWER_HEAD.size + len(body), number, MORE, lag) + body
 
@@ -191,13 +205,12 @@ def answer(frame: bytes) -> tuple[int, Answer | None]:
         number, kind, lag = _ANSWER_HEAD.unpack_from(frame)
         if kind == KEPT:
             row, timers = _kept(frame[_ANSWER_HEAD.size :])
-            return number, Answer(Entry(ProcessRow(*row), (), timers), lag)
+            return number, Answer(ProcessRow(*row), timers, lag)
         if kind == MORE:
             row, timers, events, unseen, server = _more(frame[_ANSWER_HEAD.size :])
             rows = tuple(EventRow(*each) for each in events)
-            entry = Entry(ProcessRow(*row), (), timers)
             known = None if lag < 0 else lag
-            return number, Answer(entry, known, rows, tuple(unseen), server)
+            return number, Answer(ProcessRow(*row), timers, known, rows, tuple(unseen), server)
     except (msgspec.MsgspecError, LayoutError) as e:
         raise Malformed(str(e)) from e
     if kind != ASK:

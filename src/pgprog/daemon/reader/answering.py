@@ -36,6 +36,7 @@ class Answerer:
         self.clients: set[Client] = set()
         self.under_way: set[asyncio.Task[None]] = set()
         self.cached = cached
+        self.buffer = wire.buffer()  # for all: what is read into it is taken before the next read
         self.welcome = wire.framed(wire.Welcome([*cached.cache.shelves], database))
 
     def client(self) -> Client:
@@ -52,7 +53,7 @@ class Answerer:
             await asyncio.wait(self.under_way)
 
 
-class Client(asyncio.Protocol):
+class Client(asyncio.BufferedProtocol):
     """A connection; what it asks is answered at once if that takes no wait, in turns.
 
     Who does not take his answers is not read from until he does.
@@ -96,9 +97,14 @@ class Client(asyncio.Protocol):
         self._is_choked = False
         self._serve()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Have questions read into the one place."""
+        del sizehint
+        return self._answerer.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take questions."""
-        data = self._rest + data if self._rest else data
+        data = self._rest + self._answerer.buffer[:nbytes]
         if not self._is_greeted:
             if not self._greeted(data):
                 return
@@ -165,7 +171,7 @@ class Client(asyncio.Protocol):
             return wire.ask_postgresql(question.number)
         key = question.namespace, question.process_id
         since = NEVER if question.known_ago is None else now - question.known_ago
-        wanted = Wanted(at_least=question.at_least, max_lag=question.max_lag, since=since)
+        wanted = Wanted(question.at_least, question.max_lag, since=since)
         found = self._cached.kept(key, _range_of(question), wanted)
         if found is not None:
             return self._packed(question, found)
@@ -203,7 +209,8 @@ class Client(asyncio.Protocol):
             return wire.kept(question.number, entry.form, found.lag)
         events = events_in(entry, _range_of(question))
         server = self._cached.server
-        return wire.more(question.number, wire.Answer(entry, found.lag, events, unseen, server))
+        answer = wire.Answer(entry.row, entry.timers, found.lag, events, unseen, server)
+        return wire.more(question.number, answer)
 
 
 def _range_of(question: wire.Question) -> Range:
