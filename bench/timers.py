@@ -71,9 +71,16 @@ def _wait_ended(dsn: str, *, count: int) -> None:
     until = time.monotonic() + count / _A_SECOND + _GRACE_SECONDS
     with psycopg.connect(dsn, autocommit=True) as connection:
         # By the least that can be asked: a count of rows would take from what is measured.
-        due = "select 1 from pgprog_data.timers where due_at < now() + interval '1 h' limit 1"
+        due = (
+            "select 1 from pgprog_data.timers where namespace = %s and status = 'w'"
+            " and needs_version is null and due_at < now() + interval '1 h'"
+            " order by due_at limit 1"
+        )
         running = "select 1 from pgprog_data.queue limit 1"
-        while connection.execute(due).fetchone() or connection.execute(running).fetchone():
+        while (
+            connection.execute(due, (NAMESPACE,)).fetchone()
+            or connection.execute(running).fetchone()
+        ):
             if time.monotonic() > until:
                 msg = f"{count} timers did not run within {_GRACE_SECONDS:.0f} s of the last"
                 raise NoAnswerError(msg)

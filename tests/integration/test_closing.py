@@ -12,6 +12,7 @@ import pytest
 
 from pgprog import AsyncClient, Client
 from pgprog.errors import PgprogError, StoreUnavailable
+from pgprog.store import wakeups
 
 if TYPE_CHECKING:
     import psycopg
@@ -102,8 +103,9 @@ def test_a_blocking_client_in_a_forked_child_says_so(db: str) -> None:
 
 
 def test_workers_are_told_of_what_was_asked_just_before_a_client_is_closed(
-    db: str, task_id: int, session: Any
+    db: str, task_id: int, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(wakeups, "_PAUSE_SECONDS", 1)
     listening = session()
     listening.execute("listen pgprog_due")
     with Client(db) as client:
