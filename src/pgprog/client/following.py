@@ -190,7 +190,7 @@ class _Looks:
         self._namespace = namespace
         self._news = news
         self._status = status
-        self._since = 0 if position is None else position.xid
+        self._since = news.start
         self._history = None if position is None else position.history
         self._mark: Moment | None = None
         self._marked_at = 0.0
