@@ -25,6 +25,7 @@ from bench import (
     processes,
     recovery,
     shared_gets,
+    steady,
     stream,
     timers,
     wakeups,
@@ -58,6 +59,7 @@ QUESTIONS: tuple[Question, ...] = (
     *hot_process.QUESTIONS,
     *long_history.QUESTIONS,
     *pinned.QUESTIONS,
+    *steady.QUESTIONS,
     *processes.QUESTIONS,
 )
 # What the others are compared with.

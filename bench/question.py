@@ -46,6 +46,7 @@ class Sizes:
     lease_seconds: float = 10.0
     stall_seconds: float = 60.0
     pinned: int = 500_000
+    steady: int = 10_000_000
 
 
 TINY = Sizes(
@@ -70,6 +71,7 @@ TINY = Sizes(
     lease_seconds=1.0,
     stall_seconds=2.0,
     pinned=80,
+    steady=80,
 )
 QUICK = Sizes(
     tasks=5_000,
@@ -87,6 +89,7 @@ QUICK = Sizes(
     timers=2_000,
     later=100_000,
     pinned=50_000,
+    steady=100_000,
 )
 FULL = Sizes(tasks=20_000, many_processes=20_000, few_processes=1_000, seconds=5.0, scale=10)
 
