@@ -35,6 +35,7 @@ _PLAIN = "plain design, claim and complete by turns"
 _DRAIN = "drain, one task a process"
 _START = "enqueue to start, idle worker [pgprog]"
 _PINNED = "drain under a pinned xmin, long"
+_STEADY = "drain, ten million tasks"
 _IDLE = "idle worker [pgprog]"
 
 
@@ -72,6 +73,13 @@ def _wal(sample: Sample, _: Sample) -> float:
 
 def _figure(name: str) -> Numbers:
     return lambda sample, _: sample.figures[name]
+
+
+def _last_to_first(what: str) -> Numbers:
+    """Return what a figure of the last quarter is to that of the first."""
+    return lambda sample, _: (
+        sample.figures[f"last quarter {what}"] / sample.figures[f"first quarter {what}"]
+    )
 
 
 def _commits(name: str) -> Numbers:
@@ -168,6 +176,20 @@ LINES: Final = (
         _figure("last fifth x unpinned"),
         "x unpinned",
         0.8,
+    ),
+    _most(
+        "ten million tasks: hot tables, last quarter",
+        _STEADY,
+        _last_to_first("hot MB"),
+        "x first",
+        1.5,
+    ),
+    _most(
+        "ten million tasks: p99, last quarter",
+        _STEADY,
+        _last_to_first("p99 ms"),
+        "x first",
+        1.5,
     ),
     _most(
         "recovery of a killed worker's steps, lease 10 s, p99",
