@@ -39,6 +39,9 @@ returns setof record
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
 set plan_cache_mode = force_generic_plan
+-- The transaction may be a handler's, which has set the planner for statements of its own.
+set enable_nestloop = on
+set enable_indexscan = on
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
