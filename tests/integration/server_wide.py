@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 _SECONDS = 30
 _OLD = """
-select a.datname, a.application_name, a.state, a.wait_event, a.backend_xid, now() - a.xact_start, a.query
+select a.datname, a.application_name, a.state, a.wait_event, a.backend_xid,
+  now() - a.xact_start, a.query
 from pg_stat_activity as a
 where a.backend_xid is not null
 union all

@@ -42,3 +42,27 @@ async def test_a_task_that_may_have_ended_before_is_looked_for_at_once_and_with_
 
     assert [end.task_id for end in ends] == [7, 8, 9]
     assert asked == [[7, 8, 9]]
+
+
+async def test_an_end_that_cannot_be_seen_yet_is_looked_for_again_and_again(
+    asked: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 1000.0)
+    monkeypatch.setattr("pgprog.client.answers._AGAIN_SECONDS", 0.001)
+
+    async def results(task_ids: Sequence[int]) -> list[Ended]:
+        asked.append(sorted(task_ids))
+        return [ENDED] if len(asked) == 4 else []
+
+    answers = Answers(results, deadlines=Deadlines())
+    running = asyncio.create_task(answers.run())
+    async with asyncio.timeout(5):
+        waiting = asyncio.create_task(answers.wait(7, seconds=5))
+        while not answers.is_awaited(7):
+            await asyncio.sleep(0)
+        answers.ended([7])
+        end = await waiting
+    running.cancel()
+
+    assert end == ENDED
+    assert asked == [[7]] * 4

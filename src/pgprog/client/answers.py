@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.5
-# The stream tells a commit a moment before a read can see it.
+# The stream tells a commit a moment before a read can see it: where cores are scarce, a long one.
 _AGAIN_SECONDS = 0.005
 _MOST = 1000
 _PLAIN: Codec[Any] = Codec()
@@ -91,10 +92,8 @@ class Answers:
             self._look.set()
 
     def ended(self, task_ids: Iterable[int]) -> None:
-        """Look at once for tasks of which the stream says that they have ended, and once more."""
-        if awaited := self._waiting.keys() & task_ids:
-            self._look_for(awaited)
-            self._deadlines.loop.call_later(_AGAIN_SECONDS, self._look_for, awaited)
+        """Look at once for tasks that have ended, as the stream says, until that is seen."""
+        self._look_for(task_ids, pause=_AGAIN_SECONDS)
 
     def close(self, error: StoreUnavailable) -> None:
         """Raise *error* in all who wait and will."""
@@ -119,10 +118,14 @@ class Answers:
             except (StoreUnavailable, Overloaded):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _look_for(self, task_ids: Iterable[int]) -> None:
+    def _look_for(self, task_ids: Iterable[int], *, pause: float) -> None:
+        """Look now and, while they are waited for, again after pauses twice as long each."""
         if awaited := self._waiting.keys() & task_ids:
             self._hinted.update(awaited)
             self._look.set()
+            if pause < _POLL_SECONDS:
+                again = functools.partial(self._look_for, awaited, pause=2 * pause)
+                self._deadlines.loop.call_later(pause, again)
 
     async def _poll(self) -> None:
         long_ago = time.monotonic() - _POLL_SECONDS

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pgprog.config import Config
     from pgprog.engine.scanner import Scanner
 
-# The stream tells a commit a moment before a claim can see it.
-_AGAIN_SECONDS = 0.005
+# The stream tells a commit a moment before a claim can see it: mostly less than the first pause,
+# but longer where cores are scarce or the commit waits for a standby.
+_AGAIN_SECONDS = (0.005, 0.02, 0.08)
 
 
 class Hearing:
@@ -80,10 +81,14 @@ class Hearing:
         if seconds > 0:
             self._scanner.due_in(seconds)
             return
-        self._scanner.wake()
-        if self._again is None:
-            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._look_again)
+        self._look(_AGAIN_SECONDS)
 
-    def _look_again(self) -> None:
-        self._again = None
+    def _look(self, again: Sequence[float]) -> None:
+        """Wake the scanner now and after each of these pauses, but for those of an earlier look."""
         self._scanner.wake()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if again:
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(again[0], self._look, again[1:])
