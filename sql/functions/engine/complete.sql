@@ -49,7 +49,6 @@ as $$
 declare
   v_count integer := cardinality(complete.task_ids);
   v_outcomes integer[] := complete.outcomes;
-  v_live boolean;
   v_at timestamptz;
   v_row record;
   v_pos integer;
@@ -61,7 +60,8 @@ declare
   v_ok boolean[] := array_fill(false, array[v_count]);
   v_told text[] := array_fill('done'::text, array[v_count]);
   v_stopped text[];
-  v_open text[] := '{}';
+  v_asked text[];
+  v_open text[];
   v_namespaces text[] := array_fill(null::text, array[v_count]);
   v_may_go boolean[] := array_fill(false, array[v_count]);
   v_base bigint[] := array_fill(null::bigint, array[v_count]);
@@ -75,18 +75,13 @@ declare
   v_heads bigint[];
   v_heads_pos integer[];
   v_timers bigint[];
+  v_timers_pos integer[];
   v_timer_names text[];
   v_still bigint[];
 begin
-  perform pgprog_engine._require_read_committed();
-
-  -- 1. Only a live worker may be given a next task; a late one may still complete what it holds.
-  select true into v_live
-  from pgprog_data.workers as w
-  where w.worker_id = complete.worker_id
-    and w.lease_until > pgprog_engine._clock()
-  for key share;
-  v_live := coalesce(v_live, false);
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform pgprog_engine._require_read_committed();
+  end if;
 
   if 6 = any (complete.outcomes) then
     select pgprog_engine._stop_starts(array_agg(p.namespace)) into v_stopped
@@ -347,32 +342,20 @@ begin
     -- tried before may have to run alone, a repair is not for a running process, and a task that has come due but does
     -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, whatever the clock
     -- says by now: where neither is found nothing is blocked, and nobody to be let go.
-    if v_live and true = any (complete.chains) then
-      v_open := pgprog_engine._open_namespaces(
-        array(select v_namespaces[d.pos] from unnest(v_done) as d(pos) where complete.chains[d.pos]));
-      -- In a namespace at its limit others come first.
-      select coalesce(array_agg(n.namespace), '{}') into v_open
-      from pgprog_data.namespaces as n
-      where n.namespace = any (v_open)
-        and n.paused_at is null
-        and (n.concurrency is null or n.concurrency > (
-          select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
-          select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
-    end if;
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
-      array_agg(h.incarnation) filter (where h.go and h.task_id is null and h.timer is not null),
-      array_agg(h.timer) filter (where h.go and h.task_id is null and h.timer is not null),
-      array_agg(h.incarnation) filter (where h.go is not true and (h.task_id is not null or h.timer is not null))
-    into v_heads, v_heads_pos, v_timers, v_timer_names, v_still
+      array_agg(h.incarnation) filter (where h.go and h.task_id is null),
+      array_agg(h.pos) filter (where h.go and h.task_id is null),
+      array_agg(h.timer) filter (where h.go and h.task_id is null),
+      array_agg(h.incarnation) filter (where h.go is not true)
+    into v_heads, v_heads_pos, v_timers, v_timers_pos, v_timer_names, v_still
     from (
       select
         d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
-        v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
+        complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
           and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
           and coalesce(c.attempt, t.attempt) = 0 and f.task_id is null
-          and v_namespaces[d.pos] = any (v_open)
           and (c.task_id is not null or coalesce(t.due_at <= v_at, true)) as go
       from unnest(v_done) as d(pos)
       left join lateral (
@@ -392,8 +375,43 @@ begin
           and coalesce(c.task_id, t.task_id) is not null
         limit 1
       ) as f on true
+      where c.task_id is not null or t.task_id is not null
       offset 0
     ) as h;
+    -- Only where something follows: whether it may start.  The process lock keeps what was chosen as it is.
+    if v_heads is not null or v_timers is not null then
+      v_asked := array(select distinct v_namespaces[h.pos] from unnest(v_heads_pos || v_timers_pos) as h(pos));
+      v_open := '{}';
+      -- Only a live worker may be given a next task; a late one may still complete what it holds.  One that is being
+      -- collected is not waited for: we hold processes.
+      perform
+      from pgprog_data.workers as w
+      where w.worker_id = complete.worker_id
+        and w.lease_until > pgprog_engine._clock()
+      for key share skip locked;
+      if found then
+        v_open := pgprog_engine._open_namespaces(v_asked);
+        -- A later statement than the locks.  In a namespace at its limit others come first.
+        select coalesce(array_agg(n.namespace), '{}') into v_open
+        from pgprog_data.namespaces as n
+        where n.namespace = any (v_open)
+          and n.paused_at is null
+          and (n.concurrency is null or n.concurrency > (
+            select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
+            select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
+      end if;
+      if cardinality(v_open) < cardinality(v_asked) then
+        v_still := v_still || array(
+          select complete.incarnations[h.pos] from unnest(v_heads_pos || v_timers_pos) as h(pos)
+          where v_namespaces[h.pos] <> all (v_open));
+        select array_agg(h.task_id), array_agg(h.pos) into v_heads, v_heads_pos
+        from unnest(v_heads, v_heads_pos) as h(task_id, pos)
+        where v_namespaces[h.pos] = any (v_open);
+        select array_agg(t.incarnation), array_agg(t.name) into v_timers, v_timer_names
+        from unnest(v_timers, v_timer_names, v_timers_pos) as t(incarnation, name, pos)
+        where v_namespaces[t.pos] = any (v_open);
+      end if;
+    end if;
     if v_still is not null then
       perform pgprog_engine._let_next_go(v_still);
     end if;
