@@ -48,25 +48,24 @@ as $$
 #variable_conflict use_column
 declare
   v_count integer := cardinality(complete.task_ids);
-  v_outcomes integer[] := complete.outcomes;
+  v_outcomes integer[];
   v_at timestamptz;
-  v_row record;
   v_pos integer;
-  v_locked integer[] := '{}';
+  v_locked integer[];
   v_done integer[] := '{}';
   v_held integer[] := '{}';
-  v_repairs integer[] := '{}';
+  v_repairs integer[];
   v_inits_rejected integer[];
   v_ok boolean[] := array_fill(false, array[v_count]);
-  v_told text[] := array_fill('done'::text, array[v_count]);
+  v_told text[];
   v_stopped text[];
   v_asked text[];
   v_open text[];
-  v_namespaces text[] := array_fill(null::text, array[v_count]);
-  v_may_go boolean[] := array_fill(false, array[v_count]);
-  v_base bigint[] := array_fill(null::bigint, array[v_count]);
-  v_versions bigint[] := array_fill(null::bigint, array[v_count]);
-  v_stamps timestamptz[] := array_fill(null::timestamptz, array[v_count]);
+  v_namespaces text[];
+  v_may_go boolean[];
+  v_base bigint[];
+  v_versions bigint[];
+  v_stamps timestamptz[];
   v_repaired bigint[];
   v_rerun bigint[];
   v_broken bigint[];
@@ -90,38 +89,49 @@ begin
     where x.outcome = 6;
   end if;
 
-  -- 2. Process rows first: after the fence it would be too late to say 'busy'.
-  for v_row in
-    select x.pos::integer as pos, p.last_event_id, p.changed_at, p.status, p.version, p.namespace
-    from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
-    join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
-    order by x.incarnation
-    for no key update of p skip locked
-  loop
-    if v_outcomes[v_row.pos] = 6 then
-      continue when not v_row.namespace = any (v_stopped);
-      v_outcomes[v_row.pos] := 4;
-    end if;
-    v_locked := v_locked || v_row.pos;
-    v_namespaces[v_row.pos] := v_row.namespace;
-    v_base[v_row.pos] := v_row.last_event_id;
-    v_stamps[v_row.pos] := v_row.changed_at;
-    if v_row.status = 'error' and v_outcomes[v_row.pos] = 1 then
-      v_repairs := v_repairs || v_row.pos;
-    elsif v_row.status = 'error' and v_outcomes[v_row.pos] = 4 then
-      v_outcomes[v_row.pos] := 5;
-    end if;
-    -- The version is drawn before the fence: the ended task carries it.
-    v_versions[v_row.pos] := case
-      when v_outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
-    v_may_go[v_row.pos] := v_row.status in ('init', 'running')
-      and v_outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
-  end loop;
+  -- 1. Process rows first: after the fence it would be too late to say 'busy'.  The version is drawn before the fence:
+  -- the ended task carries it.  Times never decrease within a process, whatever the clock does.
+  select
+    coalesce(array_agg(l.pos order by l.pos), '{}'),
+    array_agg(l.outcome order by l.pos),
+    array_agg(l.namespace order by l.pos),
+    array_agg(l.last_event_id order by l.pos),
+    array_agg(greatest(pgprog_engine._clock(), l.changed_at) order by l.pos),
+    array_agg(case when l.outcome in (1, 4) then nextval('pgprog_data.versions') else l.version end order by l.pos),
+    array_agg(l.status in ('init', 'running') and l.outcome <> 4 and complete.thens[l.pos] = 0 order by l.pos),
+    array_agg(l.pos) filter (where l.status = 'error' and l.outcome = 1)
+  into v_locked, v_outcomes, v_namespaces, v_base, v_stamps, v_versions, v_may_go, v_repairs
+  from (
+    select
+      l.pos, l.last_event_id, l.changed_at, l.status, l.version, l.namespace,
+      case
+        when l.outcome = 6 or l.outcome = 4 then case when l.status = 'error' then 5 else 4 end
+        else l.outcome
+      end as outcome
+    from (
+      select
+        x.pos::integer as pos, complete.outcomes[x.pos] as outcome,
+        p.last_event_id, p.changed_at, p.status, p.version, p.namespace
+      from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
+      join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
+      order by x.incarnation
+      for no key update of p skip locked
+    ) as l
+    where l.outcome <> 6 or l.namespace = any (v_stopped)
+    offset 0
+  ) as l;
   v_at := pgprog_engine._clock();
-  -- Times never decrease within a process, whatever the clock does.
-  foreach v_pos in array v_locked loop
-    v_stamps[v_pos] := greatest(v_at, v_stamps[v_pos]);
-  end loop;
+  -- Some are busy: each value to the position of its step.
+  if cardinality(v_locked) < v_count then
+    select
+      array_agg(v_outcomes[x.no] order by x.pos), array_agg(v_namespaces[x.no] order by x.pos),
+      array_agg(v_base[x.no] order by x.pos), array_agg(v_stamps[x.no] order by x.pos),
+      array_agg(v_versions[x.no] order by x.pos), array_agg(v_may_go[x.no] order by x.pos)
+    into v_outcomes, v_namespaces, v_base, v_stamps, v_versions, v_may_go
+    from (
+      select p.pos, array_position(v_locked, p.pos) as no from generate_series(1, v_count) as p(pos) offset 0
+    ) as x;
+  end if;
   if cardinality(v_locked) > 0 then
     -- 3. The fence: by claim, under the process lock; the ended task and its answer in the same statement.
     with fenced as (
@@ -217,13 +227,15 @@ begin
 
   if cardinality(v_done) > 0 then
     -- 4. Events: their ids go on from the locked row.
-    insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, payload, metadata)
-    select
-      complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos],
-      complete.state_versions[e.pos], e.payload, e.metadata
-    from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
-      as e(pos, no, payload, metadata)
-    where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
+    if cardinality(complete.event_of) > 0 then
+      insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, payload, metadata)
+      select
+        complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos],
+        complete.state_versions[e.pos], e.payload, e.metadata
+      from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
+        as e(pos, no, payload, metadata)
+      where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
+    end if;
 
     -- 5. Processes; repaired ones still say what broke them.
     if cardinality(v_repairs) > 0 then
@@ -457,9 +469,9 @@ begin
   end if;
   return query
     select
-      x.pos::integer, x.outcome, x.version, null::bigint, null::bigint, null::text, null::text, null::integer,
+      x.pos, coalesce(v_told[x.pos], 'done'), v_versions[x.pos], null::bigint, null::bigint, null::text, null::text, null::integer,
       null::timestamptz, null::timestamptz, null::jsonb, null::jsonb, null::timestamptz
-    from unnest(v_told, v_versions) with ordinality as x(outcome, version, pos);
+    from generate_series(1, v_count) as x(pos);
 end
 $$;
 
