@@ -114,7 +114,7 @@ begin
   -- 1. The worker must live.  In the same statement a look at what there hardly ever is, and at the namespace where it
   -- serves one without a limit: statements of their own take as long again.
   select
-    w.namespaces, w.state_versions, n.namespace, n.settings_version,
+    w.namespaces, w.state_versions, n.namespace,
     exists (
       select 1 from unnest(w.namespaces) as s(namespace)
       cross join lateral (
@@ -125,7 +125,7 @@ begin
     exists (select 1 from pgprog_data.timers as t where t.status = 'p'),
     exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
       or exists (select 1 from pgprog_data.timers as t where t.status = 'w' and t.needs_version is not null)
-  into v_reads_in, v_reads, v_only, version, v_is_due, v_is_patient, v_is_aside
+  into v_reads_in, v_reads, v_only, v_is_due, v_is_patient, v_is_aside
   from pgprog_data.workers as w
   left join pgprog_data.namespaces as n
     on n.namespace = w.namespaces[1] and cardinality(w.namespaces) = 1 and n.paused_at is null and n.concurrency is null
@@ -524,11 +524,10 @@ begin
   -- 10. When to ask again.
   task_id := null;
   due_at := pgprog_engine._clock();
-  if version is null then
-    select coalesce(sum(n.settings_version), 0) into version
-    from pgprog_data.namespaces as n
-    where n.namespace = any (v_reads_in);
-  end if;
+  -- Later than the choice: what was asked for after a change of settings runs under it.
+  select coalesce(sum(n.settings_version), 0) into version
+  from pgprog_data.namespaces as n
+  where n.namespace = any (v_reads_in);
   if v_more then
     wait_us := 0;
   else
