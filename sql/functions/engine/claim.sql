@@ -111,8 +111,8 @@ begin
     perform pgprog_engine._require_read_committed();
   end if;
 
-  -- 1. The worker must live.  In the same statement a look at what there hardly ever is, and at the namespace where it
-  -- serves one without a limit: statements of their own take as long again.
+  -- 1. The worker must live; the collector takes the same row for update.  In the same statement a look at what there
+  -- hardly ever is, and at the namespace where it serves one without a limit: statements of their own take as long again.
   select
     w.namespaces, w.state_versions, n.namespace,
     exists (
@@ -130,7 +130,8 @@ begin
   left join pgprog_data.namespaces as n
     on n.namespace = w.namespaces[1] and cardinality(w.namespaces) = 1 and n.paused_at is null and n.concurrency is null
   where w.worker_id = claim.worker_id
-    and w.lease_until > pgprog_engine._clock();
+    and w.lease_until > pgprog_engine._clock()
+  for key share of w;
   if not found then
     raise exception 'the lease of worker % is lost', claim.worker_id using errcode = 'UP002';
   end if;
@@ -286,22 +287,11 @@ begin
       v_soon := true;
       continue;
     end if;
-    -- A later statement than the locks: one that was paused just before is open no more.  The worker must live until
-    -- we end, too: the collector takes the same row for update.  A claim that finds nothing writes nothing.
-    select
-      count(*), coalesce(array_agg(n.namespace) filter (where n.namespace is not null), '{}'),
-      array_agg(n.timer_patience), array_agg(n.max_crashes)
-    into v_count, v_open, v_patience, v_max_crashes
-    from (
-      select from pgprog_data.workers as w
-      where w.worker_id = claim.worker_id
-        and w.lease_until > pgprog_engine._clock()
-      for key share
-    ) as w
-    left join pgprog_data.namespaces as n on n.namespace = any (v_open) and n.paused_at is null;
-    if v_count = 0 then
-      raise exception 'the lease of worker % is lost', claim.worker_id using errcode = 'UP002';
-    end if;
+    -- A later statement than the locks: one that was paused just before is open no more.
+    select coalesce(array_agg(n.namespace), '{}'), array_agg(n.timer_patience), array_agg(n.max_crashes)
+    into v_open, v_patience, v_max_crashes
+    from pgprog_data.namespaces as n
+    where n.namespace = any (v_open) and n.paused_at is null;
 
     -- 4. Their process rows; one that is locked elsewhere is passed by.  What a locked row says holds until we end.
     select

@@ -21,8 +21,8 @@
  * where chains allows it and the worker lives.  A worker reads the state that it has written, or has read
  * and left: a chain needs no look at its version.
  *
- * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key
- * update, skip locked), then the fence: a delete by claim; for chains starts of the namespaces (shared,
+ * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key update, skip
+ * locked), then the fence: a delete by claim; for chains, where something follows, starts of the namespaces (shared,
  * never waiting).  Everything after joins what the fence returned.  The next task is chosen in a later
  * statement.  Indexes: processes by incarnation, queue by task_id, queue_head.
  */
@@ -49,6 +49,7 @@ as $$
 declare
   v_count integer := cardinality(complete.task_ids);
   v_outcomes integer[];
+  v_live boolean;
   v_at timestamptz;
   v_pos integer;
   v_locked integer[];
@@ -82,6 +83,14 @@ begin
     perform pgprog_engine._require_read_committed();
   end if;
 
+  -- 1. Only a live worker may be given a next task; a late one may still complete what it holds.  Its end waits for us:
+  -- what we roll back is given back with the rest.
+  select true into v_live
+  from pgprog_data.workers as w
+  where w.worker_id = complete.worker_id
+    and w.lease_until > pgprog_engine._clock()
+  for key share;
+
   if 6 = any (complete.outcomes) then
     select pgprog_engine._stop_starts(array_agg(p.namespace)) into v_stopped
     from unnest(complete.incarnations, complete.outcomes) as x(incarnation, outcome)
@@ -89,7 +98,7 @@ begin
     where x.outcome = 6;
   end if;
 
-  -- 1. Process rows first: after the fence it would be too late to say 'busy'.  The version is drawn before the fence:
+  -- 2. Process rows first: after the fence it would be too late to say 'busy'.  The version is drawn before the fence:
   -- the ended task carries it.  Times never decrease within a process, whatever the clock does.
   select
     coalesce(array_agg(l.pos order by l.pos), '{}'),
@@ -394,14 +403,7 @@ begin
     if v_heads is not null or v_timers is not null then
       v_asked := array(select distinct v_namespaces[h.pos] from unnest(v_heads_pos || v_timers_pos) as h(pos));
       v_open := '{}';
-      -- Only a live worker may be given a next task; a late one may still complete what it holds.  One that is being
-      -- collected is not waited for: we hold processes.
-      perform
-      from pgprog_data.workers as w
-      where w.worker_id = complete.worker_id
-        and w.lease_until > pgprog_engine._clock()
-      for key share skip locked;
-      if found then
+      if v_live then
         v_open := pgprog_engine._open_namespaces(v_asked);
         -- A later statement than the locks.  In a namespace at its limit others come first.
         select coalesce(array_agg(n.namespace), '{}') into v_open

@@ -172,13 +172,16 @@ begin
 
   -- 5. Processes that may be free are locked, the others are only queued.
   if _start.max_starts > 0 and _start.namespaces && v_served then
+    select array_agg(n.namespace) into v_startable
+    from pgprog_data.namespaces as n
+    where n.namespace = any (_start.namespaces) and array_position(v_served, n.namespace) is not null
+      and n.paused_at is null and n.concurrency is null;
     -- After the waits for keys and processes: an open transaction that pauses may hold these, too.
-    v_startable := pgprog_engine._open_namespaces(_start.namespaces);
+    v_startable := pgprog_engine._open_namespaces(v_startable);
     -- A later statement: one that was paused just before is open no more.
     select array_agg(n.namespace), array_agg(n.timer_patience) into v_startable, v_patience
     from pgprog_data.namespaces as n
-    where n.namespace = any (v_startable) and array_position(v_served, n.namespace) is not null
-      and n.paused_at is null and n.concurrency is null;
+    where n.namespace = any (v_startable) and n.paused_at is null;
     -- What a locked row says holds until we end.
     select array_agg(l.pos) into v_locked
     from (
