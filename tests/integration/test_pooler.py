@@ -20,6 +20,7 @@ from pgprog import AsyncClient, Engine
 from pgprog.cli import main
 from pgprog.config import CacheSettings, PoolConfig
 from pgprog.errors import StoreUnavailable
+from pgprog.store.lane import Lane
 from pgprog.store.names import namespaces_like
 from pgprog.store.pool import connect_blocking
 
@@ -152,3 +153,16 @@ def test_the_deployed_settings_ask_for_a_password(db: str) -> None:
             psycopg.connect(make_conninfo(right, password="guess"))
 
     assert answer == (1,)
+
+
+async def test_a_worker_prepares_its_statements_only_where_no_pooler_stands_between(
+    pooled: str, db: str
+) -> None:
+    found = []
+    for dsn in (db, pooled):
+        lane = Lane(dsn, name="asks often")
+        query = "select count(*) from pg_prepared_statements"
+        found.append([await lane.fetch(query) for _ in range(4)][-1])
+        await lane.close()
+
+    assert found == [[(1,)], [(0,)]]

@@ -57,12 +57,20 @@ declare
   v_reads integer[];
   v_aside_in text[];
   v_aside integer[];
+  v_aside_tasks bigint[];
+  v_aside_incarnations bigint[];
+  v_aside_ranks timestamptz[];
+  v_aside_spaces text[];
   v_newer bigint[];
   v_newer_in text[];
+  v_only text;
+  v_is_due boolean;
+  v_is_patient boolean;
+  v_is_aside boolean;
   v_active text[];
   v_limited text[];
   v_counted text[];
-  v_rooms bigint[];
+  v_rooms bigint[] := '{null}';
   v_full text[] := '{}';
   v_due_in text[];
   v_open text[];
@@ -75,9 +83,14 @@ declare
   v_locked bigint[];
   v_statuses text[];
   v_spaces integer[];
-  v_ended bigint[];
+  v_are_newer boolean[];
   v_gone bigint[];
   v_elsewhere bigint[] := '{}';
+  v_ways text[];
+  v_ins bigint[];
+  v_names text[];
+  v_timer_ids bigint[];
+  v_tried boolean[];
   v_chosen bigint[];
   v_timers bigint[];
   v_timer_names text[];
@@ -94,17 +107,35 @@ declare
   v_more boolean := false;
   v_next timestamptz;
 begin
-  perform pgprog_engine._require_read_committed();
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform pgprog_engine._require_read_committed();
+  end if;
 
-  -- 1. The worker must live; the collector takes the same row for update.
-  select w.namespaces, w.namespaces, w.state_versions into v_served, v_reads_in, v_reads
+  -- 1. The worker must live; the collector takes the same row for update.  In the same statement a look at what there
+  -- hardly ever is, and at the namespace where it serves one without a limit: statements of their own take as long again.
+  select
+    w.namespaces, w.state_versions, n.namespace,
+    exists (
+      select 1 from unnest(w.namespaces) as s(namespace)
+      cross join lateral (
+        select 1 from pgprog_data.queue as q
+        where q.namespace = s.namespace and q.status in ('f', 'h') and q.due_at <= v_now
+        order by q.due_at limit 1
+      ) as d),
+    exists (select 1 from pgprog_data.timers as t where t.status = 'p'),
+    exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
+      or exists (select 1 from pgprog_data.timers as t where t.status = 'w' and t.needs_version is not null)
+  into v_reads_in, v_reads, v_only, v_is_due, v_is_patient, v_is_aside
   from pgprog_data.workers as w
+  left join pgprog_data.namespaces as n
+    on n.namespace = w.namespaces[1] and cardinality(w.namespaces) = 1 and n.paused_at is null and n.concurrency is null
   where w.worker_id = claim.worker_id
     and w.lease_until > pgprog_engine._clock()
-  for key share;
+  for key share of w;
   if not found then
     raise exception 'the lease of worker % is lost', claim.worker_id using errcode = 'UP002';
   end if;
+  v_served := v_reads_in;
 
   if claim.most is not null then
     select coalesce(array_agg(s.namespace), '{}') into v_served
@@ -113,19 +144,21 @@ begin
   end if;
 
   -- 2. What has come due joins the waiting ones; like an insert this needs no process lock.
-  update pgprog_data.queue as q
-  set status = 'w'
-  where q.task_id = any (array(
-    select d.task_id
-    from unnest(v_served) as s(namespace)
-    cross join lateral (
-      select l.task_id from pgprog_data.queue as l
-      where l.namespace = s.namespace and l.status in ('f', 'h') and l.due_at <= v_now
-      order by l.due_at limit 1000
-      for update skip locked
-    ) as d));
-  -- So do timers whose patience with a task in retry has ended; there are hardly ever any.
-  if exists (select 1 from pgprog_data.timers as t where t.status = 'p') then
+  if v_is_due then
+    update pgprog_data.queue as q
+    set status = 'w'
+    where q.task_id = any (array(
+      select d.task_id
+      from unnest(v_served) as s(namespace)
+      cross join lateral (
+        select l.task_id from pgprog_data.queue as l
+        where l.namespace = s.namespace and l.status in ('f', 'h') and l.due_at <= v_now
+        order by l.due_at limit 1000
+        for update skip locked
+      ) as d));
+  end if;
+  -- So do timers whose patience with a task in retry has ended.
+  if v_is_patient then
     update pgprog_data.timers as t
     set status = 'w'
     where t.task_id = any (array(
@@ -140,30 +173,33 @@ begin
       ) as d));
   end if;
 
-  if exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
-    or exists (select 1 from pgprog_data.timers as t where t.status = 'w' and t.needs_version is not null)
-  then
+  if v_is_aside then
     select a.namespaces, a.versions into v_aside_in, v_aside
     from pgprog_engine._aside(v_reads_in, v_reads) as a;
   end if;
 
   for v_window in 1..3 loop
     -- 3. Candidates.
-    select array_agg(s.namespace), array_agg(s.namespace) filter (where n.concurrency is not null), array_agg(null::bigint)
-    into v_active, v_limited, v_rooms
-    from unnest(v_served) as s(namespace)
-    join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
-    left join lateral (
-      select q.task_id from pgprog_data.queue as q
-      where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
-      order by q.rank limit 1
-    ) as q on true
-    left join lateral (
-      select t.task_id from pgprog_data.timers as t
-      where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
-      order by t.due_at limit 1
-    ) as t on true
-    where q.task_id is not null or t.task_id is not null or s.namespace = any (v_aside_in);
+    if v_only = any (v_served) then
+      -- With no other to share with, its candidates say whether there is work.
+      v_active := v_served;
+    else
+      select array_agg(s.namespace), array_agg(s.namespace) filter (where n.concurrency is not null), array_agg(null::bigint)
+      into v_active, v_limited, v_rooms
+      from unnest(v_served) as s(namespace)
+      join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
+      left join lateral (
+        select q.task_id from pgprog_data.queue as q
+        where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
+        order by q.rank limit 1
+      ) as q on true
+      left join lateral (
+        select t.task_id from pgprog_data.timers as t
+        where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
+        order by t.due_at limit 1
+      ) as t on true
+      where q.task_id is not null or t.task_id is not null or s.namespace = any (v_aside_in);
+    end if;
     exit when v_active is null;
     if v_limited is not null then
       v_soon := true;
@@ -190,8 +226,24 @@ begin
       ) as a;
       exit when v_active is null;
     end if;
-    v_share := ceil((claim.max_tasks - v_got)::numeric / cardinality(v_active));
-    select array_agg(c.task_id), array_agg(distinct c.incarnation), array_agg(distinct c.namespace)
+    v_share := (claim.max_tasks - v_got + cardinality(v_active) - 1) / cardinality(v_active);
+    if v_aside_in is not null then
+      select array_agg(a.task_id), array_agg(a.incarnation), array_agg(a.rank), array_agg(v.namespace)
+      into v_aside_tasks, v_aside_incarnations, v_aside_ranks, v_aside_spaces
+      from unnest(v_aside_in, v_aside) as v(namespace, version)
+      cross join lateral (
+        (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
+         where q.namespace = v.namespace and q.needs_version = v.version and q.status = 'w'
+           and q.incarnation <> all (v_elsewhere)
+         order by q.rank, q.task_id limit v_share)
+        union all
+        (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
+         where t.namespace = v.namespace and t.needs_version = v.version and t.status = 'w' and t.due_at <= v_now
+           and t.incarnation <> all (v_elsewhere)
+         order by t.due_at limit v_share)
+      ) as a;
+    end if;
+    select array_agg(c.task_id), array_agg(c.incarnation), array_agg(c.namespace)
     into v_candidates, v_wanted, v_due_in
     from (
       select c.task_id, c.incarnation, s.namespace
@@ -213,26 +265,19 @@ begin
              and t.incarnation <> all (v_elsewhere)
            order by t.due_at limit v_share)
           union all
-          (select a.task_id, a.incarnation, a.rank
-           from unnest(v_aside_in, v_aside) as v(namespace, version)
-           cross join lateral (
-             (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
-              where q.namespace = v.namespace and q.needs_version = v.version and q.status = 'w'
-                and q.incarnation <> all (v_elsewhere)
-              order by q.rank, q.task_id limit v_share)
-             union all
-             (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
-              where t.namespace = v.namespace and t.needs_version = v.version and t.status = 'w' and t.due_at <= v_now
-                and t.incarnation <> all (v_elsewhere)
-              order by t.due_at limit v_share)
-           ) as a
-           where v.namespace = s.namespace)
+          (select v_aside_tasks[a.i], v_aside_incarnations[a.i], v_aside_ranks[a.i]
+           from generate_subscripts(v_aside_tasks, 1) as a(i)
+           where v_aside_spaces[a.i] = s.namespace)
         ) as u
         order by u.rank limit least(v_share, s.room)
       ) as c
       order by s.held + c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
     exit when v_candidates is null;
+    if cardinality(v_candidates) > 1 then
+      v_wanted := array(select distinct x.incarnation from unnest(v_wanted) as x(incarnation));
+      v_due_in := array(select distinct x.namespace from unnest(v_due_in) as x(namespace));
+    end if;
     -- One that is being paused at this moment is left out; that it was paused is seen in step 6.
     v_open := pgprog_engine._open_namespaces(v_due_in);
     if cardinality(v_open) < cardinality(v_due_in) then
@@ -251,10 +296,8 @@ begin
     -- 4. Their process rows; one that is locked elsewhere is passed by.  What a locked row says holds until we end.
     select
       coalesce(array_agg(l.incarnation), '{}'), array_agg(l.status), array_agg(array_position(v_open, l.namespace)),
-      array_agg(l.incarnation) filter (where l.status in ('error', 'finished')),
-      coalesce(array_agg(l.incarnation) filter (where l.is_newer), '{}'),
-      array_agg(l.namespace) filter (where l.is_newer)
-    into v_locked, v_statuses, v_spaces, v_ended, v_newer, v_newer_in
+      array_agg(l.is_newer)
+    into v_locked, v_statuses, v_spaces, v_are_newer
     from (
       select
         p.incarnation, p.status, p.namespace,
@@ -277,27 +320,27 @@ begin
       perform pgprog_engine._end_tasks(v_gone, null, v_at);
       perform pgprog_engine._cancel_timers(v_gone, array_fill(null::text, array[cardinality(v_gone)]), 'removed', v_at);
     end if;
-    if v_ended is not null then
-      perform pgprog_engine._end_tasks(v_ended, null, v_at);
+    if v_statuses && '{error,finished}' then
+      perform pgprog_engine._end_tasks(
+        array(
+          select x.incarnation from unnest(v_locked, v_statuses) as x(incarnation, status)
+          where x.status in ('error', 'finished')),
+        null, v_at);
     end if;
 
-    if v_newer_in is not null then
+    v_newer := '{}';
+    if true = any (v_are_newer) then
+      select array_agg(x.incarnation), array_agg(v_open[x.space]) into v_newer, v_newer_in
+      from unnest(v_locked, v_spaces, v_are_newer) as x(incarnation, space, is_newer)
+      where x.is_newer;
       perform pgprog_engine._set_aside(v_newer_in, v_reads_in, v_reads);
     end if;
 
     -- 6. A later statement chooses one task a process; a timer only where nothing waits, or overdue past patience.
     select
-      array_agg(h.task_id) filter (where h.way = 'start'),
-      array_agg(h.incarnation) filter (where h.way = 'start timer'),
-      array_agg(h.timer) filter (where h.way = 'start timer'),
-      array_agg(h.incarnation) filter (where h.way = 'remove'),
-      array_agg(h.timer) filter (where h.way = 'remove'),
-      array_agg(case h.way when 'break' then h.task_id when 'break timer' then h.timer_id end)
-        filter (where h.way in ('break', 'break timer')),
-      array_agg(h.task_id) filter (where h.way = 'refuse'),
-      array_agg(h.incarnation) filter (where h.way = 'refuse'),
-      array_agg(case h.way when 'start timer' then h.timer_id else h.task_id end) filter (where h.attempt > 0)
-    into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in, v_again
+      array_agg(h.way), array_agg(h.incarnation), array_agg(h.task_id), array_agg(h.timer), array_agg(h.timer_id),
+      array_agg(h.attempt > 0)
+    into v_ways, v_ins, v_chosen, v_names, v_timer_ids, v_tried
     from (
       select
         x.incarnation, coalesce(i.task_id, c.task_id) as task_id, t.name as timer, t.task_id as timer_id,
@@ -342,7 +385,30 @@ begin
         and x.incarnation <> all (v_newer)
         and (x.status in ('init', 'running') or (x.status = 'error' and c.type = 'repair'))
       offset 0
-    ) as h;
+    ) as h
+    where h.way is not null;
+    -- Mostly these are first attempts of tasks.
+    v_timers := null;
+    v_removals := null;
+    v_poison := null;
+    v_refused := null;
+    v_again := null;
+    if 'start' <> any (v_ways) or true = any (v_tried) then
+      select
+        array_agg(h.task_id) filter (where h.way = 'start'),
+        array_agg(h.incarnation) filter (where h.way = 'start timer'),
+        array_agg(h.timer) filter (where h.way = 'start timer'),
+        array_agg(h.incarnation) filter (where h.way = 'remove'),
+        array_agg(h.timer) filter (where h.way = 'remove'),
+        array_agg(case h.way when 'break' then h.task_id when 'break timer' then h.timer_id end)
+          filter (where h.way in ('break', 'break timer')),
+        array_agg(h.task_id) filter (where h.way = 'refuse'),
+        array_agg(h.incarnation) filter (where h.way = 'refuse'),
+        array_agg(case h.way when 'start timer' then h.timer_id else h.task_id end) filter (where h.was_tried)
+      into v_chosen, v_timers, v_timer_names, v_removals, v_removal_names, v_poison, v_refused, v_refused_in, v_again
+      from unnest(v_ways, v_ins, v_chosen, v_names, v_timer_ids, v_tried)
+        as h(way, incarnation, task_id, timer, timer_id, was_tried);
+    end if;
 
     -- 7. Timers that remove do it here; what crashed too often breaks its process.
     if v_removals is not null then
@@ -365,21 +431,17 @@ begin
         and a.outcome = 'lost';
     end if;
     return query
-      with started as (
-        update pgprog_data.queue as q
-        set status = 'r', worker_id = claim.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
-          attempt = q.attempt + 1, started_at = v_at, begun = false
-        where q.task_id = any (v_chosen)
-        returning q.task_id, q.claim_id, q.incarnation, q.type, q.name, q.attempt, q.created_at, q.due_at, q.args, q.context,
-          q.crashes
-      )
-      select
-        s.task_id, s.claim_id, s.incarnation, p.namespace, p.process_id, s.type, s.name, s.attempt, s.created_at, s.due_at,
-        s.args, s.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
-        s.attempt > 1 and (s.crashes > 0 or s.task_id = any (v_lost)),
-        null::bigint
-      from started as s
-      join pgprog_data.processes as p on p.incarnation = any (array[s.incarnation]);
+      update pgprog_data.queue as q
+      set status = 'r', worker_id = claim.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
+        attempt = q.attempt + 1, started_at = v_at, begun = false
+      from pgprog_data.processes as p
+      where q.task_id = any (v_chosen)
+        and p.incarnation = any (array[q.incarnation])
+      returning
+        q.task_id, q.claim_id, q.incarnation, p.namespace, p.process_id, q.type, q.name, q.attempt, q.created_at, q.due_at,
+        q.args, q.context, p.status, p.state_version, p.state, p.metadata, p.last_event_id, p.version,
+        q.attempt > 1 and (q.crashes > 0 or q.task_id = any (v_lost)),
+        null::bigint;
     get diagnostics v_count = row_count;
     v_got := v_got + v_count;
     if v_timers is not null then
@@ -452,6 +514,7 @@ begin
   -- 10. When to ask again.
   task_id := null;
   due_at := pgprog_engine._clock();
+  -- Later than the choice: what was asked for after a change of settings runs under it.
   select coalesce(sum(n.settings_version), 0) into version
   from pgprog_data.namespaces as n
   where n.namespace = any (v_reads_in);

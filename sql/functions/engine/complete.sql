@@ -21,8 +21,8 @@
  * where chains allows it and the worker lives.  A worker reads the state that it has written, or has read
  * and left: a chain needs no look at its version.
  *
- * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key
- * update, skip locked), then the fence: a delete by claim; for chains starts of the namespaces (shared,
+ * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key update, skip
+ * locked), then the fence: a delete by claim; for chains, where something follows, starts of the namespaces (shared,
  * never waiting).  Everything after joins what the fence returned.  The next task is chosen in a later
  * statement.  Indexes: processes by incarnation, queue by task_id, queue_head.
  */
@@ -51,25 +51,25 @@ as $$
 #variable_conflict use_column
 declare
   v_count integer := cardinality(complete.task_ids);
-  v_outcomes integer[] := complete.outcomes;
+  v_outcomes integer[];
   v_live boolean;
   v_at timestamptz;
-  v_row record;
   v_pos integer;
-  v_locked integer[] := '{}';
+  v_locked integer[];
   v_done integer[] := '{}';
   v_held integer[] := '{}';
-  v_repairs integer[] := '{}';
+  v_repairs integer[];
   v_inits_rejected integer[];
   v_ok boolean[] := array_fill(false, array[v_count]);
-  v_told text[] := array_fill('done'::text, array[v_count]);
+  v_told text[];
   v_stopped text[];
-  v_open text[] := '{}';
-  v_namespaces text[] := array_fill(null::text, array[v_count]);
-  v_may_go boolean[] := array_fill(false, array[v_count]);
-  v_base bigint[] := array_fill(null::bigint, array[v_count]);
-  v_versions bigint[] := array_fill(null::bigint, array[v_count]);
-  v_stamps timestamptz[] := array_fill(null::timestamptz, array[v_count]);
+  v_asked text[];
+  v_open text[];
+  v_namespaces text[];
+  v_may_go boolean[];
+  v_base bigint[];
+  v_versions bigint[];
+  v_stamps timestamptz[];
   v_repaired bigint[];
   v_rerun bigint[];
   v_broken bigint[];
@@ -78,18 +78,21 @@ declare
   v_heads bigint[];
   v_heads_pos integer[];
   v_timers bigint[];
+  v_timers_pos integer[];
   v_timer_names text[];
   v_still bigint[];
 begin
-  perform pgprog_engine._require_read_committed();
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform pgprog_engine._require_read_committed();
+  end if;
 
-  -- 1. Only a live worker may be given a next task; a late one may still complete what it holds.
+  -- 1. Only a live worker may be given a next task; a late one may still complete what it holds.  Its end waits for us:
+  -- what we roll back is given back with the rest.
   select true into v_live
   from pgprog_data.workers as w
   where w.worker_id = complete.worker_id
     and w.lease_until > pgprog_engine._clock()
   for key share;
-  v_live := coalesce(v_live, false);
 
   if 6 = any (complete.outcomes) then
     select pgprog_engine._stop_starts(array_agg(p.namespace)) into v_stopped
@@ -98,38 +101,49 @@ begin
     where x.outcome = 6;
   end if;
 
-  -- 2. Process rows first: after the fence it would be too late to say 'busy'.
-  for v_row in
-    select x.pos::integer as pos, p.last_event_id, p.changed_at, p.status, p.version, p.namespace
-    from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
-    join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
-    order by x.incarnation
-    for no key update of p skip locked
-  loop
-    if v_outcomes[v_row.pos] = 6 then
-      continue when not v_row.namespace = any (v_stopped);
-      v_outcomes[v_row.pos] := 4;
-    end if;
-    v_locked := v_locked || v_row.pos;
-    v_namespaces[v_row.pos] := v_row.namespace;
-    v_base[v_row.pos] := v_row.last_event_id;
-    v_stamps[v_row.pos] := v_row.changed_at;
-    if v_row.status = 'error' and v_outcomes[v_row.pos] = 1 then
-      v_repairs := v_repairs || v_row.pos;
-    elsif v_row.status = 'error' and v_outcomes[v_row.pos] = 4 then
-      v_outcomes[v_row.pos] := 5;
-    end if;
-    -- The version is drawn before the fence: the ended task carries it.
-    v_versions[v_row.pos] := case
-      when v_outcomes[v_row.pos] in (1, 4) then nextval('pgprog_data.versions') else v_row.version end;
-    v_may_go[v_row.pos] := v_row.status in ('init', 'running')
-      and v_outcomes[v_row.pos] <> 4 and complete.thens[v_row.pos] = 0;
-  end loop;
+  -- 2. Process rows first: after the fence it would be too late to say 'busy'.  The version is drawn before the fence:
+  -- the ended task carries it.  Times never decrease within a process, whatever the clock does.
+  select
+    coalesce(array_agg(l.pos order by l.pos), '{}'),
+    array_agg(l.outcome order by l.pos),
+    array_agg(l.namespace order by l.pos),
+    array_agg(l.last_event_id order by l.pos),
+    array_agg(greatest(pgprog_engine._clock(), l.changed_at) order by l.pos),
+    array_agg(case when l.outcome in (1, 4) then nextval('pgprog_data.versions') else l.version end order by l.pos),
+    array_agg(l.status in ('init', 'running') and l.outcome <> 4 and complete.thens[l.pos] = 0 order by l.pos),
+    array_agg(l.pos) filter (where l.status = 'error' and l.outcome = 1)
+  into v_locked, v_outcomes, v_namespaces, v_base, v_stamps, v_versions, v_may_go, v_repairs
+  from (
+    select
+      l.pos, l.last_event_id, l.changed_at, l.status, l.version, l.namespace,
+      case
+        when l.outcome = 6 or l.outcome = 4 then case when l.status = 'error' then 5 else 4 end
+        else l.outcome
+      end as outcome
+    from (
+      select
+        x.pos::integer as pos, complete.outcomes[x.pos] as outcome,
+        p.last_event_id, p.changed_at, p.status, p.version, p.namespace
+      from unnest(complete.incarnations) with ordinality as x(incarnation, pos)
+      join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
+      order by x.incarnation
+      for no key update of p skip locked
+    ) as l
+    where l.outcome <> 6 or l.namespace = any (v_stopped)
+    offset 0
+  ) as l;
   v_at := pgprog_engine._clock();
-  -- Times never decrease within a process, whatever the clock does.
-  foreach v_pos in array v_locked loop
-    v_stamps[v_pos] := greatest(v_at, v_stamps[v_pos]);
-  end loop;
+  -- Some are busy: each value to the position of its step.
+  if cardinality(v_locked) < v_count then
+    select
+      array_agg(v_outcomes[x.no] order by x.pos), array_agg(v_namespaces[x.no] order by x.pos),
+      array_agg(v_base[x.no] order by x.pos), array_agg(v_stamps[x.no] order by x.pos),
+      array_agg(v_versions[x.no] order by x.pos), array_agg(v_may_go[x.no] order by x.pos)
+    into v_outcomes, v_namespaces, v_base, v_stamps, v_versions, v_may_go
+    from (
+      select p.pos, array_position(v_locked, p.pos) as no from generate_series(1, v_count) as p(pos) offset 0
+    ) as x;
+  end if;
   if cardinality(v_locked) > 0 then
     -- 3. The fence: by claim, under the process lock; the ended task and its answer in the same statement.
     with fenced as (
@@ -225,13 +239,15 @@ begin
 
   if cardinality(v_done) > 0 then
     -- 4. Events: their ids go on from the locked row.
-    insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, payload, metadata)
-    select
-      complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos],
-      complete.state_versions[e.pos], e.payload, e.metadata
-    from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
-      as e(pos, no, payload, metadata)
-    where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
+    if cardinality(complete.event_of) > 0 then
+      insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, payload, metadata)
+      select
+        complete.incarnations[e.pos], v_base[e.pos] + e.no, complete.task_ids[e.pos], v_stamps[e.pos],
+        complete.state_versions[e.pos], e.payload, e.metadata
+      from unnest(complete.event_of, complete.event_no, complete.event_payloads, complete.event_metadatas)
+        as e(pos, no, payload, metadata)
+      where v_ok[e.pos] and complete.outcomes[e.pos] = 1;
+    end if;
 
     -- 5. Processes; repaired ones still say what broke them.
     if cardinality(v_repairs) > 0 then
@@ -350,32 +366,20 @@ begin
     -- tried before may have to run alone, a repair is not for a running process, and a task that has come due but does
     -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, whatever the clock
     -- says by now: where neither is found nothing is blocked, and nobody to be let go.
-    if v_live and true = any (complete.chains) then
-      v_open := pgprog_engine._open_namespaces(
-        array(select v_namespaces[d.pos] from unnest(v_done) as d(pos) where complete.chains[d.pos]));
-      -- In a namespace at its limit others come first.
-      select coalesce(array_agg(n.namespace), '{}') into v_open
-      from pgprog_data.namespaces as n
-      where n.namespace = any (v_open)
-        and n.paused_at is null
-        and (n.concurrency is null or n.concurrency > (
-          select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
-          select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
-    end if;
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
-      array_agg(h.incarnation) filter (where h.go and h.task_id is null and h.timer is not null),
-      array_agg(h.timer) filter (where h.go and h.task_id is null and h.timer is not null),
-      array_agg(h.incarnation) filter (where h.go is not true and (h.task_id is not null or h.timer is not null))
-    into v_heads, v_heads_pos, v_timers, v_timer_names, v_still
+      array_agg(h.incarnation) filter (where h.go and h.task_id is null),
+      array_agg(h.pos) filter (where h.go and h.task_id is null),
+      array_agg(h.timer) filter (where h.go and h.task_id is null),
+      array_agg(h.incarnation) filter (where h.go is not true)
+    into v_heads, v_heads_pos, v_timers, v_timers_pos, v_timer_names, v_still
     from (
       select
         d.pos, complete.incarnations[d.pos] as incarnation, c.task_id, t.name as timer,
-        v_live and complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
+        complete.chains[d.pos] and v_may_go[d.pos] and c.status is distinct from 'h'
           and c.type is distinct from 'repair' and coalesce(t.type, 'timeout') = 'timeout'
           and coalesce(c.attempt, t.attempt) = 0 and f.task_id is null
-          and v_namespaces[d.pos] = any (v_open)
           and (c.task_id is not null or coalesce(t.due_at <= v_at, true)) as go
       from unnest(v_done) as d(pos)
       left join lateral (
@@ -395,8 +399,36 @@ begin
           and coalesce(c.task_id, t.task_id) is not null
         limit 1
       ) as f on true
+      where c.task_id is not null or t.task_id is not null
       offset 0
     ) as h;
+    -- Only where something follows: whether it may start.  The process lock keeps what was chosen as it is.
+    if v_heads is not null or v_timers is not null then
+      v_asked := array(select distinct v_namespaces[h.pos] from unnest(v_heads_pos || v_timers_pos) as h(pos));
+      v_open := '{}';
+      if v_live then
+        v_open := pgprog_engine._open_namespaces(v_asked);
+        -- A later statement than the locks.  In a namespace at its limit others come first.
+        select coalesce(array_agg(n.namespace), '{}') into v_open
+        from pgprog_data.namespaces as n
+        where n.namespace = any (v_open)
+          and n.paused_at is null
+          and (n.concurrency is null or n.concurrency > (
+            select count(*) from pgprog_data.queue as q where q.status = 'r' and q.namespace = n.namespace) + (
+            select count(*) from unnest(v_done) as d(pos) where v_namespaces[d.pos] = n.namespace));
+      end if;
+      if cardinality(v_open) < cardinality(v_asked) then
+        v_still := v_still || array(
+          select complete.incarnations[h.pos] from unnest(v_heads_pos || v_timers_pos) as h(pos)
+          where v_namespaces[h.pos] <> all (v_open));
+        select array_agg(h.task_id), array_agg(h.pos) into v_heads, v_heads_pos
+        from unnest(v_heads, v_heads_pos) as h(task_id, pos)
+        where v_namespaces[h.pos] = any (v_open);
+        select array_agg(t.incarnation), array_agg(t.name) into v_timers, v_timer_names
+        from unnest(v_timers, v_timer_names, v_timers_pos) as t(incarnation, name, pos)
+        where v_namespaces[t.pos] = any (v_open);
+      end if;
+    end if;
     if v_still is not null then
       perform pgprog_engine._let_next_go(v_still);
     end if;
@@ -442,9 +474,9 @@ begin
   end if;
   return query
     select
-      x.pos::integer, x.outcome, x.version, null::bigint, null::bigint, null::text, null::text, null::integer,
+      x.pos, coalesce(v_told[x.pos], 'done'), v_versions[x.pos], null::bigint, null::bigint, null::text, null::text, null::integer,
       null::timestamptz, null::timestamptz, null::jsonb, null::jsonb, null::timestamptz
-    from unnest(v_told, v_versions) with ordinality as x(outcome, version, pos);
+    from generate_series(1, v_count) as x(pos);
 end
 $$;
 

@@ -26,6 +26,7 @@ declare
   v_served text[] := '{}';
   v_reads integer[];
   v_startable text[];
+  v_patience interval[];
   v_now timestamptz := pgprog_engine._now();
   v_at timestamptz;
   v_ids bigint[];
@@ -43,7 +44,9 @@ declare
   v_pos integer;
 begin
   if _start.worker_id is not null then
-    perform pgprog_engine._require_read_committed();
+    if current_setting('transaction_isolation') <> 'read committed' then
+      perform pgprog_engine._require_read_committed();
+    end if;
     select w.namespaces, w.state_versions into v_served, v_reads
     from pgprog_data.workers as w
     where w.worker_id = _start.worker_id
@@ -53,10 +56,6 @@ begin
       raise exception 'the lease of worker % is lost', _start.worker_id using errcode = 'UP002';
     end if;
   end if;
-  select coalesce(array_agg(n.namespace), '{}') into v_startable
-  from unnest(v_served) as s(namespace)
-  join pgprog_data.namespaces as n on n.namespace = s.namespace
-  where n.paused_at is null and n.concurrency is null;
 
   -- 1. Values, each item by itself.
   select
@@ -172,13 +171,21 @@ begin
   end loop;
 
   -- 5. Processes that may be free are locked, the others are only queued.
-  if _start.max_starts > 0 and cardinality(v_startable) > 0 then
+  if _start.max_starts > 0 and _start.namespaces && v_served then
+    select array_agg(n.namespace) into v_startable
+    from pgprog_data.namespaces as n
+    where n.namespace = any (_start.namespaces) and array_position(v_served, n.namespace) is not null
+      and n.paused_at is null and n.concurrency is null;
     -- After the waits for keys and processes: an open transaction that pauses may hold these, too.
-    v_startable := pgprog_engine._open_namespaces(
-      array(select n.namespace from unnest(_start.namespaces) as n(namespace) where n.namespace = any (v_startable)));
+    v_startable := pgprog_engine._open_namespaces(v_startable);
+    -- A later statement: one that was paused just before is open no more.
+    select array_agg(n.namespace), array_agg(n.timer_patience) into v_startable, v_patience
+    from pgprog_data.namespaces as n
+    where n.namespace = any (v_startable) and n.paused_at is null;
+    -- What a locked row says holds until we end.
     select array_agg(l.pos) into v_locked
     from (
-      select x.pos::integer
+      select x.pos::integer, p.namespace, p.status, p.state_version
       from unnest(v_incarnations) with ordinality as x(incarnation, pos)
       join pgprog_data.processes as p on p.incarnation = any (array[x.incarnation])
       where v_codes[x.pos] is null
@@ -187,7 +194,9 @@ begin
         and (_start.run_ats[x.pos] is null or _start.run_ats[x.pos] <= v_now)
       order by x.incarnation, x.pos
       for no key update of p skip locked
-    ) as l;
+    ) as l
+    where l.state_version <= pgprog_engine._version_read(l.namespace, v_served, v_reads)
+      and l.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end;
   end if;
   v_at := pgprog_engine._clock();
   if v_locked is not null then
@@ -197,8 +206,6 @@ begin
     from (
       select distinct on (v_incarnations[l.pos]) l.pos
       from unnest(v_locked) as l(pos)
-      join pgprog_data.processes as p on p.incarnation = any (array[v_incarnations[l.pos]])
-      join pgprog_data.namespaces as n on n.namespace = any (array[p.namespace])
       left join lateral (
         select f.task_id from pgprog_data.queue as f
         where f.incarnation = v_incarnations[l.pos] and f.status = 'f' and f.due_at <= v_now limit 1
@@ -206,7 +213,7 @@ begin
       left join lateral (
         select t.task_id from pgprog_data.timers as t
         where t.incarnation = v_incarnations[l.pos] and t.status <> 's'
-          and t.due_at <= v_now - n.timer_patience limit 1
+          and t.due_at <= v_now - v_patience[array_position(v_startable, _start.namespaces[l.pos])] limit 1
       ) as t on true
       left join lateral (
         select q.task_id from pgprog_data.queue as q
@@ -220,9 +227,6 @@ begin
         and r.task_id is null
         and f.task_id is null
         and t.task_id is null
-        and n.paused_at is null
-        and p.state_version <= pgprog_engine._version_read(p.namespace, v_served, v_reads)
-        and p.status = case _start.types[l.pos] when 'init' then 'init' when 'repair' then 'error' else 'running' end
       order by v_incarnations[l.pos], l.pos
       limit _start.max_starts
     ) as f;

@@ -10,7 +10,7 @@ import psycopg
 from pgprog import logs
 from pgprog.errors import StoreUnavailable
 from pgprog.store.faults import RolledBack, Unreachable, translated
-from pgprog.store.pool import open_connection
+from pgprog.store.pool import is_pooled, open_connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _CLOSE_SECONDS = 2.0
+# To parse and plan a claim of one task costs the server a fifth of it.
+_PREPARED_AFTER = 2
 
 
 class Lane:
@@ -27,6 +29,9 @@ class Lane:
 
     Round trips wait for each other in the order in which they were asked for.  A caller that is
     cancelled does not cut its round trip: the outcome is lost to it alone.
+
+    What is asked for again and again is prepared, unless a pooler stands between, which may give
+    each statement another session.
     """
 
     def __init__(self, dsn: str, *, name: str, encryption: Encryption | None = None) -> None:
@@ -95,8 +100,15 @@ class Lane:
             connection = await open_connection(
                 self._dsn, name=self._name, encryption=self._encryption
             )
+            try:
+                pooled = await is_pooled(connection)
+            except BaseException:
+                await connection.close()
+                raise
         except (StoreUnavailable, RolledBack, psycopg.Error) as e:
             raise Unreachable(str(e), hint=getattr(e, "hint", None)) from e
+        if not pooled:
+            connection.prepare_threshold = _PREPARED_AFTER
         connection.add_notice_handler(_log_warning)
         return connection
 
