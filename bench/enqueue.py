@@ -51,6 +51,7 @@ _SUBMIT_MANY = (
     " pgprog.submit_many(v.types, v.namespaces, v.ids, v.argss, v.names, v.texts, v.contexts,"
     "   v.priorities, v.run_ats) as s"
 )
+_WITH_KEYS = _SUBMIT_MANY.replace("array_agg(null::text) as texts", "array_agg(x) as texts")
 
 
 def _ask_sql(arena: Arena, sizes: Sizes, *, clients: int) -> Sample:
@@ -150,6 +151,11 @@ QUESTIONS = (
             functools.partial(_ask_sql_many, statement=statement),
         )
         for name, statement in (("call", _MANY_CALLS), ("submit_many", _SUBMIT_MANY))
+    ),
+    Question(
+        "pgprog.submit_many in SQL, 1000 a statement, with keys",
+        "calls",
+        functools.partial(_ask_sql_many, statement=_WITH_KEYS),
     ),
     *(
         Question(

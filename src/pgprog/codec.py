@@ -81,6 +81,9 @@ def check_text(text: object, *, field: str, limit: int) -> None:
     Raises:
         InvalidArgument: It cannot; the message begins with *field*.
     """
+    # Nearly all are ASCII, which has a byte a character and no surrogates, and Python knows of it.
+    if isinstance(text, str) and text.isascii() and 0 < len(text) <= limit and "\0" not in text:
+        return
     if not isinstance(text, str):
         fault = f"must be text, not {type(text).__name__}"
     elif not text:

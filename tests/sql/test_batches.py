@@ -81,6 +81,29 @@ def test_a_batch_of_another_shape_is_refused_as_a_whole(
     assert caught.value.sqlstate == "UP010"
 
 
+def test_a_worker_starts_nothing_that_nobody_can_ask_for(worker: Any, process: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        worker.start(("timeout", "p1", None))
+
+    assert caught.value.sqlstate == "UP010"
+
+
+def test_what_shares_the_key_of_a_refused_request_is_refused_wherever_it_stands(
+    app: Any, worker: Any, process: str
+) -> None:
+    send(app, SUBMIT_MANY, ("call", "p1", "held"))
+    rows = send(
+        app, SUBMIT_MANY, ("call", "p1", "held"), ("call", "", "k"), ("call", "p2", "k"),
+        ("call", "p1", "l"), ("call", "p2", "k"), ("call", "p1", "k"), ("call", "p1", "l"),
+    )  # fmt: skip
+    [kept] = app.execute("select array_agg(key order by key) from pgprog_data.keys").fetchone()
+
+    assert [row[1] for row in rows] == [
+        "known", "UP010", "UP001", "queued", "UP001", "UP008", "known",
+    ]  # fmt: skip
+    assert kept == ["held", "l"]
+
+
 @pytest.mark.parametrize(
     ("held", "request_"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -130,3 +131,22 @@ async def test_of_many_requests_without_an_answer_in_time_the_outcome_is_unknown
         outcomes = await submitter.submit_many(calls(2), seconds=0.05)
 
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
+
+
+async def test_who_gives_up_on_many_requests_leaves_no_error_behind() -> None:
+    sender = Sender(StoreUnavailable("the answer was lost"), again=1_000_000)
+    heard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    keyed = RawRequest("call", "shop", "s", idempotency_key="a")
+    async with submitting(sender) as submitter:
+        waiting = asyncio.create_task(submitter.submit_many([keyed, *calls(1)], seconds=3))
+        while len(sender.sent) < 2:  # the call has its error by now, and what has a key is repeated
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+    del waiting, submitter
+    sender.error = None  # whose traceback has all of it
+    gc.collect()
+
+    assert heard == []

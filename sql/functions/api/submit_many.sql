@@ -34,9 +34,6 @@ begin
   then
     raise exception 'the arrays of requests differ in length' using errcode = 'UP010';
   end if;
-  if not coalesce(types <@ array['init', 'call', 'notify', 'repair'], false) then
-    raise exception 'a request is none of init, call, notify, repair' using errcode = 'UP010';
-  end if;
   return query
     select s.pos, s.outcome, s.message, s.task_id
     from pgprog_engine._start(

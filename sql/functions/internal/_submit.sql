@@ -16,7 +16,10 @@ language plpgsql
 as $$
 #variable_conflict use_column
 declare
-  v_namespace pgprog_data.namespaces;
+  v_roles text[];
+  v_args_bytes integer;
+  v_context_bytes integer;
+  v_is_full boolean;
   v_fault text;
   v_task_id bigint;
   v_holder bigint;
@@ -26,19 +29,22 @@ declare
   v_now timestamptz := pgprog_engine._now();
   v_due_at timestamptz := coalesce(_submit.run_at, v_now);
 begin
-  select n.* into v_namespace
+  -- Whether it looks full is told as by _full_queues; its call would cost about 10 µs of 38, a statement more 2.
+  select n.roles, n.args_bytes, n.context_bytes, s.tasks >= n.max_queue + (n.on_full = 'drop_lowest')::integer
+  into v_roles, v_args_bytes, v_context_bytes, v_is_full
   from pgprog_data.namespaces as n
+  left join pgprog_data.queue_sizes as s on s.namespace = n.namespace
   where n.namespace = _submit.namespace;
   if not found then
     raise exception '%', pgprog_engine._refusal('UP007', _submit.namespace, null, null)
       using errcode = 'UP007', hint = 'start a worker that serves it, or check the name';
   end if;
-  if v_namespace.roles is not null then
-    perform pgprog_engine._require_role(v_namespace.namespace, v_namespace.roles);
+  if v_roles is not null then
+    perform pgprog_engine._require_role(_submit.namespace, v_roles);
   end if;
   v_fault := pgprog_engine._request_fault(
     _submit.process_id, _submit.name, _submit.idempotency_key, _submit.args, _submit.context,
-    _submit.priority, _submit.run_at, v_namespace.args_bytes, v_namespace.context_bytes);
+    _submit.priority, _submit.run_at, v_args_bytes, v_context_bytes);
   if v_fault is not null then
     raise exception '%', v_fault using errcode = 'UP010';
   end if;
@@ -53,17 +59,12 @@ begin
       return v_holder;
     end if;
   end if;
-
-  -- As _full_queues does for many; its call would cost about 10 µs of 35 here.
-  perform 1
-  from pgprog_data.queue_sizes as s
-  where s.namespace = _submit.namespace
-    and s.tasks >= v_namespace.max_queue + (v_namespace.on_full = 'drop_lowest')::integer;
-  if found and _submit.type <> 'repair' then
-    raise exception '%', pgprog_engine._refusal(
-      'UP009', _submit.namespace, _submit.process_id,
-      pgprog_engine._full_queues(array[_submit.namespace]) -> _submit.namespace ->> 0)
-      using errcode = 'UP009', hint = 'repeat it later, or raise max_queue of the namespace';
+  if v_is_full and _submit.type <> 'repair' then
+    v_fault := pgprog_engine._full_queues(array[_submit.namespace]) -> _submit.namespace ->> 0;
+    if v_fault is not null then
+      raise exception '%', pgprog_engine._refusal('UP009', _submit.namespace, _submit.process_id, v_fault)
+        using errcode = 'UP009', hint = 'repeat it later, or raise max_queue of the namespace';
+    end if;
   end if;
 
   if _submit.type = 'init' then

@@ -107,16 +107,15 @@ class Submitter:
                     faults[pos] = request
                 if pos % _AT_A_TURN == _AT_A_TURN - 1:
                     await asyncio.sleep(0)
-            outcomes = await asyncio.gather(
-                *(pending.outcome for pending in many), return_exceptions=True
-            )
+            # One after another: gather would cost a callback and a turn of the loop for each.
+            settled = [await _settled(pending) for pending in many]
         finally:
             self._deadlines.clear(deadline)
             self._pending.difference_update(many)
             for pending in many:
-                pending.outcome.cancel()  # nobody waits for it any more
-        settled = map(_settled, outcomes)
-        return [faults.get(pos) or next(settled) for pos in range(len(many) + len(faults))]
+                pending.outcome.cancel()  # nobody waits for it any more, be it an error
+        outcomes = iter(settled)
+        return [faults.get(pos) or next(outcomes) for pos in range(len(many) + len(faults))]
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -236,12 +235,12 @@ def _not_in_time(pending: _Pending, seconds: float) -> PgprogError:
     return StoreUnavailable(msg, hint="repeat it with an idempotency key")
 
 
-def _settled(outcome: Submitted | BaseException) -> Submitted | PgprogError:
-    if isinstance(outcome, Submitted):
-        return _refusal(outcome) or outcome
-    if isinstance(outcome, PgprogError):
-        return outcome
-    raise outcome
+async def _settled(pending: _Pending) -> Submitted | PgprogError:
+    try:
+        submitted = await pending.outcome
+    except PgprogError as e:
+        return e
+    return _refusal(submitted) or submitted
 
 
 def _refusal(submitted: Submitted) -> PgprogError | None:

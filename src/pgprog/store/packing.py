@@ -111,8 +111,12 @@ def _text(value: str) -> bytes:
 def _pack(oid: int, values: Sequence[T | None], element: Callable[[T], bytes]) -> bytes:
     if not values:
         return _EMPTY.pack(0, 0, oid)
-    parts = [_NULL if value is None else element(value) for value in values]
-    return _HEADER.pack(1, None in values, oid, len(values), 1) + b"".join(parts)
+    # Most columns of a batch hold one value: types, namespaces, names, keys.
+    times = values.count(values[0])
+    distinct = values if times < len(values) else values[:1]
+    parts = [_NULL if value is None else element(value) for value in distinct]
+    packed = b"".join(parts) * (len(values) // len(distinct))
+    return _HEADER.pack(1, None in distinct, oid, len(values), 1) + packed
 
 
 class _PackedDumper(Dumper):
