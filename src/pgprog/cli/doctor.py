@@ -12,7 +12,7 @@ import click
 from pgprog.cli.arguments import read_duration
 from pgprog.cli.asking import dsn_option, find_database, read, run_on
 from pgprog.cli.output import json_option, print_json, shown
-from pgprog.config import load_with_origins
+from pgprog.config import Config, Loaded, load_access, load_with_origins
 from pgprog.daemon import apply as taking
 from pgprog.daemon import load_namespaces
 from pgprog.daemon.reader.place import is_heard
@@ -31,11 +31,11 @@ from pgprog.store.doctor import (
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from pgprog.config import Config, Loaded
     from pgprog.daemon.apply import Change
     from pgprog.store.operator_store import OperatorStore
 
 _WARNINGS, _CRITICAL = 5, 6
+_CONFIGURATION = "configuration"
 _READER = "reader"
 _SETTINGS = "settings"
 
@@ -46,7 +46,7 @@ def _read_checks(
     if value is None:
         return None
     asked = frozenset(name.strip() for name in value.split(","))
-    known = {*(name for name, _ in checks()), CLOCK, POOLER, _READER, _SETTINGS}
+    known = {*(name for name, _ in checks()), CLOCK, POOLER, _CONFIGURATION, _READER, _SETTINGS}
     if unknown := sorted(asked - known):
         msg = f"no check {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         raise click.BadParameter(msg, ctx, param)
@@ -91,7 +91,8 @@ def doctor(
     for the shell, or SQL for psql.  What the role may not see is told, and what lets it:
     pgprog_operator with pg_read_all_stats sees everything.
 
-    Where a configuration is found, it is compared with the settings that the database has.
+    Where a configuration is found, its faults are told, and it is compared with the settings that
+    the database has.
 
     \b
     Exit codes:
@@ -101,12 +102,15 @@ def doctor(
       5  something that somebody should look at
       6  something that stops work or endangers data
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
-    loaded = load_with_origins(None, environ=os.environ)
+    loaded, faulty = _configuration()
     wanted = Patience(long=long, check=patience, task_retention=loaded.config.task_retention)
     direct_dsn = find_database(dsn).direct_dsn if _hears(loaded.config) else None
     found = run_on(
         dsn, lambda place: examine(place, direct_dsn=direct_dsn, patience=wanted, only=only)
     )
+    is_there = bool(faulty) or loaded.file is not None
+    if is_there and (only is None or _CONFIGURATION in only):
+        found = _with(found, faulty, [])
     socket = loaded.config.reader.socket
     if socket is not None and (only is None or _READER in only):
         found = _with(found, _unheard(socket), [])
@@ -119,6 +123,27 @@ def doctor(
     if found.findings:
         is_critical = any(each.severity == "critical" for each in found.findings)
         ctx.exit(_CRITICAL if is_critical else _WARNINGS)
+
+
+def _configuration() -> tuple[Loaded, list[Finding]]:
+    """Return the configuration; of one with faults only where the database is, and a finding."""
+    try:
+        return load_with_origins(None, environ=os.environ), []
+    except ConfigError as e:
+        faults = str(e)
+    heading, *each = faults.splitlines()
+    finding = Finding(
+        check=_CONFIGURATION,
+        severity="critical",
+        subject="the configuration",
+        cause=f"no worker starts with it, and at SIGHUP it is refused: {faults}",
+        mend="pgprog config check",
+        evidence={"faults": [fault.strip() for fault in each] or [heading]},
+    )
+    try:
+        return load_access(environ=os.environ), [finding]
+    except ConfigError:  # then --dsn alone says where the database is
+        return Loaded(config=Config(), file=None, plain={}, origins={}), [finding]
 
 
 def _hears(config: Config) -> bool:
