@@ -43,7 +43,8 @@ _LONGEST_PAUSE = timedelta(minutes=1)
 def top(*, every: timedelta | None, once: bool, dsn: str | None, as_json: bool) -> None:
     """Watch namespaces, workers, rates and errors; q or Ctrl-C ends it.
 
-    Namespaces that do not move come first.  Rates are of the last ten seconds.  A database that
+    Namespaces that do not move come first; a small terminal has the first rows of each table, and
+    fewer columns.  Rates are of the last ten seconds.  A database that
     needs long for it is asked less often: it spends at most a twentieth of its time.  With --json
     each look is a line.
     """
@@ -102,9 +103,9 @@ def _watch_live(dsn: str | None, every: timedelta) -> None:
                         trouble = f"{e}; what is below is old"
                 wake.clear()
                 shown = [] if sight is None else tables(sight)
-                live.update(
-                    screen.frame(_heading(place, sight), shown, trouble=trouble), refresh=True
-                )
+                heading = _heading(place, sight)
+                frame = screen.Frame(heading=heading, tables=shown, trouble=trouble)
+                live.update(frame, refresh=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_pause(every, sight)):
                         await wake.wait()
