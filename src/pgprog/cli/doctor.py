@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pgprog.store.operator_store import OperatorStore
 
 _WARNINGS, _CRITICAL = 5, 6
+_OF_A_KIND = 5  # findings that people are shown: more hide what else there is
 _CONFIGURATION = "configuration"
 _READER = "reader"
 _SETTINGS = "settings"
@@ -89,7 +91,8 @@ def doctor(
 
     Reads only; each check is a short transaction of its own.  What mends a finding is a command
     for the shell, or SQL for psql.  What the role may not see is told, and what lets it:
-    pgprog_operator with pg_read_all_stats sees everything.
+    pgprog_operator with pg_read_all_stats sees everything.  Of many findings of a check the first
+    five are printed, all with --json.
 
     Where a configuration is found, its faults are told, and it is compared with the settings that
     the database has.
@@ -203,11 +206,16 @@ def _with(found: Examination, findings: list[Finding], unseen: list[Unseen]) -> 
 
 
 def _print(found: Examination) -> None:
+    told = Counter[tuple[str, str]]()
+    kinds = Counter((each.check, each.severity) for each in found.findings)
     for each in found.findings:
-        click.secho(each.severity, fg="red" if each.severity == "critical" else "yellow", nl=False)
-        click.echo(f"  {shown(each.subject)}  ({each.check})")
-        click.echo(f"  {shown(each.cause)}")
-        click.echo(f"  mend: {shown(each.mend)}\n")
+        kind = (each.check, each.severity)
+        told[kind] += 1
+        if told[kind] <= _OF_A_KIND:
+            _print_finding(each)
+        elif told[kind] == kinds[kind]:
+            more = kinds[kind] - _OF_A_KIND
+            click.echo(f"… and {more} more of {each.check}; --json has them all\n")
     for unseen in found.unseen:
         click.echo(f"not seen: {unseen.check}: {shown(unseen.cause)}", err=True)
         if unseen.mend is not None:
@@ -215,3 +223,10 @@ def _print(found: Examination) -> None:
     critical = sum(each.severity == "critical" for each in found.findings)
     told = f"{critical} critical, {len(found.findings) - critical} warnings"
     click.echo(f"{found.checks} checks: {told if found.findings else 'nothing found'}")
+
+
+def _print_finding(each: Finding) -> None:
+    click.secho(each.severity, fg="red" if each.severity == "critical" else "yellow", nl=False)
+    click.echo(f"  {shown(each.subject)}  ({each.check})")
+    click.echo(f"  {shown(each.cause)}")
+    click.echo(f"  mend: {shown(each.mend)}\n")
