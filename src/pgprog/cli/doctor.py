@@ -206,14 +206,14 @@ def _with(found: Examination, findings: list[Finding], unseen: list[Unseen]) -> 
 
 
 def _print(found: Examination) -> None:
-    told = Counter[tuple[str, str]]()
+    printed = Counter[tuple[str, str]]()
     kinds = Counter((each.check, each.severity) for each in found.findings)
     for each in found.findings:
         kind = (each.check, each.severity)
-        told[kind] += 1
-        if told[kind] <= _OF_A_KIND:
+        printed[kind] += 1
+        if printed[kind] <= _OF_A_KIND:
             _print_finding(each)
-        elif told[kind] == kinds[kind]:
+        elif printed[kind] == kinds[kind]:
             more = kinds[kind] - _OF_A_KIND
             click.echo(f"… and {more} more of {each.check}; --json has them all\n")
     for unseen in found.unseen:
