@@ -155,6 +155,20 @@ def test_top_says_that_its_database_is_away_and_goes_on(
     assert top.end() == 0
 
 
+@pytest.mark.parametrize("key", ["q", "\x03"], ids=["q", "Ctrl-C"])
+def test_top_says_that_its_database_stands_still_and_can_be_ended(
+    key: str, start: Any, shop: Any, session: Any
+) -> None:
+    top = start("top", "--every", "100ms")
+    top.until("orders")
+    with session() as stranger, stranger.transaction():
+        stranger.execute("lock table pgprog_data.namespaces in access exclusive mode")
+        top.until("no answer; what is below is old")
+        top.child.send(key)
+
+        assert top.end() == 0
+
+
 def test_lists_on_a_terminal_are_as_wide_as_it_and_lose_nothing(start: Any, shop: Any) -> None:
     for number in range(3):
         shop.submit("call", "orders", "o-1", number, name="echo").wait(timeout=10)
