@@ -5,8 +5,15 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pgprog.errors import LeaseLost, SchemaMismatch, StoreUnavailable
-from pgprog.store.faults import DataFault, LockTimeout, RolledBack, translated
+from pgprog.errors import LeaseLost, PgprogError, SchemaMismatch, StoreUnavailable
+from pgprog.store.faults import (
+    DataFault,
+    LockTimeout,
+    RolledBack,
+    Unreachable,
+    translated,
+    translated_for_people,
+)
 
 MEANINGS: list[tuple[str, type[Exception]]] = [
     ("40001", RolledBack),
@@ -37,3 +44,22 @@ def test_a_failure_of_our_own_is_known_by_its_class() -> None:
 
     with pytest.raises(LeaseLost), translated():
         raise Lost("the lease is lost")
+
+
+def test_a_server_that_takes_no_writes_is_as_good_as_none() -> None:
+    error = psycopg.errors.lookup("25006")("cannot execute INSERT in a read-only transaction")
+
+    with pytest.raises(Unreachable) as caught, translated():
+        raise error
+
+    assert "primary" in str(caught.value.hint)
+
+
+def test_people_are_told_of_a_failure_that_nobody_expects_by_its_sqlstate() -> None:
+    error = psycopg.errors.lookup("XX001")("could not read block 5")
+
+    with (
+        pytest.raises(PgprogError, match=r"could not read block 5.*XX001"),
+        translated_for_people(),
+    ):
+        raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pgprog.client import AsyncClient
-from pgprog.config import EncryptionConfig, PoolConfig, load
+from pgprog.config import EncryptionConfig, PoolConfig, load_access
 from pgprog.embedded import DevelopmentServer
-from pgprog.errors import InvalidArgument, NamespaceNotFound, PgprogError, StoreUnavailable
+from pgprog.errors import ConfigError, NamespaceNotFound, StoreUnavailable
 from pgprog.store.campaign_store import CampaignStore
-from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.faults import translated_for_people
+from pgprog.store.pool import place_of
 from pgprog.store.sight import SightStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from datetime import datetime
 
     from pgprog.encryption import Encryption
@@ -41,33 +43,48 @@ dsn_option = click.option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """How to connect; *hint* is for when that fails.  *direct_dsn* goes through no pooler."""
+    """How to connect; *origin* says who wants this one.  *direct_dsn* goes through no pooler."""
 
     dsn: str
     direct_dsn: str
-    hint: str | None = None
+    origin: str | None = None
     encryption: Encryption | None = None
+
+    @property
+    def hint(self) -> str:
+        """What to do when it cannot be reached."""
+        if self.origin is None:
+            return "`pgprog db start` starts the development server; --dsn names another"
+        where = f"{place_of(self.dsn)} is what {self.origin} says"
+        return f"{where}: does it run, and let this machine in?  --dsn names another"
 
 
 def find_database(dsn: str | None) -> Database:
     """Return the database of the command line, else of the configuration, else our own server's.
 
-    PGPROG_DSN and PGPROG_DIRECT_DSN belong to the configuration, over its file.
+    PGPROG_DSN and PGPROG_DIRECT_DSN belong to the configuration, over its file.  Faults in other
+    parts of the configuration keep nobody from looking at what it has done.
 
     Raises:
-        ConfigError: The configuration file has faults.
+        ConfigError: The configuration does not say where the database is.
     """
     if dsn is not None:
         keys = EncryptionConfig(keys_file=os.environ.get("PGPROG_ENCRYPTION_KEYS_FILE") or None)
-        return Database(dsn=dsn, direct_dsn=dsn, encryption=keys.load())
-    config = load(environ=os.environ)
-    if config.dsn:
-        direct_dsn = config.direct_dsn or config.dsn
-        keys = config.encryption
-        return Database(dsn=config.dsn, direct_dsn=direct_dsn, encryption=keys.load())
+        return Database(dsn=dsn, direct_dsn=dsn, origin="--dsn", encryption=keys.load())
+    try:
+        loaded = load_access(environ=os.environ)
+    except ConfigError as e:
+        e.hint = e.hint or "--dsn names a database without it"
+        raise
+    if config_dsn := loaded.config.dsn:
+        return Database(
+            dsn=config_dsn,
+            direct_dsn=loaded.config.direct_dsn or config_dsn,
+            origin=loaded.origins.get("dsn", str(loaded.file)),
+            encryption=loaded.config.encryption.load(),
+        )
     own = DevelopmentServer().dsn
-    hint = "`pgprog db start` starts the development server; --dsn names another"
-    return Database(dsn=own, direct_dsn=own, hint=hint)
+    return Database(dsn=own, direct_dsn=own)
 
 
 def ask(dsn: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
@@ -181,14 +198,16 @@ def _by_store(dsn: str | None, work: Callable[[S], Awaitable[T]], *, kind: type[
 
 
 def _run(work: Coroutine[object, object, T], *, database: Database) -> T:
-    try:
+    with reaching(database):
         return asyncio.run(work)
+
+
+@contextmanager
+def reaching(database: Database) -> Iterator[None]:
+    """Have what the database refuses, and that it is not there, said with what to do."""
+    try:
+        with translated_for_people():
+            yield
     except StoreUnavailable as e:
-        if e.hint is None:
-            e.hint = database.hint
+        e.hint = e.hint or database.hint
         raise
-    except RolledBack as e:
-        msg = f"the database gave it up: {e}"
-        raise PgprogError(msg, hint="nothing was done; repeat it") from e
-    except DataFault as e:
-        raise InvalidArgument(str(e)) from e

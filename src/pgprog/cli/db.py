@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from pgprog.cli.asking import dsn_option, find_database
+from pgprog.cli.asking import dsn_option, find_database, reaching
 from pgprog.cli.output import json_option, print_fields, print_json
 from pgprog.embedded import DevelopmentServer, ServerStatus
 from pgprog.errors import SchemaMismatch
@@ -65,10 +65,11 @@ def migrate(*, dsn: str | None, dry_run: bool, again: bool, as_json: bool) -> No
     if dry_run and again:
         msg = "--again applies everything: there is nothing to try"
         raise click.UsageError(msg)
-    target = find_database(dsn).direct_dsn
+    database = find_database(dsn)
     apply = schema.pending if dry_run else schema.apply_again if again else schema.migrate
-    names = apply(target)
-    unpublished = schema.missing_publications(target)
+    with reaching(database):
+        names = apply(database.direct_dsn)
+        unpublished = schema.missing_publications(database.direct_dsn)
     if as_json:
         print_json({"dry_run": dry_run, "files": names, "missing_publications": unpublished})
         return
@@ -92,7 +93,9 @@ def roles(*, is_printed: bool, dsn: str | None, as_json: bool) -> None:
     if is_printed:
         click.echo(schema.roles(), nl=False)
         return
-    schema.apply_roles(find_database(dsn).direct_dsn)
+    database = find_database(dsn)
+    with reaching(database):
+        schema.apply_roles(database.direct_dsn)
     if as_json:
         print_json({"applied": "roles.sql"})
     else:
@@ -113,9 +116,11 @@ def check(*, dsn: str | None, as_json: bool) -> None:
 
     It is without publications, too, which only readers of the replication stream need.
     """
-    target = find_database(dsn).direct_dsn
-    names = [name for name in schema.pending(target) if name != schema.PUBLICATION]
-    unpublished = schema.missing_publications(target)
+    database = find_database(dsn)
+    with reaching(database):
+        missing = schema.pending(database.direct_dsn)
+        unpublished = schema.missing_publications(database.direct_dsn)
+    names = [name for name in missing if name != schema.PUBLICATION]
     if as_json:
         found = {"current": not names, "missing": names, "missing_publications": unpublished}
         print_json(found)

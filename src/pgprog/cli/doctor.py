@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import click
 from pgprog.cli.arguments import read_duration
 from pgprog.cli.asking import dsn_option, find_database, read, run_on
 from pgprog.cli.output import json_option, print_json, shown
-from pgprog.config import load_with_origins
+from pgprog.config import Config, Loaded, load_access, load_with_origins
 from pgprog.daemon import apply as taking
 from pgprog.daemon import load_namespaces
 from pgprog.daemon.reader.place import is_heard
@@ -31,11 +32,12 @@ from pgprog.store.doctor import (
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from pgprog.config import Config, Loaded
     from pgprog.daemon.apply import Change
     from pgprog.store.operator_store import OperatorStore
 
 _WARNINGS, _CRITICAL = 5, 6
+_OF_A_KIND = 5  # findings that people are shown: more hide what else there is
+_CONFIGURATION = "configuration"
 _READER = "reader"
 _SETTINGS = "settings"
 
@@ -46,7 +48,7 @@ def _read_checks(
     if value is None:
         return None
     asked = frozenset(name.strip() for name in value.split(","))
-    known = {*(name for name, _ in checks()), CLOCK, POOLER, _READER, _SETTINGS}
+    known = {*(name for name, _ in checks()), CLOCK, POOLER, _CONFIGURATION, _READER, _SETTINGS}
     if unknown := sorted(asked - known):
         msg = f"no check {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         raise click.BadParameter(msg, ctx, param)
@@ -89,9 +91,11 @@ def doctor(
 
     Reads only; each check is a short transaction of its own.  What mends a finding is a command
     for the shell, or SQL for psql.  What the role may not see is told, and what lets it:
-    pgprog_operator with pg_read_all_stats sees everything.
+    pgprog_operator with pg_read_all_stats sees everything.  Of many findings of a check the first
+    five are printed, all with --json.
 
-    Where a configuration is found, it is compared with the settings that the database has.
+    Where a configuration is found, its faults are told, and it is compared with the settings that
+    the database has.
 
     \b
     Exit codes:
@@ -101,12 +105,15 @@ def doctor(
       5  something that somebody should look at
       6  something that stops work or endangers data
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
-    loaded = load_with_origins(None, environ=os.environ)
+    loaded, faulty = _configuration()
     wanted = Patience(long=long, check=patience, task_retention=loaded.config.task_retention)
     direct_dsn = find_database(dsn).direct_dsn if _hears(loaded.config) else None
     found = run_on(
         dsn, lambda place: examine(place, direct_dsn=direct_dsn, patience=wanted, only=only)
     )
+    is_there = bool(faulty) or loaded.file is not None
+    if is_there and (only is None or _CONFIGURATION in only):
+        found = _with(found, faulty, [])
     socket = loaded.config.reader.socket
     if socket is not None and (only is None or _READER in only):
         found = _with(found, _unheard(socket), [])
@@ -119,6 +126,27 @@ def doctor(
     if found.findings:
         is_critical = any(each.severity == "critical" for each in found.findings)
         ctx.exit(_CRITICAL if is_critical else _WARNINGS)
+
+
+def _configuration() -> tuple[Loaded, list[Finding]]:
+    """Return the configuration; of one with faults only where the database is, and a finding."""
+    try:
+        return load_with_origins(None, environ=os.environ), []
+    except ConfigError as e:
+        faults = str(e)
+    heading, *each = faults.splitlines()
+    finding = Finding(
+        check=_CONFIGURATION,
+        severity="critical",
+        subject="the configuration",
+        cause=f"no worker starts with it, and at SIGHUP it is refused: {faults}",
+        mend="pgprog config check",
+        evidence={"faults": [fault.strip() for fault in each] or [heading]},
+    )
+    try:
+        return load_access(environ=os.environ), [finding]
+    except ConfigError:  # then --dsn alone says where the database is
+        return Loaded(config=Config(), file=None, plain={}, origins={}), [finding]
 
 
 def _hears(config: Config) -> bool:
@@ -178,11 +206,16 @@ def _with(found: Examination, findings: list[Finding], unseen: list[Unseen]) -> 
 
 
 def _print(found: Examination) -> None:
+    printed = Counter[tuple[str, str]]()
+    kinds = Counter((each.check, each.severity) for each in found.findings)
     for each in found.findings:
-        click.secho(each.severity, fg="red" if each.severity == "critical" else "yellow", nl=False)
-        click.echo(f"  {shown(each.subject)}  ({each.check})")
-        click.echo(f"  {shown(each.cause)}")
-        click.echo(f"  mend: {shown(each.mend)}\n")
+        kind = (each.check, each.severity)
+        printed[kind] += 1
+        if printed[kind] <= _OF_A_KIND:
+            _print_finding(each)
+        elif printed[kind] == kinds[kind]:
+            more = kinds[kind] - _OF_A_KIND
+            click.echo(f"… and {more} more of {each.check}; --json has them all\n")
     for unseen in found.unseen:
         click.echo(f"not seen: {unseen.check}: {shown(unseen.cause)}", err=True)
         if unseen.mend is not None:
@@ -190,3 +223,10 @@ def _print(found: Examination) -> None:
     critical = sum(each.severity == "critical" for each in found.findings)
     told = f"{critical} critical, {len(found.findings) - critical} warnings"
     click.echo(f"{found.checks} checks: {told if found.findings else 'nothing found'}")
+
+
+def _print_finding(each: Finding) -> None:
+    click.secho(each.severity, fg="red" if each.severity == "critical" else "yellow", nl=False)
+    click.echo(f"  {shown(each.subject)}  ({each.check})")
+    click.echo(f"  {shown(each.cause)}")
+    click.echo(f"  mend: {shown(each.mend)}\n")

@@ -19,12 +19,16 @@ _DETAIL = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows under their names; *alarms* are those of them that want attention."""
+    """Rows under their names; *alarms* are those of them that want attention.
+
+    Columns of *spare* are left out where there is no room, the first of them first.
+    """
 
     title: str
     names: Sequence[str]
     rows: Sequence[Sequence[object]]
     alarms: frozenset[int] = frozenset()
+    spare: Sequence[str] = ()
 
 
 def tables(sight: Sight) -> list[Table]:
@@ -82,6 +86,7 @@ def _namespaces(sight: Sight) -> Table:
         names=(*names, "ended/s", "failed/s", "in error", "workers", "state"),
         rows=rows,
         alarms=_where(alarms),
+        spare=("timers", "blocked", "running", "ended/s", "workers", "in error", "failed/s"),
     )
 
 
@@ -121,6 +126,7 @@ def _workers(sight: Sight) -> Table:
         names=("worker", "name", "namespaces", "up", "lease", "running", "oldest step"),
         rows=rows,
         alarms=_where(each.lease_left.total_seconds() < 0 for each in sight.workers),
+        spare=("up", "oldest step", "worker"),
     )
 
 

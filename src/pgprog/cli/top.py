@@ -9,7 +9,7 @@ import sys
 import termios
 import tty
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _EVERY = timedelta(seconds=2)
 _SHARE = 20  # of the time at most a twentieth is the database's
 _LONGEST_PAUSE = timedelta(minutes=1)
+_PATIENCE_SECONDS = 5.0
+_SILENCE = "no answer; what is below is old: pgprog doctor --only locks,transactions"
 
 
 @click.command()
@@ -43,7 +45,8 @@ _LONGEST_PAUSE = timedelta(minutes=1)
 def top(*, every: timedelta | None, once: bool, dsn: str | None, as_json: bool) -> None:
     """Watch namespaces, workers, rates and errors; q or Ctrl-C ends it.
 
-    Namespaces that do not move come first.  Rates are of the last ten seconds.  A database that
+    Namespaces that do not move come first; a small terminal has the first rows of each table, and
+    fewer columns.  Rates are of the last ten seconds.  A database that
     needs long for it is asked less often: it spends at most a twentieth of its time.  With --json
     each look is a line.
     """
@@ -90,26 +93,57 @@ def _watch_live(dsn: str | None, every: timedelta) -> None:
     place = place_of(find_database(dsn).dsn)
 
     async def work(store: SightStore) -> None:
-        wake, stop = asyncio.Event(), asyncio.Event()
-        sight: Sight | None = None
-        trouble: str | None = None
-        with _keys(stop=stop, wake=wake), Live(screen=True, auto_refresh=False) as live:
-            while not stop.is_set():
-                if not wake.is_set():  # else the terminal was resized: the same once more
-                    try:
-                        sight, trouble = await store.look(), None
-                    except (StoreUnavailable, Overloaded) as e:
-                        trouble = f"{e}; what is below is old"
-                wake.clear()
+        with Live(screen=True, auto_refresh=False) as live:
+
+            def draw(sight: Sight | None, trouble: str | None) -> None:
                 shown = [] if sight is None else tables(sight)
-                live.update(
-                    screen.frame(_heading(place, sight), shown, trouble=trouble), refresh=True
-                )
+                heading = _heading(place, sight)
+                frame = screen.Frame(heading=heading, tables=shown, trouble=trouble)
+                live.update(frame, refresh=True)
+
+            await _follow(store, draw, every)
+
+    watch(dsn, work)
+
+
+async def _follow(
+    store: SightStore, draw: Callable[[Sight | None, str | None], None], every: timedelta
+) -> None:
+    """Look and draw until a key or a signal ends it, also where the database does not answer."""
+    wake, stop = asyncio.Event(), asyncio.Event()
+    sight: Sight | None = None
+    trouble: str | None = None
+    looking: asyncio.Future[Sight] | None = None
+    with _keys(stop=stop, wake=wake):
+        while not stop.is_set():
+            if not wake.is_set():  # else the terminal was resized: the same once more
+                looking = looking or asyncio.ensure_future(store.look())
+                try:
+                    if await _has_ended(looking, wake):
+                        sight, trouble, looking = looking.result(), None, None
+                    elif not wake.is_set():
+                        trouble = _SILENCE
+                except (StoreUnavailable, Overloaded) as e:
+                    trouble, looking = f"{e}; what is below is old", None
+            draw(sight, trouble)
+            if not stop.is_set():
+                wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_pause(every, sight)):
                         await wake.wait()
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
 
-    watch(dsn, work)
+
+async def _has_ended(looking: asyncio.Future[Sight], wake: asyncio.Event) -> bool:
+    """Wait for a look, but no longer than people do, and return whether it has ended."""
+    waking = asyncio.ensure_future(wake.wait())
+    both: set[asyncio.Future[Sight] | asyncio.Future[Literal[True]]] = {looking, waking}
+    first = asyncio.FIRST_COMPLETED
+    await asyncio.wait(both, timeout=_PATIENCE_SECONDS, return_when=first)
+    waking.cancel()
+    return looking.done()
 
 
 def _heading(place: str, sight: Sight | None) -> str:

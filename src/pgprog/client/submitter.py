@@ -43,11 +43,15 @@ class Send(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A request; it *may_be_done* once it is sent, until it is known that it is not."""
+    """A request; it *may_be_done* once it is sent, until it is known that it is not.
+
+    *refused* is why it was not, the last time.
+    """
 
     request: RawRequest
     outcome: asyncio.Future[Submitted]
     may_be_done: bool = False
+    refused: Unreachable | RolledBack | None = None
 
 
 class Submitter:
@@ -166,7 +170,9 @@ class Submitter:
             _take_back(batch, to=self._batches if lane == "many" else self._alone)
         except DataFault as e:
             await self._find_culprit(batch, e, lane=lane)
-        except (Unreachable, RolledBack):
+        except (Unreachable, RolledBack) as e:
+            for pending in batch:
+                pending.refused = e
             _take_back(batch, to=self._batches)
             await self._wait()
         except StoreUnavailable as e:
@@ -230,6 +236,8 @@ def _expire(late: tuple[Sequence[_Pending], float]) -> None:
 def _not_in_time(pending: _Pending, seconds: float) -> PgprogError:
     if not pending.may_be_done:
         msg = f"the request could not be sent in {seconds:g} s; nothing was done"
+        if (why := pending.refused) is not None:
+            return Overloaded(f"{msg}: {why}", hint=getattr(why, "hint", None))
         return Overloaded(msg, hint="the database is away, or a transaction holds the same key")
     msg = f"the request was not answered in {seconds:g} s; its outcome is unknown"
     return StoreUnavailable(msg, hint="repeat it with an idempotency key")

@@ -41,6 +41,7 @@ __all__ = [
     "Wakeups",
     "WorkerConfig",
     "load",
+    "load_access",
     "load_with_origins",
 ]
 
@@ -48,6 +49,7 @@ LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Wakeups = Literal["poll", "notify", "stream"]
 
+_ACCESS = frozenset({"dsn", "direct_dsn", "encryption"})
 _MODE = re.compile(r"0?[0-7]{3}")
 _HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -258,16 +260,40 @@ def load_with_origins(
         ConfigError: As `load`.
     """
     file = find_file(path, environ=environ)
-    base = dict({} if file is None else read_file(file))
-    profiles = base.pop("profiles", None)
-    chosen = profile or environ.get("PGPROG_PROFILE") or None
     reader = Reader()
     check_variables(environ, class_=Config, reader=reader)
-    layers = with_profiles(Layers(base), profiles, chosen=chosen, class_=Config, reader=reader)
-    layers = with_environ(layers, environ, class_=Config)
+    layers = _layers(file, environ=environ, profile=profile, reader=reader)
     for dotted, value in (overrides or {}).items():
         if value is not None:
             layers = layers.under_value(dotted, value, origin="the command line")
+    return _checked(layers, file=file, reader=reader)
+
+
+def load_access(*, environ: Mapping[str, str]) -> Loaded:
+    """Return of the configuration only what leads to the database and reads what is there.
+
+    Faults elsewhere in it keep nobody from looking.
+
+    Raises:
+        ConfigError: The file cannot be read, or there are faults in what is returned.
+    """
+    file = find_file(None, environ=environ)
+    layers = _layers(file, environ=environ, profile=None, reader=Reader())
+    access = {key: value for key, value in layers.plain.items() if key in _ACCESS}
+    return _checked(Layers(access, layers.origins), file=file, reader=Reader())
+
+
+def _layers(
+    file: Path | None, *, environ: Mapping[str, str], profile: str | None, reader: Reader
+) -> Layers:
+    base = dict({} if file is None else read_file(file))
+    profiles = base.pop("profiles", None)
+    chosen = profile or environ.get("PGPROG_PROFILE") or None
+    layers = with_profiles(Layers(base), profiles, chosen=chosen, class_=Config, reader=reader)
+    return with_environ(layers, environ, class_=Config)
+
+
+def _checked(layers: Layers, *, file: Path | None, reader: Reader) -> Loaded:
     read = reader.read(Config, layers.plain, origins=layers.origins)
     config = reader.checked(read, where="the configuration" if file is None else str(file))
     return Loaded(config=config, file=file, plain=layers.plain, origins=layers.origins)

@@ -42,6 +42,8 @@ _MISSING = (
 )
 _MIGRATE: Final = "pgprog db migrate"
 _HAS_SCHEMA = "select from pg_namespace where nspname = 'pgprog'"
+_LOCKED = "locks"  # the check that says who has locked tables
+_LOCKS = "pgprog doctor --only locks --long 0s"
 _SET = "select set_config(x.key, x.value, true) from jsonb_each_text(%s::jsonb) as x"
 
 
@@ -121,6 +123,7 @@ async def examine(
             chosen = [each for each in checks() if only is None or each[0] in only]
             for name, query in chosen:
                 await _check(connection, room, name=name, query=query)
+    room.put_locked_out()
     ranked = sorted(room.findings, key=lambda each: each.severity != "critical")
     return Examination(findings=ranked, unseen=room.unseen, checks=room.checks)
 
@@ -131,6 +134,7 @@ class _Room:
     def __init__(self, patience: Patience) -> None:
         self.findings: list[Finding] = []
         self.unseen: list[Unseen] = []
+        self.locked_out: list[str] = []
         self.checks = 0
         self.patience = patience
         self.parameters = json.dumps(_parameters(patience))
@@ -143,6 +147,17 @@ class _Room:
         finding = Finding(
             check=check, severity=row["severity"], subject=row["subject"], cause=row["cause"],
             mend=mend or "", evidence=row["evidence"] or {},
+        )  # fmt: skip
+        self.findings.append(finding)
+
+    def put_locked_out(self) -> None:
+        """Put down that checks met a lock, where its owner is not found already."""
+        if not self.locked_out or any(each.check == _LOCKED for each in self.findings):
+            return
+        finding = Finding(
+            check=_LOCKED, severity="warning", subject="what could not be looked at",
+            cause=f"somebody has locked tables of pgprog, against {', '.join(self.locked_out)}",
+            mend=_LOCKS, evidence={"checks": self.locked_out},
         )  # fmt: skip
         self.findings.append(finding)
 
@@ -161,6 +176,9 @@ async def _check(
     except psycopg.errors.QueryCanceled:
         cause = f"it took longer than {format_duration(room.patience.check)} and was given up"
         room.unseen.append(Unseen(check=name, cause=cause, mend="pgprog doctor --patience 1m"))
+    except psycopg.errors.LockNotAvailable as e:
+        room.locked_out.append(name)
+        room.unseen.append(Unseen(check=name, cause=str(e.diag.message_primary), mend=_LOCKS))
     except _MISSING as e:
         await _put_old_schema(connection, room, check=name, missing=e)
     except psycopg.Error as e:

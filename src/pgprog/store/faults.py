@@ -26,12 +26,17 @@ _DATA = ("22", "23", "54")
 _SCHEMA = ("3F000", "42P01", "42883")
 # Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.
 _ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53")
+_READ_ONLY = "25006"
+_NAME_A_PRIMARY = (
+    "nothing was done: the server is a standby, or was made read-only; let the DSN lead to the"
+    " primary, as target_session_attrs=read-write does among several hosts"
+)
 # A constraint of our own tables, such as a missing partition, is no fault of what was sent.
 _OUR_TABLES = "pgprog_data"
 
 
 class Unreachable(StoreUnavailable):
-    """No connection could be made: nothing was sent, nothing was done."""
+    """No connection to a server that writes could be made: nothing was done."""
 
 
 class RolledBack(Exception):  # noqa: N818 - what happened; it never leaves the engine
@@ -59,6 +64,8 @@ def translated() -> Iterator[None]:
         if (expected := _expected(e)) is not None:
             raise expected from e
         state = e.sqlstate or ""
+        if state == _READ_ONLY:
+            raise Unreachable(message, hint=_NAME_A_PRIMARY) from e
         if state == "55P03":
             raise LockTimeout(message) from e
         if state.startswith(_ROLLED_BACK) or e.diag.schema_name == _OUR_TABLES:
@@ -87,6 +94,22 @@ def translated_denials() -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as e:
         hint = "use another role, or have a DBA grant what sql/roles.sql says: `pgprog db roles`"
         raise PgprogError(e.diag.message_primary or str(e), hint=hint) from e
+
+
+@contextmanager
+def translated_for_people() -> Iterator[None]:
+    """Turn PostgreSQL's errors into what the command line says; no traceback is left."""
+    try:
+        with translated_denials(), translated():
+            yield
+    except RolledBack as e:
+        msg = f"the database gave it up: {e}"
+        raise PgprogError(msg, hint="nothing was done; repeat it") from e
+    except DataFault as e:
+        raise InvalidArgument(str(e)) from e
+    except psycopg.Error as e:
+        msg = f"the database failed: {e.diag.message_primary or e} ({e.sqlstate})"
+        raise PgprogError(msg, hint=e.diag.message_hint or "its own log says more") from e
 
 
 @contextmanager

@@ -85,6 +85,18 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
             raise asyncio.CancelledError
         return connection
 
+    @asynccontextmanager
+    async def connection(
+        self, timeout: float | None = None
+    ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Lend a connection; none to a standby stays, for the next may lead to a primary."""
+        async with super().connection(timeout) as connection:
+            try:
+                yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                await self.drain()
+                raise
+
 
 @asynccontextmanager
 async def connect(dsn: str, *, name: str = "pgprog") -> AsyncIterator[psycopg.AsyncConnection]:

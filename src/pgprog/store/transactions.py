@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from pgprog.errors import InvalidArgument
 from pgprog.store import completions, packing
-from pgprog.store.faults import translated
+from pgprog.store.faults import Unreachable, translated
 from pgprog.store.pool import AsyncPool, conninfo, pool_samples
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def _refused() -> Iterator[None]:
     try:
         with translated():
             yield
-    except psycopg.Error as e:
+    except (psycopg.Error, Unreachable) as e:  # it was made read-only
         msg = f"the step cannot end in the transaction as its handler left it: {e}"
         raise InvalidArgument(msg) from e
 

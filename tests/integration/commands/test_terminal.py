@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pexpect
@@ -22,10 +22,10 @@ _SECONDS = 30
 
 @dataclass
 class Tty:
-    """A program on a terminal of 120 columns, and what stands on its screen."""
+    """A program on a terminal, and what stands on its screen."""
 
     child: Any
-    screen: Any = field(default_factory=lambda: pyte.Screen(120, 30))
+    screen: Any
 
     def __post_init__(self) -> None:
         self.stream = pyte.Stream(self.screen)
@@ -61,13 +61,13 @@ def start(db: str) -> Iterator[Any]:
     """Starts a command on a terminal, on the database of the test."""
     begun: list[Any] = []
 
-    def run(*words: str) -> Tty:
+    def run(*words: str, size: tuple[int, int] = (30, 120)) -> Tty:
         environ = {**os.environ, "TERM": "xterm-256color", "PGPROG_DSN": db, "COLUMNS": ""}
         child = pexpect.spawn(
-            sys.executable, [*PROGRAM, *words], dimensions=(30, 120), env=environ, encoding="utf-8"
+            sys.executable, [*PROGRAM, *words], dimensions=size, env=environ, encoding="utf-8"
         )
         begun.append(child)
-        return Tty(child)
+        return Tty(child, pyte.Screen(size[1], size[0]))
 
     yield run
     for child in begun:
@@ -107,6 +107,31 @@ def test_top_fits_itself_to_a_terminal_whose_size_changes(start: Any, shop: Any)
     assert top.end() == 0
 
 
+def test_top_on_a_small_terminal_has_a_line_for_each_row_and_room_for_every_table(
+    start: Any, shop: Any, sql: Any
+) -> None:
+    sql.execute(
+        "select pgprog_engine._create_namespace('a team/with a long name/' || number, '{}')"
+        " from generate_series(1, 300) as number"
+    )
+    sql.execute(
+        "select pgprog.init('a team/with a long name/' || number, 'p')"
+        " from generate_series(1, 300) as number"
+    )
+    top = start("top", "--every", "1h", size=(24, 80))
+
+    top.until("no errors")
+
+    [more] = [line for line in top.screen.display if "more namespaces" in line]
+    rows = [line for line in top.screen.display if "no worker" in line]
+    assert int(more.split()[1]) + len(rows) == 301
+    assert len(rows) >= 10
+    assert all(row.startswith("a team/") for row in rows)
+    assert len({row.split("  ")[0] for row in rows}) == len(rows)  # names differ at their ends
+    assert "WAITING" in top.text
+    assert "OLDEST STEP" in top.text  # its workers
+
+
 @pytest.mark.direct("a pooler has other sessions for a command than those of its name")
 def test_top_says_that_its_database_is_away_and_goes_on(
     start: Any, shop: Any, sql: Any, admin: Any
@@ -128,6 +153,20 @@ def test_top_says_that_its_database_is_away_and_goes_on(
     top.child.send("q")
 
     assert top.end() == 0
+
+
+@pytest.mark.parametrize("key", ["q", "\x03"], ids=["q", "Ctrl-C"])
+def test_top_says_that_its_database_stands_still_and_can_be_ended(
+    key: str, start: Any, shop: Any, session: Any
+) -> None:
+    top = start("top", "--every", "100ms")
+    top.until("orders")
+    with session() as stranger, stranger.transaction():
+        stranger.execute("lock table pgprog_data.namespaces in access exclusive mode")
+        top.until("no answer; what is below is old")
+        top.child.send(key)
+
+        assert top.end() == 0
 
 
 def test_lists_on_a_terminal_are_as_wide_as_it_and_lose_nothing(start: Any, shop: Any) -> None:

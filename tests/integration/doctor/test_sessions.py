@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -126,3 +127,72 @@ def test_transaction_ids_that_are_not_frozen_are_told_and_frozen(patient: Any) -
 
         with patient.doing(told["mend"]):
             assert patient.examine("--only", "wraparound")["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [("access exclusive", "nobody reads or writes them"), ("share", "nobody writes to them")],
+)
+def test_a_session_that_has_locked_tables_is_named(patient: Any, mode: str, told: str) -> None:
+    with patient.session("cleaning") as stranger:
+        stranger.execute("begin")
+        stranger.execute(f"lock table pgprog_data.processes, pgprog_data.queue in {mode} mode")
+
+        found = patient.is_mended("locks", told)
+
+    assert found["severity"] == "critical"
+    assert found["cause"].startswith("cleaning of postgres has locked tables since")
+    assert "processes" in found["cause"]
+    assert "queue" in found["cause"]
+
+
+def test_a_session_that_waits_for_a_table_is_named_with_whom_it_waits_for(patient: Any) -> None:
+    with patient.session("report") as reader, patient.session("cleaning") as stranger:
+        reader.execute("begin")
+        reader.execute("select from pgprog_data.processes")
+        pid = reader.info.backend_pid
+        vacuum = threading.Thread(target=vacuum_full, args=(stranger,))
+        vacuum.start()
+
+        found = patient.is_mended("locks", "has waited")
+        vacuum.join(timeout=15)
+
+    assert not vacuum.is_alive()
+    assert found["evidence"]["behind"] == [pid]
+    assert found["mend"].startswith("select pg_cancel_backend")
+
+
+def vacuum_full(connection: psycopg.Connection[Any]) -> None:
+    """Want a table for oneself, until somebody cancels it."""
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("vacuum full pgprog_data.processes")
+
+
+def test_locks_of_those_who_read_and_write_are_no_finding(patient: Any) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pgprog.init('orders', 'o-1')")
+
+        assert patient.examine("--only", "locks")["findings"] == []
+
+
+def test_a_lock_that_was_taken_just_before_is_no_finding(patient: Any) -> None:
+    with patient.session("pgprog migrate") as stranger:
+        stranger.execute("begin")
+        stranger.execute("lock table pgprog_data.processes in access exclusive mode")
+
+        assert patient.examine("--only", "locks", "--long", "5m")["findings"] == []
+
+
+def test_checks_that_met_a_lock_are_a_finding(patient: Any) -> None:
+    with patient.session("cleaning") as stranger:
+        stranger.execute("begin")
+        stranger.execute("lock table pgprog_data.queue in access exclusive mode")
+        pid = stranger.info.backend_pid
+
+        [found] = patient.examine("--only", "queue,schema", "--long", "5m")["findings"]
+        by_name = patient.examine(*found["mend"].split()[2:])["findings"]
+
+    assert (found["check"], found["severity"]) == ("locks", "warning")
+    assert found["evidence"] == {"checks": ["queue"]}
+    assert [each["subject"] for each in by_name] == [f"session {pid}"]

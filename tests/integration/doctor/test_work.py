@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from pgprog import Engine, Intent, Namespace, PermanentError, Step
+from pgprog.cli import main
 from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
@@ -205,3 +207,21 @@ def test_a_namespace_whose_tasks_fail_is_named_with_the_error_and_repaired(
     found = patient.is_mended("failures", "10 of its latest 20 tasks failed, most by Perm.*locked")
 
     assert "--error-type PermanentError" in found["mend"]
+
+
+def test_many_findings_of_one_check_hide_no_other(patient: Any) -> None:
+    patient.sql.execute(
+        "select pgprog_engine._create_namespace(name, '{}'), pgprog.init(name, 'p')"
+        " from (select 'n' || number from generate_series(1, 40) as number) as n(name)"
+    )
+    patient.sql.execute("select pgprog.pause('orders', 'stock-taking')")
+
+    words = ["doctor", "--only", "workers,paused", "--long", "0s"]
+    answer = CliRunner().invoke(main, words)
+
+    assert answer.exit_code == 6
+    assert answer.stdout.count("mend: pgprog worker") == 5
+    assert "… and 35 more of workers; --json has them all" in answer.stdout
+    assert "mend: pgprog namespace resume orders" in answer.stdout
+    assert "2 checks: 40 critical, 1 warnings" in answer.stdout
+    assert len(patient.examine("--only", "workers")["findings"]) == 40
