@@ -242,7 +242,7 @@ def test_10_an_own_write_is_waited_for(stage: Stage) -> None:
     assert stage.look() is None
     assert stage.cache.advise(KEY, now=stage.now, max_lag=None) is Advice.WAIT
     told: list[str] = []
-    stage.cache.watch(KEY, lambda: told.append("now"))
+    stage.cache.watchers.add(KEY, lambda: told.append("now"))
     stage.tell(101, written(2))
     assert told == ["now"]
     assert stage.version == 2
@@ -305,7 +305,7 @@ def test_11_nothing_is_served_when_the_lease_has_ended(stage: Stage) -> None:
 def test_12_nothing_is_served_when_the_stream_is_lost(stage: Stage) -> None:
     assert stage.fill(sees(101), row(1))
     woken: list[str] = []
-    stage.cache.watch(KEY, lambda: woken.append("now"))
+    stage.cache.watchers.add(KEY, lambda: woken.append("now"))
 
     stage.cache.go_cold()
 

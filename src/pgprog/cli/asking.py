@@ -41,12 +41,16 @@ dsn_option = click.option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """How to connect; *hint* is for when that fails.  *direct_dsn* goes through no pooler."""
+    """How to connect; *hint* is for when that fails.  *direct_dsn* goes through no pooler.
+
+    *reader* is the socket of a shared reader that keeps what is in the clear.
+    """
 
     dsn: str
     direct_dsn: str
     hint: str | None = None
     encryption: Encryption | None = None
+    reader: str | None = None
 
 
 def find_database(dsn: str | None) -> Database:
@@ -63,8 +67,13 @@ def find_database(dsn: str | None) -> Database:
     config = load(environ=os.environ)
     if config.dsn:
         direct_dsn = config.direct_dsn or config.dsn
-        keys = config.encryption
-        return Database(dsn=config.dsn, direct_dsn=direct_dsn, encryption=keys.load())
+        encryption = config.encryption.load()
+        return Database(
+            dsn=config.dsn,
+            direct_dsn=direct_dsn,
+            encryption=encryption,
+            reader=None if encryption else config.reader.socket,
+        )
     own = DevelopmentServer().dsn
     hint = "`pgprog db start` starts the development server; --dsn names another"
     return Database(dsn=own, direct_dsn=own, hint=hint)
