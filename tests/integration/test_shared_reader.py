@@ -179,6 +179,29 @@ async def test_a_process_greater_than_what_is_read_at_once_comes_whole(
     assert found.state == state
 
 
+async def test_a_process_that_no_frame_holds_comes_from_postgresql_and_the_line_stays(
+    config: Config, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MOST_ANSWER_BYTES", 1 << 19)
+    state = {"text": "0123456789" * 100_000}
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await engine.put(
+            {"namespace": "orders", "process_id": "o-2", "status": "running", "state": state}
+        )
+        await cached(engine)
+        reads = engine._cached
+        assert isinstance(reads, SharedReads)
+        line = reads._line._connection
+        found = [await engine.get("orders", "o-2") for _ in range(5)]
+        beside = await asyncio.gather(engine.get("orders", "o-2"), engine.get("orders", "o-1"))
+        same = reads._line._connection is line
+
+    assert [each and (each.state, each.source) for each in found] == 5 * [(state, "postgresql")]
+    assert [each and each.process_id for each in beside] == ["o-2", "o-1"]
+    assert same
+
+
 async def test_own_writes_are_always_read_through_a_shared_reader(
     config: Config, engine: Engine
 ) -> None:

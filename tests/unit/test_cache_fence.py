@@ -525,3 +525,45 @@ def test_readers_are_told_what_snapshots_may_not_see_of_what_is_kept_and_what_wa
     assert (untold, kept, given_up, refilled) == ((), (101,), (101,), (101,))
     assert both == (101, 102)
     assert stage.cache.told(KEY) == ()
+
+
+def test_who_has_looked_may_wait_only_once_all_that_was_told_is_visible(stage: Stage) -> None:
+    def is_settled() -> bool:
+        return stage.cache.is_settled(KEY, now=stage.now)
+
+    assert is_settled()
+    stage.tell(101, written(1))
+    told = is_settled()
+    stage.beat(sees(102))
+    assert (told, is_settled()) == (False, True)
+
+    assert stage.fill(sees(102), row(1))
+    stage.tell(102, written(2))
+    in_entry = is_settled()
+    stage.beat(sees(103))
+    assert (in_entry, is_settled()) == (False, True)
+
+    fill = stage.begin()
+    stage.tell(103, written(3))
+    in_fill = is_settled()
+    stage.beat(sees(104))
+    assert (in_fill, is_settled()) == (False, True)
+    stage.cache.drop_fill(fill)
+
+
+def test_who_has_looked_may_not_wait_while_anything_may_be_left_untold(stage: Stage) -> None:
+    def is_settled(namespace: str = "orders") -> bool:
+        return stage.cache.is_settled((namespace, "o-1"), now=stage.now)
+
+    assert not is_settled("parcels")
+    stage.now = 1.1  # the stream is older than it may be
+    stale = is_settled()
+    stage.beat(sees(100))
+    assert (stale, is_settled()) == (False, True)
+    stage.cache.listen()
+    listening = is_settled()
+    stage.cache.warm_up(sees(110, 105))
+    stage.beat(sees(110, 105))
+    before = is_settled()  # 105 may have been committed before the stream began
+    stage.beat(sees(110))
+    assert (listening, before, is_settled()) == (False, False, True)

@@ -16,6 +16,7 @@ from pgprog.errors import PgprogError
 from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
+    from pgprog.cache.entries import Entry
     from pgprog.client.cached_reads import CachedReads, Found
 
 log = logs.get(__name__)
@@ -219,10 +220,16 @@ class Client(asyncio.BufferedProtocol):
             self._transport.write(self._packed(question, found))
 
     def _packed(self, question: wire.Question, found: Found | None) -> bytes:
-        """Return an answer; absence is none: who asks looks for himself."""
+        """Return an answer; absence is none, nor is too much: who asks looks for himself."""
         if found is None or found.entry is None:
             return wire.ask_postgresql(question.number)
-        entry = found.entry
+        packed = self._packed_entry(question, found, found.entry)
+        if len(packed) > wire.MOST_ANSWER_BYTES:
+            self._cached.pass_by(question.namespace)
+            return wire.ask_postgresql(question.number)
+        return packed
+
+    def _packed_entry(self, question: wire.Question, found: Found, entry: Entry) -> bytes:
         unseen = self._cached.told(entry.key)
         if found.lag is not None and not unseen and not question.max_events:
             if entry.form is None:
