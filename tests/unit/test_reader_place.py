@@ -85,9 +85,10 @@ def test_a_lock_that_is_taken_away_while_it_is_taken_is_none(
             Path(f"{path}.lock").unlink()
 
     monkeypatch.setattr(fcntl, "flock", taken_away)
-    with listening(path, mode=MODE), pytest.raises(ConfigError, match="a reader listens at"):
-        Place(path, mode=MODE)
-    assert len(taken) == 2
+    with listening(path, mode=MODE):
+        assert len(taken) == 2
+        with pytest.raises(ConfigError, match="a reader listens at"):
+            Place(path, mode=MODE)
 
 
 def test_a_reader_that_ends_leaves_what_came_after_it(path: Path) -> None:
