@@ -63,8 +63,8 @@ async def engine(db: str) -> AsyncIterator[Engine]:
     orders: Namespace[Any] = Namespace("orders", cache=dict(settings))
 
     @orders.init
-    def begin(step: Step[Any]) -> Intent[Any]:
-        return Intent(state=0, events=[0])
+    def begin(step: Step[Any], size: int = 0) -> Intent[Any]:
+        return Intent(state=0, events=[0], metadata={"text": size * "x"})
 
     @orders.call
     def add(step: Step[Any]) -> Intent[Any, int]:
@@ -84,7 +84,7 @@ class Seen:
         self.reads = 0
 
     async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             while not what():
                 await asyncio.sleep(0.005)
 
@@ -161,6 +161,8 @@ class Followed:
 async def test_who_watches_asks_postgresql_nothing_while_nothing_changes(
     client: AsyncClient, engine: Engine, seen: Seen
 ) -> None:
+    await engine.remove("orders", "o-1")
+    await engine.init("orders", "o-1", {"size": 200_000})  # no memory keeps it: a look is a read
     async with Followed(client) as followed:
         await seen.until_told(times=5)
         before = seen.reads
@@ -261,7 +263,7 @@ async def _connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         return await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
 
 
@@ -328,7 +330,7 @@ async def test_so_many_are_watched_and_no_more_until_one_goes(
     taken = [await _watched(*first, watch, f"o-{watch}") is not None for watch in range(4)]
     more = [await _watched(*second, watch) is not None for watch in range(2)]
     first[1].close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         while await _watched(*second, 1) is None:
             await asyncio.sleep(0.01)
     assert await _watched(*second, 0) is not None  # one that is on needs no room
