@@ -168,5 +168,5 @@ async def test_a_watch_and_a_wait_for_a_version_are_cancelled_at_any_turn(
         async with asyncio.timeout(10):
             assert await client.get("orders", "o-1") is not None
         assert isinstance(client._cached, CachedReads)
-        assert not client._cached.cache._watchers
+        assert not client._cached.cache.watchers._calls
         assert not client._wakes._calls

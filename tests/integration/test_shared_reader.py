@@ -179,6 +179,29 @@ async def test_a_process_greater_than_what_is_read_at_once_comes_whole(
     assert found.state == state
 
 
+async def test_a_process_that_no_frame_holds_comes_from_postgresql_and_the_line_stays(
+    config: Config, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MOST_ANSWER_BYTES", 1 << 19)
+    state = {"text": "0123456789" * 100_000}
+    async with reading(config, Metrics()):
+        await engine.init("orders", "o-1")
+        await engine.put(
+            {"namespace": "orders", "process_id": "o-2", "status": "running", "state": state}
+        )
+        await cached(engine)
+        reads = engine._cached
+        assert isinstance(reads, SharedReads)
+        line = reads._line._connection
+        found = [await engine.get("orders", "o-2") for _ in range(5)]
+        beside = await asyncio.gather(engine.get("orders", "o-2"), engine.get("orders", "o-1"))
+        same = reads._line._connection is line
+
+    assert [each and (each.state, each.source) for each in found] == 5 * [(state, "postgresql")]
+    assert [each and each.process_id for each in beside] == ["o-2", "o-1"]
+    assert same
+
+
 async def test_own_writes_are_always_read_through_a_shared_reader(
     config: Config, engine: Engine
 ) -> None:
@@ -355,7 +378,7 @@ async def test_a_question_in_pieces_is_answered_beside_those_of_others(
         writer.close()
 
     assert number == 7
-    assert answer is not None
+    assert isinstance(answer, wire.Answer)
     assert answer.row.process_id == "o-1"
 
 
@@ -452,7 +475,8 @@ async def test_a_reader_that_does_not_answer_holds_up_a_read_for_half_a_second(
 @pytest.mark.parametrize(
     ("greeting", "detail"),
     [
-        (wire.MAGIC + b"\x02", "the reader speaks version 2, this program 1: renew this program"),
+        (wire.MAGIC + b"\x03", "the reader speaks version 3, this program 2: renew this program"),
+        (wire.MAGIC + b"\x01", "the reader speaks version 1, this program 2: renew the reader"),
         (b"HTTP/1.1 400 Bad Request", "who listens there is no reader"),
         (wire.GREETING + b"\xff\xff\xff\xff", "the reader says what nobody understands"),
         (wire.GREETING + b"\x00\x00\x00\x01\x00", "the reader says what nobody understands"),

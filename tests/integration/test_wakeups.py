@@ -132,7 +132,7 @@ async def test_an_engine_has_one_slot_for_its_cache_its_worker_those_who_wait_an
     db: str, served: Served, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgprog.client.answers._POLL_SECONDS", 3600.0)
-    monkeypatch.setattr("pgprog.client.watching.POLL_SECONDS", 3600.0)
+    monkeypatch.setattr("pgprog.client.lookout.POLL_SECONDS", 3600.0)
     async with (
         Engine(db, [served.namespace, _kept()], worker=STREAM) as engine,
         asyncio.timeout(30),

@@ -11,8 +11,9 @@ import pytest
 from tests.integration.conftest import QUICK
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, Seen, Step, migrate
-from pgprog.client import watching
+from pgprog.client import lookout, watching
 from pgprog.client.cached_reads import CachedReads
+from pgprog.client.lookout import Lookout
 from pgprog.config import CacheSettings
 from pgprog.embedded import DevelopmentServer
 from pgprog.errors import ProcessNotFound, StoreUnavailable
@@ -35,7 +36,7 @@ _END_THE_READING_SESSIONS = (
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lookout, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -236,14 +237,14 @@ async def test_the_stream_tells_before_it_is_time_to_look(
     async with AsyncClient(db, **options) as client:
         async with asyncio.timeout(20):
             await _is_followed(client, engine)
-        pauses, pause = asyncio.Event(), watching._pause
+        pauses, pause = asyncio.Event(), Lookout.pause
 
-        async def patient(told: asyncio.Event) -> None:
+        async def patient(self: Lookout) -> None:
             pauses.set()
-            await pause(told)
+            await pause(self)
 
-        monkeypatch.setattr(watching, "POLL_SECONDS", 3600)
-        monkeypatch.setattr(watching, "_pause", patient)
+        monkeypatch.setattr(lookout, "POLL_SECONDS", 3600)
+        monkeypatch.setattr(Lookout, "pause", patient)
         watched = client.watch("counters", "c-1")
         last = (await anext(watched)).state
         following = asyncio.create_task(_until(watched, last + 1))
@@ -259,7 +260,7 @@ async def _is_followed(client: AsyncClient, engine: Engine) -> None:
         await client.get("counters", "c-1")
         with client._wakes.calling(told.set):
             if client._cached is not None:
-                client._cached.watch(("counters", "c-1"), told.set)
+                await client._cached.watch(("counters", "c-1"), told.set)
             await engine.call("counters", "c-1", {}, name="add")
             try:
                 async with asyncio.timeout(0.1):

@@ -14,7 +14,7 @@ from tests.integration.server_wide import wait_ended
 from tests.integration.streams import END_STREAMS
 
 from pgprog import AsyncClient, Changed, Client, Reached
-from pgprog.client import following, watching
+from pgprog.client import following, lookout
 from pgprog.client.changes import News, Position
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.changes import Changes, Moment, WrittenProcess
@@ -42,7 +42,7 @@ _REMOVE = "delete from pgprog_data.processes where process_id = %s"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lookout, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(following, "_REST", 0)
 
 

@@ -242,7 +242,7 @@ def test_10_an_own_write_is_waited_for(stage: Stage) -> None:
     assert stage.look() is None
     assert stage.cache.advise(KEY, now=stage.now, max_lag=None) is Advice.WAIT
     told: list[str] = []
-    stage.cache.watch(KEY, lambda: told.append("now"))
+    stage.cache.watchers.add(KEY, lambda: told.append("now"))
     stage.tell(101, written(2))
     assert told == ["now"]
     assert stage.version == 2
@@ -305,7 +305,7 @@ def test_11_nothing_is_served_when_the_lease_has_ended(stage: Stage) -> None:
 def test_12_nothing_is_served_when_the_stream_is_lost(stage: Stage) -> None:
     assert stage.fill(sees(101), row(1))
     woken: list[str] = []
-    stage.cache.watch(KEY, lambda: woken.append("now"))
+    stage.cache.watchers.add(KEY, lambda: woken.append("now"))
 
     stage.cache.go_cold()
 
@@ -525,3 +525,45 @@ def test_readers_are_told_what_snapshots_may_not_see_of_what_is_kept_and_what_wa
     assert (untold, kept, given_up, refilled) == ((), (101,), (101,), (101,))
     assert both == (101, 102)
     assert stage.cache.told(KEY) == ()
+
+
+def test_who_has_looked_may_wait_only_once_all_that_was_told_is_visible(stage: Stage) -> None:
+    def is_settled() -> bool:
+        return stage.cache.is_settled(KEY, now=stage.now)
+
+    assert is_settled()
+    stage.tell(101, written(1))
+    told = is_settled()
+    stage.beat(sees(102))
+    assert (told, is_settled()) == (False, True)
+
+    assert stage.fill(sees(102), row(1))
+    stage.tell(102, written(2))
+    in_entry = is_settled()
+    stage.beat(sees(103))
+    assert (in_entry, is_settled()) == (False, True)
+
+    fill = stage.begin()
+    stage.tell(103, written(3))
+    in_fill = is_settled()
+    stage.beat(sees(104))
+    assert (in_fill, is_settled()) == (False, True)
+    stage.cache.drop_fill(fill)
+
+
+def test_who_has_looked_may_not_wait_while_anything_may_be_left_untold(stage: Stage) -> None:
+    def is_settled(namespace: str = "orders") -> bool:
+        return stage.cache.is_settled((namespace, "o-1"), now=stage.now)
+
+    assert not is_settled("parcels")
+    stage.now = 1.1  # the stream is older than it may be
+    stale = is_settled()
+    stage.beat(sees(100))
+    assert (stale, is_settled()) == (False, True)
+    stage.cache.listen()
+    listening = is_settled()
+    stage.cache.warm_up(sees(110, 105))
+    stage.beat(sees(110, 105))
+    before = is_settled()  # 105 may have been committed before the stream began
+    stage.beat(sees(110))
+    assert (listening, before, is_settled()) == (False, False, True)

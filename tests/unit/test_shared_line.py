@@ -31,7 +31,8 @@ def _question(process_id: str) -> wire.Question:
 def _asked(piece: bytes) -> list[str]:
     frames, rest = wire.cut(piece, most=wire.MOST_QUESTION_BYTES)
     assert rest == b""
-    return [wire.question(frame).process_id for frame in frames]
+    asked = [wire.message(frame) for frame in frames]
+    return [each.process_id for each in asked if isinstance(each, wire.Question)]
 
 
 async def test_a_lone_question_is_sent_at_once_and_those_beside_it_together() -> None:

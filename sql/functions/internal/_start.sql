@@ -59,10 +59,6 @@ begin
     if not found then
       raise exception 'the lease of worker % is lost', _start.worker_id using errcode = 'UP002';
     end if;
-    select coalesce(array_agg(n.namespace), '{}') into v_startable
-    from unnest(v_served) as s(namespace)
-    join pgprog_data.namespaces as n on n.namespace = s.namespace
-    where n.paused_at is null and n.concurrency is null;
   end if;
 
   -- 1. Values, each item by itself.

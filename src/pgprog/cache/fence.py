@@ -20,9 +20,10 @@ from pgprog.cache.entries import ProcessRemoved
 from pgprog.cache.fills import Fill
 from pgprog.cache.lease import NEVER, Lease
 from pgprog.cache.recent import Recent, unseen_by
+from pgprog.cache.watchers import Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgprog.cache.entries import Change, Entry, Key
     from pgprog.cache.shelves import Shelf
@@ -57,7 +58,7 @@ class Cache:
         self._served: Recent[Key] = Recent()  # what was given up had them, and may have been served
         self._keys: dict[int, Key] = {}  # of the incarnations that are kept
         self._filled: deque[tuple[float, Key, Snapshot]] = deque()  # they carry it still
-        self._watchers: dict[Key, list[Callable[[], None]]] = {}
+        self.watchers = Watchers()
 
     # ---- What the stream tells.
 
@@ -90,8 +91,7 @@ class Cache:
         self._loose.clear()
         self._keys.clear()
         self._filled.clear()
-        for key in [*self._watchers]:
-            self._wake(key)
+        self.watchers.wake_all()
 
     def on_transaction(
         self, xid: int, end_lsn: int, changes: Sequence[Change], *, now: float
@@ -193,17 +193,19 @@ class Cache:
         """Expect nothing of other snapshots: they are those of another server."""
         self._served.clear()
 
-    def watch(self, key: Key, call: Callable[[], None]) -> None:
-        """Call once when something is told of a process, or nothing can be any more."""
-        self._watchers.setdefault(key, []).append(call)
+    def is_settled(self, key: Key, *, now: float) -> bool:
+        """Return whether whoever reads a process now may wait until something is told of it.
 
-    def unwatch(self, key: Key, call: Callable[[], None]) -> None:
-        """Do not call; harmless after it was."""
-        calls = self._watchers.get(key, [])
-        if call in calls:
-            calls.remove(call)
-            if not calls:
-                del self._watchers[key]
+        All that was told, and what no stream tells, is visible to every snapshot from now on; the
+        rest is told within the lag that its namespace allows.
+        """
+        shelf, newest = self.shelves.get(key[0]), self._newest
+        if not self.is_warm or shelf is None or newest is None or newest.xmin < self._warm_xmax:
+            return False
+        entry, fill = shelf.entries.get(key[1]), self._fills.get(key)
+        pending = () if fill is None else tuple(xid for xid, _ in fill.pending)
+        told = (*self._recent.of(key), *pending, *(entry.unseen if entry else ()))
+        return now - self.lease.as_of <= shelf.max_lag and not unseen_by(newest, told)
 
     # ---- Reads of PostgreSQL.
 
@@ -289,7 +291,7 @@ class Cache:
             else:
                 shelf.put(changed, now=now)
                 self._make_room(shelf, now=now)
-        self._wake(key)
+        self.watchers.wake(key)
 
     def _changed(self, entry: Entry, xid: int, group: Sequence[Change]) -> Entry | None:
         """Return the entry after a transaction that it does not have, None if it has to go."""
@@ -339,7 +341,3 @@ class Cache:
     def _overrun(self) -> None:
         self.counts["overrun"] += 1
         self.go_cold()
-
-    def _wake(self, key: Key) -> None:
-        for call in self._watchers.pop(key, ()):
-            call()

@@ -43,12 +43,16 @@ dsn_option = click.option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """How to connect; *origin* says who wants this one.  *direct_dsn* goes through no pooler."""
+    """How to connect; *origin* says who wants this one.  *direct_dsn* goes through no pooler.
+
+    *reader* is the socket of a shared reader that keeps what is in the clear.
+    """
 
     dsn: str
     direct_dsn: str
     origin: str | None = None
     encryption: Encryption | None = None
+    reader: str | None = None
 
     @property
     def hint(self) -> str:
@@ -76,12 +80,15 @@ def find_database(dsn: str | None) -> Database:
     except ConfigError as e:
         e.hint = e.hint or "--dsn names a database without it"
         raise
-    if config_dsn := loaded.config.dsn:
+    config = loaded.config
+    if config.dsn:
+        encryption = config.encryption.load()
         return Database(
-            dsn=config_dsn,
-            direct_dsn=loaded.config.direct_dsn or config_dsn,
+            dsn=config.dsn,
+            direct_dsn=config.direct_dsn or config.dsn,
             origin=loaded.origins.get("dsn", str(loaded.file)),
-            encryption=loaded.config.encryption.load(),
+            encryption=encryption,
+            reader=None if encryption else config.reader.socket,
         )
     own = DevelopmentServer().dsn
     return Database(dsn=own, direct_dsn=own)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from typing import TYPE_CHECKING
@@ -11,18 +10,25 @@ import click
 import msgspec
 
 from pgprog.cli.arguments import namespace_argument, read_name
-from pgprog.cli.asking import dsn_option, read
+from pgprog.cli.asking import dsn_option, find_database, read
 from pgprog.cli.output import compact, json_option, print_json, shown
 from pgprog.cli.process_watch_all import watch_all
 from pgprog.client import Seen
 from pgprog.client.changes import Position
+from pgprog.client.lookout import Lookout
 from pgprog.client.reading import RawProcess, raw_process
-from pgprog.client.watching import POLL_SECONDS, follow
+from pgprog.client.shared.reads import SharedReads
+from pgprog.client.watching import follow
 from pgprog.errors import InvalidArgument
 from pgprog.model import ProcessStatus
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from pgprog.cache.entries import Key
+    from pgprog.cli.asking import Database
     from pgprog.client.freshness import Range
+    from pgprog.client.memory import Memory
     from pgprog.store.client_store import ClientStore
 
 
@@ -69,9 +75,10 @@ def watch(
     It goes on through restarts of the database; Ctrl-C ends it with exit code 130.  With --json
     all is in lines of JSON.
 
-    One process is looked at once a second until it is removed.  Versions may be passed over,
-    events never are.  Each snapshot begins with what --after goes on behind, of one incarnation or
-    the next.
+    One process is followed until it is removed: where the configuration names a shared reader
+    (reader.socket) that tells of changes, else by a look once a second.  Versions may be passed
+    over, events never are.  Each snapshot begins with what --after goes on behind, of one
+    incarnation or the next.
 
     Without a PROCESS_ID the newest version of each process is told, from the replication stream
     as it commits, or by looking; `left` is one that is not in --status any more.  A line
@@ -94,15 +101,14 @@ def watch(
 def _watch_one(
     dsn: str | None, namespace: str, process_id: str, *, seen: Seen | None, as_json: bool
 ) -> None:
-    async def work(store: ClientStore) -> bool:
-        async def look(range_: Range) -> RawProcess | None:
-            found = await store.get(namespace, process_id, **range_._asdict())
-            return None if found is None else raw_process(found)
+    database, key = find_database(dsn), (namespace, process_id)
 
+    async def work(store: ClientStore) -> bool:
         is_found = seen is not None
-        async for process in follow(look, _pause, seen=seen):
-            is_found = True
-            _print(process, as_json=as_json)
+        async with _told_by(database, store) as memory:
+            async for process in _followed(store, memory, key, seen=seen):
+                is_found = True
+                _print(process, as_json=as_json)
         if not is_found:  # history says what there is none of: the process or its namespace
             await store.history(
                 namespace, process_id, after=None, max_events=0, direction="forward"
@@ -116,8 +122,34 @@ def _watch_one(
         click.echo("removed")
 
 
-async def _pause() -> None:
-    await asyncio.sleep(POLL_SECONDS)
+@contextlib.asynccontextmanager
+async def _told_by(database: Database, store: ClientStore) -> AsyncIterator[Memory | None]:
+    """Give what tells of changes: the shared reader of the configuration, if it names one."""
+    if database.reader is None:
+        yield None
+        return
+    shared = SharedReads(database.reader, store, dsn=database.dsn, name="pgprog command")
+    async with shared.follow():
+        yield shared
+
+
+async def _followed(
+    store: ClientStore, memory: Memory | None, key: Key, *, seen: Seen | None
+) -> AsyncGenerator[RawProcess, None]:
+    lookout = Lookout(memory, key)
+
+    async def read(range_: Range) -> bytes | None:
+        if memory is None:
+            return await store.get(*key, **range_._asdict())
+        return await memory.read_past(key, range_, ())
+
+    async def look(range_: Range) -> RawProcess | None:
+        found = await lookout.look(lambda: read(range_))
+        return None if found is None else raw_process(found)
+
+    with lookout.kept():
+        async for process in follow(look, lookout.pause, seen=seen):
+            yield process
 
 
 def _print(process: RawProcess, *, as_json: bool) -> None:

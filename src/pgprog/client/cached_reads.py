@@ -172,13 +172,14 @@ class CachedReads(Memory):
         """Return transactions that readers of a process may know, and snapshots may not see."""
         return self.cache.told(key)
 
-    def watch(self, key: Key, call: Callable[[], None]) -> None:
-        """Call once when something is told of a process, or nothing can be any more."""
-        self.cache.watch(key, call)
+    async def watch(self, key: Key, call: Callable[[], None]) -> bool:
+        """Call once when something is told of a process; return if no look is due before."""
+        self.cache.watchers.add(key, call)
+        return self.cache.is_settled(key, now=time.monotonic())
 
     def unwatch(self, key: Key, call: Callable[[], None]) -> None:
         """Do not call; harmless after it was."""
-        self.cache.unwatch(key, call)
+        self.cache.watchers.drop(key, call)
 
     def samples(self) -> list[Sample]:
         """Return what metrics show; any thread may ask."""
@@ -207,11 +208,11 @@ class CachedReads(Memory):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._waits[key[0]]):
                 while self.cache.is_warm:
-                    self.cache.watch(key, told.set)
+                    self.cache.watchers.add(key, told.set)
                     try:
                         await told.wait()
                     finally:
-                        self.cache.unwatch(key, told.set)
+                        self.cache.watchers.drop(key, told.set)
                     told.clear()
                     found = self.kept(key, range_, wanted)
                     if found is not None:

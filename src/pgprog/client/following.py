@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from pgprog import logs
-from pgprog.client import watching
+from pgprog.client import lookout
 from pgprog.client.changes import Changed, News, Position, Reached
 from pgprog.errors import InvalidArgument, Overloaded, StoreUnavailable
 from pgprog.replication.messages import (
@@ -97,7 +97,7 @@ async def _news(ear: _Ear, news: News, looks: _Looks) -> AsyncGenerator[Changed 
 async def _pause(ear: _Ear, looks: _Looks) -> None:
     """Wait until something is told, or it is time to look."""
     is_told = ear.is_open and looks.has_seen_all
-    seconds = watching.POLL_SECONDS if is_told else max(watching.POLL_SECONDS, looks.rest)
+    seconds = lookout.POLL_SECONDS if is_told else max(lookout.POLL_SECONDS, looks.rest)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await ear.told.wait()
@@ -239,7 +239,7 @@ class _Looks:
         """Return the position that follows from a stream that has told all up to *lsn*."""
         if not self.has_news or not self.has_seen_all:
             return None
-        if self._mark is None and time.monotonic() > self._marked_at + watching.POLL_SECONDS:
+        if self._mark is None and time.monotonic() > self._marked_at + lookout.POLL_SECONDS:
             self._mark, self._marked_at = await self._store.moment(), time.monotonic()
         if self._mark is None or lsn < self._mark.lsn or self._mark.history != self._history:
             return None

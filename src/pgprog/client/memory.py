@@ -37,6 +37,7 @@ class Memory(ABC):
         self._store = store
         self._counts: Counter[tuple[str, str]] = Counter()
         self._asked: OrderedDict[int, Key] = OrderedDict()
+        self._read_server = ""  # that of the last read that went past
 
     # ---- Reading.
 
@@ -65,8 +66,12 @@ class Memory(ABC):
         """Return transactions that this client may have shown, and snapshots may not see."""
 
     @abstractmethod
-    def watch(self, key: Key, call: Callable[[], None]) -> None:
-        """Call once when something is told of a process, where anything is."""
+    async def watch(self, key: Key, call: Callable[[], None]) -> bool:
+        """Call once when something is told of a process, or nothing can be any more.
+
+        Return whether whoever has looked, or looks from now on, need not look again before.  That
+        does not hold for ever: ask again, with the same *call*, as often as a look would be due.
+        """
 
     @abstractmethod
     def unwatch(self, key: Key, call: Callable[[], None]) -> None:
@@ -88,6 +93,7 @@ class Memory(ABC):
             TooSoon: It does not yet.
         """
         snapshot, server, raw = await self._store.get_fenced(*key, **range_._asdict())
+        self._read_server = server
         self.note(key)
         self._check_past(told, Snapshot.parse(snapshot), server)
         return raw

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
 
 from pgprog.client.freshness import Range
+from pgprog.client.lookout import Lookout
 from pgprog.client.reads import AsyncReads, checked_names
 from pgprog.errors import Overloaded, ProcessNotFound, StoreUnavailable
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-POLL_SECONDS = 1.0
-# The end of any task wakes all who watch: so often they look at most.
-_LEAST_SECONDS = 0.05
 _PAGE = 1000
 
 
@@ -159,46 +156,32 @@ class AsyncWatching(AsyncReads):
         another *incarnation*, and events that count from 1; what the old one wrote in its last
         moment is gone with it.
 
-        It looks once a second; with the cache or ``wakeups="stream"``, when something is told.
+        With the cache or a reader it looks when a change is told, and asks PostgreSQL nothing in
+        between; otherwise, and while nothing can be told, once a second, with
+        ``wakeups="stream"`` at the end of any task, too.
 
         Raises:
             ProcessNotFound: There is no such process; with *after*, there being none is the end.
             StoreUnavailable: The database cannot be reached at first, or the client is closed.
         """
         key = checked_names(namespace, process_id)
-        told = asyncio.Event()
+        lookout = Lookout(self._cached, key)
 
         async def read(range_: Range) -> Process[Any] | None:
             if self._wakes.is_closed:
                 return None
-            if self._cached is not None:
-                self._cached.unwatch(key, told.set)
-                self._cached.watch(key, told.set)
-            return await self.get(namespace, process_id, **range_._asdict())
+            return await lookout.look(lambda: self.get(namespace, process_id, **range_._asdict()))
 
         is_found = after is not None
-        try:
-            following = follow(read, lambda: _pause(told), seen=after)
-            with self._wakes.calling(told.set):
-                async with contextlib.aclosing(following):
-                    async for process in following:
-                        is_found = True
-                        yield process
-        finally:
-            if self._cached is not None:
-                self._cached.unwatch(key, told.set)
+        following = follow(read, lookout.pause, seen=after)
+        with self._wakes.calling(lookout.told.set), lookout.kept():
+            async with contextlib.aclosing(following):
+                async for process in following:
+                    is_found = True
+                    yield process
         if self._wakes.is_closed:
             msg = "the client is closed"
             raise StoreUnavailable(msg)
         if not is_found:
             msg = f"no process {process_id} in namespace {key[0]}"
             raise ProcessNotFound(msg)
-
-
-async def _pause(told: asyncio.Event) -> None:
-    """Wait until something is told, or it is time to look anyhow."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(POLL_SECONDS):
-            await told.wait()
-            await asyncio.sleep(_LEAST_SECONDS)  # a commit is told a moment before it is visible
-    told.clear()

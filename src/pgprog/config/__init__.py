@@ -49,7 +49,7 @@ LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Wakeups = Literal["poll", "notify", "stream"]
 
-_ACCESS = frozenset({"dsn", "direct_dsn", "encryption"})
+_ACCESS = frozenset({"dsn", "direct_dsn", "encryption", "reader"})
 _MODE = re.compile(r"0?[0-7]{3}")
 _HANDLERS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 

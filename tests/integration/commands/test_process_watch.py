@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.integration.server_wide import wait_ended
 
-from pgprog.cli import process_watch
 from pgprog.client import following
+from pgprog.client.lookout import Lookout
 
 GUIDE = Path(__file__).parents[3] / "docs/how-to/watch.md"
 
@@ -24,10 +24,10 @@ def on_pause(monkeypatch: pytest.MonkeyPatch) -> Any:
     def give(*deeds: Any) -> None:
         left = iter(deeds)
 
-        async def pause() -> None:
+        async def pause(_: Lookout) -> None:
             next(left)()
 
-        monkeypatch.setattr(process_watch, "_pause", pause)
+        monkeypatch.setattr(Lookout, "pause", pause)
 
     return give
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 from pgprog import logs
 from pgprog.client.shared import wire
+from pgprog.client.shared.watches import Watches
 from pgprog.errors import PgprogError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pgprog.cache.entries import Key
+
 log = logs.get(__name__)
+
+_Reply: TypeAlias = wire.Answer | wire.Watched | wire.Told | None
 
 _HINT: Final = "`pgprog worker --only reader` is one; what is read comes from PostgreSQL meanwhile"
 # A reader answers within a quarter of a second, if only that PostgreSQL be asked.  A late look is
@@ -62,7 +67,20 @@ class Line:
         connection = self._connection
         if connection is None or connection.is_lost:
             return None
-        return await connection.ask(question)
+        reply = await connection.ask(question)
+        return reply if type(reply) is wire.Answer else None
+
+    async def watch(self, key: Key, call: Callable[[], None]) -> wire.Watched | None:
+        """Have *call* called when the reader tells of a change, or goes; None if it does not."""
+        connection = self._connection
+        if connection is None or connection.is_lost:
+            return None
+        return await connection.watch(key, call)
+
+    def unwatch(self, key: Key, call: Callable[[], None]) -> None:
+        """Do not call."""
+        if self._connection is not None:
+            self._connection.unwatch(key, call)
 
     async def run(self) -> None:
         """Keep the line until cancelled: what is lost is tried again, later and later."""
@@ -139,7 +157,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._number = 0
         self._unsent: list[bytes] = []
         # What waits, by number, with the turn in which it was asked; the oldest first.
-        self._waiting: dict[int, tuple[asyncio.Future[wire.Answer | None], int]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[_Reply], int]] = {}
+        self._watches = Watches()
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -148,10 +167,10 @@ class _Connection(asyncio.BufferedProtocol):
         """Whether nothing can be asked any more."""
         return self._lost.done()
 
-    def ask(self, question: wire.Question) -> asyncio.Future[wire.Answer | None]:
+    def ask(self, question: wire.Question | wire.Watch) -> asyncio.Future[_Reply]:
         """Ask; what is returned will have the answer, None when there is none here."""
         number = self._number = (self._number + 1) % (1 << 32)
-        answer: asyncio.Future[wire.Answer | None] = self._loop.create_future()
+        answer: asyncio.Future[_Reply] = self._loop.create_future()
         framed = wire.framed(msgspec.structs.replace(question, number=number))
         if not self._waiting and self._transport is not None:
             self._transport.write(framed)
@@ -163,6 +182,18 @@ class _Connection(asyncio.BufferedProtocol):
         if self._timer is None:
             self._timer = self._loop.call_later(_TURN_SECONDS, self._look)
         return answer
+
+    async def watch(self, key: Key, call: Callable[[], None]) -> wire.Watched | None:
+        """Have *call* called when the reader tells of a change, or goes."""
+        watch = self._watches.add(key, call)
+        reply = await self.ask(wire.Watch(0, watch, *key))
+        return reply if isinstance(reply, wire.Watched) else None
+
+    def unwatch(self, key: Key, call: Callable[[], None]) -> None:
+        """Do not call."""
+        watch = self._watches.drop(key, call)
+        if watch is not None and self._transport is not None and not self.is_lost:
+            self._transport.write(wire.framed(wire.Unwatch(watch)))
 
     async def wait_lost(self) -> None:
         """Wait for the end of the connection.
@@ -210,6 +241,9 @@ class _Connection(asyncio.BufferedProtocol):
             self.welcome.set_result(wire.welcome(frames.pop(0)))
         for frame in frames:
             number, answer = wire.answer(frame)
+            if type(answer) is wire.Told:
+                self._watches.tell(number)
+                continue
             waiting = self._waiting.pop(number, None)
             if waiting is not None and not waiting[0].done():
                 waiting[0].set_result(answer)
@@ -243,6 +277,7 @@ class _Connection(asyncio.BufferedProtocol):
             if not answer.done():
                 answer.set_result(None)
         self._waiting.clear()
+        self._watches.tell_all()
         if self._transport is not None:
             self._transport.abort()
 

@@ -90,11 +90,21 @@ class SharedReads(Memory):
         """Return transactions that the reader has shown us, and snapshots may not see."""
         return self._unseen.get(key, ())
 
-    def watch(self, key: Key, call: Callable[[], None]) -> None:
-        """Do nothing: a reader tells when it is asked."""
+    async def watch(self, key: Key, call: Callable[[], None]) -> bool:
+        """Call when the reader tells of a process; return whether no look is needed before.
+
+        Reads of another server, such as a standby, may see later what the reader has told.
+        """
+        if key[0] not in self._namespaces:
+            return False
+        watched = await self._line.watch(key, call)
+        if watched is None or self._read_server not in {"", watched.server}:
+            return False
+        return watched.is_settled
 
     def unwatch(self, key: Key, call: Callable[[], None]) -> None:
-        """Do nothing."""
+        """Do not call."""
+        self._line.unwatch(key, call)
 
     def note(self, key: Key, version: int | None = None) -> None:
         """Let no later read of a process be older than now, or than *version*: we know it."""

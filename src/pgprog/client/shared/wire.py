@@ -2,8 +2,9 @@
 
 Both begin with `GREETING`, whose last byte is the version of all that follows: who hears another
 one hangs up.  Then the reader tells what it serves, a `Welcome`, and answers questions, in whatever
-order it can.  All of that comes in frames: four bytes of length, then so many bytes.  Times are
-told as ages, in seconds: the two need not have the same clock.
+order it can.  Who asks to `Watch` a process is told once when it has changed, and asks again: so no
+more is ever on its way than was asked for.  All of that comes in frames: four bytes of length, then
+so many bytes.  Times are told as ages, in seconds: the two need not have the same clock.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from struct import Struct as Layout
 from struct import error as LayoutError  # noqa: N812 - it is an exception, whatever its name
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
     from pgprog.cache.entries import Entry
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAGIC: Final = b"pgprog-reader"
 GREETING: Final = MAGIC + bytes([VERSION])
 MOST_QUESTION_BYTES: Final = 1 << 14
 MOST_ANSWER_BYTES: Final = 1 << 24
 
 # A process as it is kept; one with events, or with transactions that are not visible to all yet;
-# and "ask PostgreSQL".
-KEPT, MORE, ASK = range(3)
+# "ask PostgreSQL"; what became of a `Watch`; and that what is watched has changed.
+KEPT, MORE, ASK, WATCHED, TOLD = range(5)
 _MOST_AT_ONCE: Final = 1 << 18
 _LENGTH = Layout("!I")
 _HEAD: Final = _LENGTH.size
@@ -45,6 +46,9 @@ class Malformed(Exception):  # noqa: N818 - what came
     """What came is not of this protocol."""
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
 class Welcome(msgspec.Struct, frozen=True):
     """The namespaces that are served, and `store.probe.database_of` of what is read."""
 
@@ -52,14 +56,14 @@ class Welcome(msgspec.Struct, frozen=True):
     database: str
 
 
-class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Question(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=0):
     """What is asked for; *max_lag* None is the namespace's.
 
     The answer shall be known as of a time that is not *known_ago*; the same for *changed_ago*, but
     that concerns every process, and none is to be read anew for it.
     """
 
-    number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+    number: _Number
     namespace: str
     process_id: str
     at_least: int
@@ -69,6 +73,35 @@ class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
     max_events: int
     after: int | None
     direction: Direction
+
+
+class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """Tell of the next change of a process, by the number *watch*; one that is on is kept on."""
+
+    number: _Number
+    watch: _Number
+    namespace: str
+    process_id: str
+
+
+class Unwatch(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
+    """Do not tell of it."""
+
+    watch: _Number
+
+
+Message: TypeAlias = Question | Watch | Unwatch
+
+
+class Watched(NamedTuple):
+    """It is watched; *is_settled* as `cache.fence.Cache.is_settled` says, on *server*."""
+
+    is_settled: bool
+    server: str
+
+
+class Told(NamedTuple):
+    """What is watched has changed, or nothing can be told any more."""
 
 
 class Answer(NamedTuple):
@@ -107,10 +140,12 @@ _Kept = tuple[_Row, dict[str, datetime]]
 _More = tuple[_Row, dict[str, datetime], list[_Event], list[int], str]
 
 _encode = msgspec.msgpack.Encoder().encode
-_question = msgspec.msgpack.Decoder(Question).decode
+_messages: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_message = _messages.decode
 _welcome = msgspec.msgpack.Decoder(Welcome).decode
 _kept = msgspec.msgpack.Decoder(_Kept).decode
 _more = msgspec.msgpack.Decoder(_More).decode
+_watched = msgspec.msgpack.Decoder(tuple[bool, str]).decode
 
 
 def buffer() -> memoryview:
@@ -142,7 +177,7 @@ def cut(data: bytes, *, most: int) -> tuple[list[bytes], bytes]:
     return frames, data[begin - _HEAD :]
 
 
-def framed(message: Welcome | Question) -> bytes:
+def framed(message: Welcome | Message) -> bytes:
     """Return a message as it is sent."""
     body = _encode(message)
     return _LENGTH.pack(len(body)) + body
@@ -160,14 +195,14 @@ def welcome(frame: bytes) -> Welcome:
         raise Malformed(str(e)) from e
 
 
-def question(frame: bytes) -> Question:
+def message(frame: bytes) -> Message:
     """Return what is asked.
 
     Raises:
-        Malformed: It is no question.
+        Malformed: It is nothing that can be.
     """
     try:
-        return _question(frame)
+        return _message(frame)
     except msgspec.MsgspecError as e:
         raise Malformed(str(e)) from e
 
@@ -195,8 +230,21 @@ def more(number: int, answer: Answer) -> bytes:
     return _ANSWER.pack(_ANSWER_HEAD.size + len(body), number, MORE, lag) + body
 
 
-def answer(frame: bytes) -> tuple[int, Answer | None]:
+def watched(number: int, reply: Watched) -> bytes:
+    """Return what becomes of a `Watch`."""
+    body = _encode(reply)
+    return _ANSWER.pack(_ANSWER_HEAD.size + len(body), number, WATCHED, JUST_NOW) + body
+
+
+def told(watch: int) -> bytes:
+    """Return that what is watched by this number has changed."""
+    return _ANSWER.pack(_ANSWER_HEAD.size, watch, TOLD, JUST_NOW)
+
+
+def answer(frame: bytes) -> tuple[int, Answer | Watched | Told | None]:
     """Return the number of a question and its answer, None to ask PostgreSQL.
+
+    `Told` comes with the number of a `Watch`.
 
     Raises:
         Malformed: It is no answer.
@@ -211,8 +259,12 @@ def answer(frame: bytes) -> tuple[int, Answer | None]:
             rows = tuple(EventRow(*each) for each in events)
             known = None if lag < 0 else lag
             return number, Answer(ProcessRow(*row), timers, known, rows, tuple(unseen), server)
+        if kind == WATCHED:
+            return number, Watched(*_watched(frame[_ANSWER_HEAD.size :]))
     except (msgspec.MsgspecError, LayoutError) as e:
         raise Malformed(str(e)) from e
+    if kind == TOLD:
+        return number, Told()
     if kind != ASK:
         msg = f"an answer of kind {kind}"
         raise Malformed(msg)

@@ -11,10 +11,12 @@ from pgprog.cache.lease import NEVER
 from pgprog.client.cached_reads import events_in
 from pgprog.client.freshness import NO_EVENTS, Range, Wanted
 from pgprog.client.shared import wire
+from pgprog.daemon.reader.watching import Watches, Watching
 from pgprog.errors import PgprogError
 from pgprog.store.faults import RolledBack
 
 if TYPE_CHECKING:
+    from pgprog.cache.entries import Entry
     from pgprog.client.cached_reads import CachedReads, Found
 
 log = logs.get(__name__)
@@ -38,6 +40,7 @@ class Answerer:
         self.cached = cached
         self.buffer = wire.buffer()  # for all: what is read into it is taken before the next read
         self.welcome = wire.framed(wire.Welcome([*cached.cache.shelves], database))
+        self.watching = Watching(cached)
 
     def client(self) -> Client:
         """Return what serves one more connection."""
@@ -67,6 +70,7 @@ class Client(asyncio.BufferedProtocol):
         self._is_greeted = False
         self._is_choked = False
         self._frames: list[bytes] = []
+        self._watches = Watches(answerer.watching, tell=self._tell)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, and say what is served."""
@@ -84,6 +88,7 @@ class Client(asyncio.BufferedProtocol):
         del exc
         self._transport = None
         self._frames.clear()
+        self._watches.clear()
         self._answerer.clients.discard(self)
 
     def pause_writing(self) -> None:
@@ -145,7 +150,7 @@ class Client(asyncio.BufferedProtocol):
         size = 0
         try:
             for frame in self._frames[:_A_TURN]:
-                answers.append(self._answered(wire.question(frame)))
+                answers.append(self._replied(wire.message(frame)))
                 size += len(answers[-1])
                 if size > _A_TURN_BYTES:
                     break
@@ -159,6 +164,23 @@ class Client(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._serve)
         elif not self._is_choked:
             self._transport.resume_reading()
+
+    def _replied(self, message: wire.Message) -> bytes:
+        """Return what is to be said now."""
+        if type(message) is wire.Question:
+            return self._answered(message)
+        if isinstance(message, wire.Watch):
+            watched = self._watches.add(message)
+            if watched is None:
+                return wire.ask_postgresql(message.number)
+            return wire.watched(message.number, watched)
+        if isinstance(message, wire.Unwatch):
+            self._watches.drop(message.watch)
+        return b""
+
+    def _tell(self, watch: int) -> None:
+        if self._transport is not None:
+            self._transport.write(wire.told(watch))
 
     def _answered(self, question: wire.Question) -> bytes:
         """Return the answer, an empty one if it will come later."""
@@ -198,10 +220,16 @@ class Client(asyncio.BufferedProtocol):
             self._transport.write(self._packed(question, found))
 
     def _packed(self, question: wire.Question, found: Found | None) -> bytes:
-        """Return an answer; absence is none: who asks looks for himself."""
+        """Return an answer; absence is none, nor is too much: who asks looks for himself."""
         if found is None or found.entry is None:
             return wire.ask_postgresql(question.number)
-        entry = found.entry
+        packed = self._packed_entry(question, found, found.entry)
+        if len(packed) > wire.MOST_ANSWER_BYTES:
+            self._cached.pass_by(question.namespace)
+            return wire.ask_postgresql(question.number)
+        return packed
+
+    def _packed_entry(self, question: wire.Question, found: Found, entry: Entry) -> bytes:
         unseen = self._cached.told(entry.key)
         if found.lag is not None and not unseen and not question.max_events:
             if entry.form is None:

@@ -21,12 +21,21 @@ _BACKLOG = 128
 
 
 class Place:
-    """A socket that listens at *path*, for whom *mode* lets."""
+    """A socket that listens at *path*, for whom *mode* lets, while no other has the lock.
+
+    Its file has a number of its own for as long as it listens.
+    """
 
     def __init__(self, path: Path, *, mode: int) -> None:
         self._path = path
         self._mode = mode
-        self.listener, self._made = _bound(path, mode=mode)
+        self._lock = _locked(path)
+        try:
+            _check_free(path)
+            self.listener, self._made = _bound(path, mode=mode)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def is_found(self) -> bool:
         """Return whether who comes to the path finds this socket there."""
@@ -35,10 +44,16 @@ class Place:
     def renew(self) -> None:
         """Listen at another socket, where this one was taken away.
 
+        The lock may have been taken away with it, and another reader have one of the same name.
+
         Raises:
             ConfigError: As `listening`.
         """
         _check_directory(self._path)
+        if not _is_at(_lock_of(self._path), self._lock):
+            lock = _locked(self._path)
+            os.close(self._lock)
+            self._lock = lock
         _check_free(self._path)
         listener, self._made = _bound(self._path, mode=self._mode)
         self.listener.close()
@@ -46,9 +61,12 @@ class Place:
 
     def close(self) -> None:
         """Listen no more; what others have put there is left alone."""
-        self.listener.close()
-        if self.is_found():
-            self._path.unlink(missing_ok=True)
+        try:
+            if self.is_found():
+                self._path.unlink(missing_ok=True)
+            self.listener.close()
+        finally:
+            os.close(self._lock)
 
 
 @contextmanager
@@ -62,10 +80,8 @@ def listening(path: Path, *, mode: int) -> Iterator[Place]:
         ConfigError: Nobody can listen there, or another reader does, or anybody could in its place.
     """
     _check_directory(path)
-    with _locked(path):
-        _check_free(path)
-        with contextlib.closing(Place(path, mode=mode)) as place:
-            yield place
+    with contextlib.closing(Place(path, mode=mode)) as place:
+        yield place
 
 
 def is_heard(path: str) -> bool:
@@ -96,21 +112,32 @@ def _check_directory(path: Path) -> None:
         raise ConfigError(msg, hint="choose a directory of its own, such as /run/pgprog")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        msg = f"reader.socket: {path}.lock: {e.strerror}"
-        raise ConfigError(msg) from e
-    try:
+def _lock_of(path: Path) -> Path:
+    return Path(f"{path}.lock")
+
+
+def _locked(path: Path) -> int:
+    """Return the file that is locked, at the name of the lock: it may be taken away meanwhile."""
+    while True:
+        try:
+            lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            msg = f"reader.socket: {_lock_of(path)}: {e.strerror}"
+            raise ConfigError(msg) from e
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
+            os.close(lock)
             raise _taken(path) from e
-        yield
-    finally:
+        if _is_at(_lock_of(path), lock):
+            return lock
         os.close(lock)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Return whether an open file is the one that is found at a path."""
+    ours = os.fstat(file)
+    return _made_at(path) == (ours.st_dev, ours.st_ino)
 
 
 def _check_free(path: Path) -> None:
@@ -130,16 +157,16 @@ def _taken(path: Path) -> ConfigError:
     return ConfigError(msg, hint="one serves all programs of the machine; stop it first")
 
 
-def _made_at(path: Path) -> tuple[int, int, int] | None:
-    """Return what tells the file at a path from one that comes after it."""
+def _made_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from every other that there is."""
     try:
         found = path.lstat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_ctime_ns
+    return found.st_dev, found.st_ino
 
 
-def _bound(path: Path, *, mode: int) -> tuple[socket.socket, tuple[int, int, int] | None]:
+def _bound(path: Path, *, mode: int) -> tuple[socket.socket, tuple[int, int] | None]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _bind(listener, path, mode=mode)

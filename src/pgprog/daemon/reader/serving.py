@@ -15,6 +15,7 @@ from pgprog.client.background import running
 from pgprog.client.cached_reads import CachedReads, enabled
 from pgprog.config import NamespaceSettings
 from pgprog.config.stored import split_known
+from pgprog.daemon.reader.accepting import accept
 from pgprog.daemon.reader.answering import Answerer
 from pgprog.daemon.reader.place import listening
 from pgprog.engine import Sign
@@ -68,6 +69,7 @@ class Serving:
         self._store = store
         self._answerer: Answerer | None = None
         self._looks = 0
+        self._unheard = ""  # what was said of why nobody hears us
 
     @property
     def sign(self) -> Sign:
@@ -132,10 +134,8 @@ class Serving:
                 await closing.enter_async_context(cached.follow(feed, direct_dsn, name=_NAME))
                 self._answerer = Answerer(cached, database=database)
                 closing.push_async_callback(self._answerer.close)
-                loop = asyncio.get_running_loop()
-                # Of its own: closing the server shall not close what the next one listens on.
-                server = await loop.create_unix_server(self._answerer.client, sock=listener.dup())
-                closing.callback(server.close)
+                accepting = accept(listener, self._answerer.client)
+                await closing.enter_async_context(running("accepting", accepting))
             yield
 
     async def _wait_other(
@@ -144,7 +144,7 @@ class Serving:
         """Return the settings when they are others than these, or the socket is another."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            if _renewed(place):
+            if self._renewed(place):
                 return settings
             try:
                 found = await self._settings()
@@ -159,6 +159,21 @@ class Serving:
                 log.info("reader_settings_changed", namespaces=sorted(found))
                 return found
 
+    def _renewed(self, place: Place) -> bool:
+        """Return whether the socket was taken away, and there is another in its place."""
+        if place.is_found():
+            self._unheard = ""
+            return False
+        try:
+            place.renew()
+        except ConfigError as e:
+            if str(e) != self._unheard:
+                log.error("reader_unheard", detail=str(e), hint=e.hint)  # noqa: TRY400 - it says it all
+            self._unheard = str(e)
+            return False
+        log.warning("reader_socket_renewed")
+        return True
+
     async def _settings(self) -> dict[str, CacheSettings]:
         """Return the settings under which something is kept, those of the database first."""
         configured = self._config.namespaces
@@ -169,19 +184,6 @@ class Serving:
             where = f"the settings of {name} in the database"
             found[name] = NamespaceSettings.from_json(known, where=where).cache
         return enabled(found)
-
-
-def _renewed(place: Place) -> bool:
-    """Return whether the socket was taken away, and there is another in its place."""
-    if place.is_found():
-        return False
-    try:
-        place.renew()
-    except ConfigError as e:
-        log.error("reader_unheard", detail=str(e), hint=e.hint)  # noqa: TRY400 - it says it all
-        return False
-    log.warning("reader_socket_renewed")
-    return True
 
 
 def _checked_path(config: Config) -> Path:
