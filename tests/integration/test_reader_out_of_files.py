@@ -112,3 +112,24 @@ async def test_who_has_gone_before_he_was_taken_is_no_fault(
     shortage.number = 0
     (await taken)[1].close()
     assert caplog.records == []
+
+
+async def test_who_has_gone_before_he_was_served_keeps_nobody_from_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    serve: Any = type(loop).connect_accepted_socket
+    gone = [OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))]
+
+    async def served(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if gone:
+            raise gone.pop()
+        return await serve(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(loop), "connect_accepted_socket", served)
+    reader, writer = await asyncio.open_unix_connection(path)
+    async with asyncio.timeout(20):
+        assert await reader.read() == b""  # hung up on
+    writer.close()
+    _, writer = await _greeted(path)
+    writer.close()

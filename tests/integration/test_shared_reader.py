@@ -347,13 +347,20 @@ async def test_what_a_client_knows_travels_with_its_question(
         assert await lag(process_id="o-9") == "ask"
 
 
+async def is_cached(client: AsyncClient, process_id: str) -> bool:
+    found = await client.get("orders", process_id)
+    return found is not None and found.source == "cache"
+
+
 async def test_many_questions_on_one_line_each_get_their_own_answer(
     config: Config, engine: Engine, db: str, path: str
 ) -> None:
     async with reading(config, Metrics()), AsyncClient(db, reader=path) as client:
         for number in range(5):
             await engine.init("orders", f"o-{number}", {"events": number + 1})
-        await cached(client)
+        async with asyncio.timeout(20):
+            while not all([await is_cached(client, f"o-{number}") for number in range(5)]):
+                await asyncio.sleep(0.01)
         ids = [f"o-{number % 5}" for number in range(1000)]
         found = await asyncio.gather(*(client.get("orders", each) for each in ids))
 

@@ -39,7 +39,10 @@ async def accept(listener: socket.socket, client: Callable[[], asyncio.BaseProto
             short_at = loop.time()
             await asyncio.sleep(_PAUSE_SECONDS)
             continue
-        await loop.connect_accepted_socket(client, connection)
+        try:
+            await loop.connect_accepted_socket(client, connection)
+        except OSError:
+            connection.close()  # it was gone before it was served: the next one counts
 
 
 def _warn(error: OSError) -> None:
