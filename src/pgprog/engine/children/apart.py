@@ -140,6 +140,9 @@ class Apart:
         claimed = held.claimed
         traces.given_up(held, "child died")
         log.error("child_died", exit_code=child.exit_code, has_begun=child.has_begun)
+        self._lease.check()  # where we stood still for a lease the child ended itself: no crash
+        if held.is_dropped:
+            return
         if child.has_begun and await self._reported(claimed):
             self._holdings.remove(held)
             self._owner.wake()
