@@ -62,7 +62,8 @@ def scaled(arena: Arena, *, size: float, hot: int) -> Iterator[Scaled]:
         made = {what: stack.enter_context(arena.made(name)) for what, name in names.items()}
         fill(made["small"], processes=hot)
         fill(made["alone"], processes=hot)
-        fill(made["timers"], processes=hot, timers=timers)
+        # One each: a claim looks at the timers of its own process.
+        fill(made["timers"], processes=max(hot, timers), timers=timers, events=0)
         fill(made["tasks"], processes=hot, tasks=tasks)
         fill(made["large"], processes=processes, timers=timers, tasks=processes)
         yield Scaled(
@@ -78,12 +79,14 @@ def scaled(arena: Arena, *, size: float, hot: int) -> Iterator[Scaled]:
         )
 
 
-def fill(dsn: str, *, processes: int, tasks: int = 0, timers: int = 0) -> None:
+def fill(
+    dsn: str, *, processes: int, tasks: int = 0, timers: int = 0, events: int = EVENTS_EACH
+) -> None:
     """Migrate, make the rows, and vacuum; events in the order of time, not of processes."""
     migrate(dsn)
     load(dsn, processes=0)  # makes the namespace and the partitions
     _make(dsn, "processes", processes)
-    for event_id in range(1, EVENTS_EACH + 1):
+    for event_id in range(1, events + 1):
         _make(dsn, "events", processes, event_id=event_id)
     _make(dsn, "tasks", tasks, processes=processes)
     _make(dsn, "timers", timers, processes=processes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
@@ -15,6 +16,8 @@ import pytest
 
 from pgprog import Engine, Intent, Namespace, Step
 from pgprog.config import WorkerConfig
+from pgprog.engine.children.alive import Alive
+from pgprog.engine.children.process import ChildProcess
 from pgprog.errors import ConfigError, Rejected, StepFailed
 
 if TYPE_CHECKING:
@@ -247,6 +250,27 @@ async def test_leaving_an_engine_leaves_no_child_process_and_hands_back_what_it_
     assert not any(lives(child) for child in children)
     waiting = sql.execute("select status::text, attempt from pgprog_data.queue").fetchall()
     assert waiting == [("w", 0)] * 2
+
+
+async def test_a_start_that_is_cancelled_leaves_no_child_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: asyncio.Future[ChildProcess] = asyncio.get_running_loop().create_future()
+
+    async def greet(child: ChildProcess, _hello: object) -> None:
+        begun.set_result(child)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ChildProcess, "_greet", greet)
+    hello: Any = None
+    with contextlib.closing(Alive.make()) as alive:
+        starting = asyncio.create_task(ChildProcess.start(hello, alive=alive.descriptor))
+        child = await begun
+        starting.cancel()
+        await asyncio.wait([starting])
+
+    assert starting.cancelled()
+    assert not lives(child.pid)
 
 
 async def test_isolation_process_needs_a_namespace_that_a_child_can_import(

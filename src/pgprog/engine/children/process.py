@@ -100,7 +100,7 @@ class ChildProcess:
         try:
             await child._greet(hello)
         except BaseException:
-            child.kill()
+            await child.end()
             raise
         return child
 
