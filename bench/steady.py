@@ -8,6 +8,7 @@ is compared with the first; a table is as large as it was at most in a quarter.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from array import array
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from bench.question import Question
 from bench.workload import call_of, counters, load, process_ids, registered
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
+from pgprog.store.faults import LockTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,8 +111,10 @@ async def _keep_under_way(store: EngineStore, flow: _Flow, dsn: str, *, ids: Seq
                 flow.found((await cursor.fetchall())[0][0])
             numbers = range(asked, min(asked + _AT_ONCE, flow.count))
             if numbers and numbers.stop - flow.ended <= _UNDER_WAY:
-                await store.start(None, 0, [call_of(ids[number % len(ids)]) for number in numbers])
-                asked = numbers.stop
+                requests = [call_of(ids[number % len(ids)]) for number in numbers]
+                with contextlib.suppress(LockTimeout):  # vacuum cuts a table short: ask again
+                    await store.start(None, 0, requests)
+                    asked = numbers.stop
             else:
                 await flow.moved.wait()
 
