@@ -112,7 +112,7 @@ async def _keep_under_way(store: EngineStore, flow: _Flow, dsn: str, *, ids: Seq
             numbers = range(asked, min(asked + _AT_ONCE, flow.count))
             if numbers and numbers.stop - flow.ended <= _UNDER_WAY:
                 requests = [call_of(ids[number % len(ids)]) for number in numbers]
-                with contextlib.suppress(LockTimeout):  # vacuum cuts a table short: ask again
+                with contextlib.suppress(LockTimeout):  # vacuum may cut a table short: ask again
                     await store.start(None, 0, requests)
                     asked = numbers.stop
             else:
