@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from pgprog.config import Config, NamespaceConfig, NamespaceSettings, ReaderConfig
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgprog import AsyncClient
+    from pgprog.config import CacheSettings
     from pgprog.model import Process
+
+
+def config_of_reader(db: str, path: str, *, cache: CacheSettings) -> Config:
+    """Return the configuration of a reader of the namespace orders at *path*."""
+    orders = NamespaceConfig(handlers="shop:orders", settings=NamespaceSettings(cache=cache))
+    return Config(dsn=db, reader=ReaderConfig(socket=path), namespaces={"orders": orders})
 
 
 async def cached(

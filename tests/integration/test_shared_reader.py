@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from tests.integration.conftest import QUICK
-from tests.integration.memory import cached
+from tests.integration.memory import cached, config_of_reader
 from tests.integration.streams import END_STREAMS, SLOTS
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step
@@ -32,7 +32,6 @@ from pgprog.config import (
     CacheSettings,
     Config,
     EncryptionConfig,
-    NamespaceConfig,
     NamespaceSettings,
     ReaderConfig,
 )
@@ -83,8 +82,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def config(db: str, path: str) -> Config:
-    orders = NamespaceConfig(handlers="shop:orders", settings=NamespaceSettings(cache=CACHED))
-    return Config(dsn=db, reader=ReaderConfig(socket=path), namespaces={"orders": orders})
+    return config_of_reader(db, path, cache=CACHED)
 
 
 @pytest.fixture

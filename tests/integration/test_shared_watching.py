@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from click.testing import CliRunner
 from tests.integration.conftest import QUICK
+from tests.integration.memory import config_of_reader
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
 from pgprog.cli import main
@@ -21,9 +22,7 @@ from pgprog.client.shared.reads import SharedReads
 from pgprog.config import (
     CacheSettings,
     Config,
-    NamespaceConfig,
     NamespaceSettings,
-    ReaderConfig,
 )
 from pgprog.daemon.reader import reading, watching
 from pgprog.metrics import Metrics
@@ -52,8 +51,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def config(db: str, path: str) -> Config:
-    orders = NamespaceConfig(handlers="shop:orders", settings=NamespaceSettings(cache=CACHED))
-    return Config(dsn=db, reader=ReaderConfig(socket=path), namespaces={"orders": orders})
+    return config_of_reader(db, path, cache=CACHED)
 
 
 @pytest.fixture
