@@ -1,6 +1,6 @@
 """Ask every question in interleaved rounds; print a table, keep the samples.
 
-python -m bench [--quick] [--rounds N] [--only WORD] [--peers]
+python -m bench [--quick] [--rounds N] [--only WORD ...] [--peers]
 """
 
 from __future__ import annotations
@@ -92,15 +92,17 @@ def _known(given: argparse.Namespace) -> list[Question]:
     return [*(question for question in QUESTIONS if question.name not in names), *shared.ALL]
 
 
-def _is_asked(question: Question, only: str) -> bool:
-    return only in question.name if only else not question.is_long
+def _is_asked(question: Question, only: list[str]) -> bool:
+    return any(word in question.name for word in only) if only else not question.is_long
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds of short samples")
     parser.add_argument("--rounds", type=int, help="how many rounds, five or, if quick, two")
-    parser.add_argument("--only", default="", help="only questions with this in their name")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="only questions with one of these in their name"
+    )
     parser.add_argument("--peers", action="store_true", help="ask the peers, too: make .venv-peers")
     return parser.parse_args()
 

@@ -54,4 +54,4 @@ def _rate(pieces: list[Sample]) -> float:
     return sum(piece.count for piece in pieces) / sum(piece.seconds for piece in pieces)
 
 
-QUESTIONS = (Question("drain under a pinned xmin, long", "tasks", _ask, is_long=True),)
+QUESTIONS = (Question("half a million tasks under a pinned xmin", "tasks", _ask, is_long=True),)

@@ -119,4 +119,4 @@ async def _keep_under_way(store: EngineStore, flow: _Flow, dsn: str, *, ids: Seq
                 await flow.moved.wait()
 
 
-QUESTIONS = (Question("drain, ten million tasks", "tasks", _ask, is_long=True),)
+QUESTIONS = (Question("ten million tasks in one run", "tasks", _ask, is_long=True),)

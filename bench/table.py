@@ -34,8 +34,8 @@ _HEAD = (
 _PLAIN = "plain design, claim and complete by turns"
 _DRAIN = "drain, one task a process"
 _START = "enqueue to start, idle worker [pgprog]"
-_PINNED = "drain under a pinned xmin, long"
-_STEADY = "drain, ten million tasks"
+_PINNED = "half a million tasks under a pinned xmin"
+_STEADY = "ten million tasks in one run"
 _IDLE = "idle worker [pgprog]"
 
 
