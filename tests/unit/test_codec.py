@@ -224,8 +224,12 @@ def test_a_decimal_that_is_no_number_goes_as_text_but_not_as_a_number() -> None:
 
 def test_a_decimal_as_a_key_never_makes_broken_json() -> None:
     assert encoded({Decimal("1.5"): 1}) == b'{"1.5":1}'
-    with pytest.raises(InvalidArgument, match="args: no JSON form"):
-        encoded({Decimal("1.5"): 1}, numbers="decimal")
+    try:
+        written = encoded({Decimal("1.5"): 1}, numbers="decimal")
+    except InvalidArgument as e:  # msgspec before 0.23 forgets the quotes
+        assert str(e).startswith("args: no JSON form")
+    else:
+        assert json.loads(written) == {"1.5": 1}
 
 
 def test_ready_made_json_that_is_broken_is_refused() -> None:
