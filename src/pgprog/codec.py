@@ -176,17 +176,18 @@ class _PydanticModel(Protocol):
     def model_dump_json(self, *, by_alias: bool, round_trip: bool) -> str: ...
 
 
-def _is_pydantic(class_: object) -> TypeGuard[type[_PydanticModel]]:
+def is_pydantic(class_: object) -> TypeGuard[type[_PydanticModel]]:
+    """Return whether a type is read by pydantic's rules, which are not msgspec's."""
     return isinstance(class_, type) and hasattr(class_, "model_validate_json")
 
 
 def _is_pydantic_instance(value: object) -> TypeGuard[_PydanticModel]:
-    return _is_pydantic(type(value))
+    return is_pydantic(type(value))
 
 
 def _reader(type_: object, numbers: Numbers) -> Callable[[bytes], Any]:
     """Return the function that reads JSON as *type_*."""
-    if _is_pydantic(type_):
+    if is_pydantic(type_):
         return type_.model_validate_json
     encoder = _ENCODERS[numbers]
 
@@ -195,7 +196,7 @@ def _reader(type_: object, numbers: Numbers) -> Callable[[bytes], Any]:
             return plain
         # From JSON and not from the plain value: pydantic reads dates, bytes and tuples from
         # JSON by other rules than from Python.
-        if _is_pydantic(class_):
+        if is_pydantic(class_):
             try:
                 return class_.model_validate_json(encoder.encode(plain))
             except ValueError as e:
@@ -247,7 +248,7 @@ def _classes_with_fields(type_: object) -> tuple[type, ...] | None:
         class_ is type(None)
         or dataclasses.is_dataclass(class_)
         or issubclass(class_, msgspec.Struct)
-        or _is_pydantic(class_)
+        or is_pydantic(class_)
         or hasattr(class_, "__attrs_attrs__")
     )
     return (class_,) if has_fields else None
