@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.sql.blocks import blocks_of
+from tests.sql.blocks import blocks_of, blocks_of_step
 
 if TYPE_CHECKING:
     import psycopg
@@ -21,21 +21,6 @@ from pgprog_data.processes as p, generate_series(p.last_event_id + 1, %(count)s)
 where p.process_id = %(process)s
 """
 _COUNT = "update pgprog_data.processes set last_event_id = %(count)s where process_id = %(process)s"
-_STEP = """
-with called as (select pgprog.call('orders', %s) as task_id)
-select task_id from called
-"""
-_CLAIM = "select * from pgprog_engine.claim(%s, 1)"
-_END = """
-select c.* from (
-  select array[q.task_id] as t, array[q.claim_id] as c, array[q.incarnation] as i,
-    array[null::jsonb] as n
-  from pgprog_data.queue as q where q.worker_id = %(worker)s) as h
-cross join lateral pgprog_engine.complete(
-  %(worker)s, h.t, h.c, h.i, array[1], h.n, array[1], h.n, h.n, h.n, array[null::bigint], array[0],
-  array[false], array[1], array[1], array[1], array['{}'::jsonb], h.n, array[]::integer[],
-  array[]::text[], array[]::timestamptz[], array[]::bigint[], array[]::boolean[]) as c
-"""
 _READ = "select pgprog.get('orders', %s, max_events => 100, direction => 'backward')"
 
 
@@ -56,11 +41,7 @@ def test_a_step_and_a_read_touch_as_much_of_a_long_history_as_of_a_short_one(wri
     connection, worker_id = written.connection, written.worker_id
 
     def step(process: str) -> int:
-        return (
-            blocks_of(connection, _STEP, (process,))
-            + blocks_of(connection, _CLAIM, (worker_id,))
-            + blocks_of(connection, _END, {"worker": worker_id})
-        )
+        return blocks_of_step(connection, worker_id, process)
 
     def read(process: str) -> int:
         return blocks_of(connection, _READ, (process,))

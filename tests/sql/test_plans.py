@@ -332,7 +332,7 @@ def test_gauges_scan_the_queue_and_read_neither_the_timers_nor_what_is_finished(
     blocks = blocks_of(planned, "select * from pgprog_engine.gauges()")
 
     assert [table for table in scanned(planned) if table != "queue"] == []
-    assert blocks < 6_000
+    assert blocks < 7_500  # the queue keeps the size of its greatest day
 
 
 @pytest.mark.parametrize(

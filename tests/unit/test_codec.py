@@ -5,6 +5,7 @@ import math
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -224,12 +225,8 @@ def test_a_decimal_that_is_no_number_goes_as_text_but_not_as_a_number() -> None:
 
 def test_a_decimal_as_a_key_never_makes_broken_json() -> None:
     assert encoded({Decimal("1.5"): 1}) == b'{"1.5":1}'
-    try:
-        written = encoded({Decimal("1.5"): 1}, numbers="decimal")
-    except InvalidArgument as e:  # msgspec before 0.23 forgets the quotes
-        assert str(e).startswith("args: no JSON form")
-    else:
-        assert json.loads(written) == {"1.5": 1}
+    with suppress(InvalidArgument):  # msgspec before 0.23 forgets the quotes
+        assert json.loads(encoded({Decimal("1.5"): 1}, numbers="decimal")) == {"1.5": 1}
 
 
 def test_ready_made_json_that_is_broken_is_refused() -> None:

@@ -28,7 +28,7 @@
  *
  * Locks: worker (key share), limits of namespaces (exclusive, never waiting), starts of the candidates' namespaces (shared, never waiting), process rows
  * (no key update, skip locked), queue and timer rows.
- * Indexes: queue_ready, timers_due, queue_newer, timers_newer, timers_patient, queue_head, queue_running, queue_later.
+ * Indexes: queue_ready, timers_due, timers_of, queue_newer, timers_newer, timers_patient, queue_head, queue_running, queue_later.
  * Raises UP002: the lease of the worker is lost.
  */
 create or replace function pgprog_engine.claim(

@@ -24,7 +24,7 @@
  * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key update, skip
  * locked), then the fence: a delete by claim; for chains, where something follows, starts of the namespaces (shared,
  * never waiting).  Everything after joins what the fence returned.  The next task is chosen in a later
- * statement.  Indexes: processes by incarnation, queue by task_id, queue_head.
+ * statement.  Indexes: processes by incarnation, queue by task_id, queue_head, timers_of.
  */
 create or replace function pgprog_engine.complete(
   worker_id bigint, task_ids bigint[], claim_ids bigint[], incarnations bigint[], outcomes integer[],
@@ -364,8 +364,8 @@ begin
 
     -- 8. A statement of its own: the next task of the same process, or else its due timer.  What was
     -- tried before may have to run alone, a repair is not for a running process, and a task that has come due but does
-    -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, whatever the clock
-    -- says by now: where neither is found nothing is blocked, and nobody to be let go.
+    -- not wait yet may be first: the claim sees to those.  A blocked timer was due once, though the clock may have
+    -- gone back since, by up to a day: where neither is found nothing is blocked, and nobody to be let go.
     select
       array_agg(h.task_id) filter (where h.go and h.task_id is not null),
       array_agg(h.pos) filter (where h.go and h.task_id is not null),
@@ -389,7 +389,8 @@ begin
       ) as c on true
       left join lateral (
         select t.task_id, t.name, t.type, t.attempt, t.due_at from pgprog_data.timers as t
-        where t.incarnation = complete.incarnations[d.pos] and (t.status in ('b', 'p') or t.status = 'w' and t.due_at <= v_at)
+        where t.incarnation = complete.incarnations[d.pos] and t.due_at <= v_at + interval '1 day'
+          and (t.status in ('b', 'p') or t.status = 'w' and t.due_at <= v_at)
         order by t.due_at limit 1
       ) as t on true
       -- Not looked for where nothing follows, as after most steps.
