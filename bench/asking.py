@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+import timeit
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,7 @@ def machine_of(arena: Arena, sizes: Sizes) -> dict[str, object]:
         "began_at": datetime.now(UTC).isoformat(),
         "commit": _commit(),
         "python": platform.python_version(),
+        "python_call_ns": round(_call_ns()),
         "psycopg": f"{psycopg.__version__} ({psycopg.pq.__impl__})",
         "server": server_settings(arena.dsn),
         "system": platform.platform(),
@@ -76,6 +78,15 @@ def machine_of(arena: Arena, sizes: Sizes) -> dict[str, object]:
     for name, value in described.items():
         print(f"{name}: {value}")
     return described
+
+
+def _call_ns() -> float:
+    """Return what this Python on this machine takes to call a function that does nothing.
+
+    It tells one host from another, and a Python that was built without optimisation.
+    """
+    times = 100_000
+    return 1e9 * min(timeit.repeat("f()", "def f(): pass", number=times, repeat=5)) / times
 
 
 def _commit() -> str:
