@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections import deque
 from collections.abc import Mapping
 from decimal import Decimal
 from math import isfinite
@@ -33,9 +34,10 @@ from typing import (
 import msgspec
 
 from pgprog.errors import ConfigError, InvalidArgument
+from pgprog.texts import text_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 Numbers = Literal["float", "decimal"]
 
@@ -73,29 +75,24 @@ def encode(value: object, *, field: str, limit: int, numbers: Numbers = "float")
     return data
 
 
-def check_text(text: object, *, field: str, limit: int) -> None:
-    """Check that *text* can be a text of PostgreSQL with at most *limit* bytes, and at least one.
-
-    For what travels outside JSON: ids, names, keys.
+def encode_all(
+    values: Sequence[object], *, field: str, limit: int, numbers: Numbers = "float"
+) -> list[bytes]:
+    """Return each of *values* as `encode` does, at a third of its price where all are plain.
 
     Raises:
-        InvalidArgument: It cannot; the message begins with *field*.
+        InvalidArgument: For the first that `encode` refuses.
     """
-    # Nearly all are ASCII, which has a byte a character and no surrogates, and Python knows of it.
-    if isinstance(text, str) and text.isascii() and 0 < len(text) <= limit and "\0" not in text:
-        return
-    if not isinstance(text, str):
-        fault = f"must be text, not {type(text).__name__}"
-    elif not text:
-        fault = "is empty"
-    elif (character := _text_fault(text)) is not None:
-        fault = f"holds {character}"
-    elif (size := len(text.encode())) > limit:
-        fault = f"has {size} bytes, and the limit is {limit}"
+    try:
+        datas = [*map(_ENCODERS[numbers].encode, values)]
+        deque(map(_SKIMMER.decode, datas), maxlen=0)
+        whole, longest = b"".join(datas), max(map(len, datas), default=0)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass  # `encode` says which it is, and why
     else:
-        return
-    msg = f"{field} {fault}"
-    raise InvalidArgument(msg)
+        if longest <= limit and b"null" not in whole and b"\\u0000" not in whole:
+            return datas
+    return [encode(value, field=field, limit=limit, numbers=numbers) for value in values]
 
 
 def decode(data: bytes | None, *, numbers: Numbers = "float") -> object:
@@ -268,7 +265,7 @@ def _first_fault(value: object, numbers: Numbers) -> str | None:
     for path, leaf in _leaves(plain):
         match leaf:
             case str():
-                fault = _text_fault(leaf)
+                fault = text_fault(leaf)
             case float() if not isfinite(leaf):
                 fault = str(leaf)
             case Decimal() if not leaf.is_finite():
@@ -294,17 +291,6 @@ def _leaves(plain: object) -> Iterator[tuple[str, object]]:
             pending.extend((f"{path}[{i}]", item) for i, item in enumerate(value))
         else:
             yield path, value
-
-
-def _text_fault(text: str) -> str | None:
-    """Return the name of the first character that PostgreSQL's text cannot hold, or None."""
-    if "\0" in text:
-        return "a NUL character"
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        return f"the lone surrogate U+{ord(text[e.start]):04X}"
-    return None
 
 
 def _as_json(value: object) -> object:

@@ -15,8 +15,9 @@ import msgspec
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from pgprog.codec import Codec, Misfit, Numbers, check_text, decode, encode
+from pgprog.codec import Codec, Misfit, Numbers, decode, encode
 from pgprog.errors import ConfigError, InvalidArgument
+from pgprog.texts import check_text
 
 MiB = 1 << 20
 

@@ -7,9 +7,11 @@ import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from pgprog.client.many import Part
 from pgprog.client.submitter import Submitter
 from pgprog.engine.deadlines import Deadlines
-from pgprog.errors import InvalidArgument, Overloaded, PgprogError, StoreUnavailable
+from pgprog.errors import InvalidArgument, Overloaded, StoreUnavailable
+from pgprog.store.columns import Columns
 from pgprog.store.faults import LockTimeout, Unreachable
 from pgprog.store.rows import RawRequest, Submitted
 
@@ -28,11 +30,13 @@ class Sender:
         self.answered = asyncio.Event()
         self.answered.set()
         self.sent: list[tuple[RequestLane, int]] = []
+        self.processes: list[str] = []
 
     async def __call__(
         self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
     ) -> list[Submitted]:
         self.sent.append((lane, len(requests)))
+        self.processes += [request.process_id for request in requests]
         if self.error is not None and self.again >= 0:
             self.again -= 1
             raise self.error
@@ -77,8 +81,9 @@ async def submitting(sender: Sender) -> AsyncIterator[Submitter]:
     run.cancel()
 
 
-def calls(count: int) -> list[RawRequest | PgprogError]:
-    return [RawRequest("call", "shop", str(number)) for number in range(count)]
+def calls(count: int) -> list[Part]:
+    made = [RawRequest("call", "shop", str(number)) for number in range(count)]
+    return [Part(Columns.of(made[at : at + 100]), {}) for at in range(0, count, 100)]
 
 
 async def test_what_is_asked_at_once_goes_in_great_batches_beside_the_others() -> None:
@@ -86,7 +91,7 @@ async def test_what_is_asked_at_once_goes_in_great_batches_beside_the_others() -
     sender.answered.clear()
     async with submitting(sender) as submitter:
         asking = asyncio.create_task(submitter.submit_many(calls(4100), seconds=3))
-        while len(submitter._many) < 4000:
+        while len(submitter._many) < 40:
             await asyncio.sleep(0)
         single = asyncio.create_task(submitter.submit(RawRequest("call", "s", "s"), seconds=3))
         await asyncio.sleep(0)
@@ -108,12 +113,13 @@ async def test_a_great_batch_that_meets_a_strangers_lock_goes_with_the_others_th
 
 async def test_faults_among_many_requests_keep_their_places() -> None:
     fault = InvalidArgument("no such type")
+    [part] = calls(2)
+    faulty = part._replace(faults={1: fault})
     async with submitting(Sender(None)) as submitter:
-        first, second, third = await submitter.submit_many([*calls(1), fault, *calls(1)], seconds=3)
+        outcomes = await submitter.submit_many([*calls(1), faulty], seconds=3)
 
-    assert isinstance(first, Submitted)
-    assert second is fault
-    assert isinstance(third, Submitted)
+    assert [isinstance(outcome, Submitted) for outcome in outcomes] == [True, True, False, True]
+    assert outcomes[2] is fault
 
 
 async def test_of_many_requests_that_were_not_sent_in_time_nothing_was_done() -> None:
@@ -133,13 +139,51 @@ async def test_of_many_requests_without_an_answer_in_time_the_outcome_is_unknown
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
 
 
+async def test_of_many_whose_answer_is_lost_only_those_with_a_key_are_repeated() -> None:
+    sender = Sender(StoreUnavailable("the answer was lost"))
+    requests = [RawRequest("call", "shop", "s", idempotency_key=key) for key in ("a", None)]
+    async with submitting(sender) as submitter:
+        many = [Part(Columns.of(requests), {})]
+        keyed, unkeyed = await submitter.submit_many(many, seconds=3)
+
+    assert sender.sent == [("many", 2), ("batches", 1)]
+    assert isinstance(keyed, Submitted)
+    assert isinstance(unkeyed, StoreUnavailable)
+
+
+async def test_many_great_requests_go_in_order_in_batches_that_are_not_too_great() -> None:
+    sender = Sender(None)
+    requests = [RawRequest("call", "shop", str(number), b"1" * 3_000_000) for number in range(5)]
+    async with submitting(sender) as submitter:
+        outcomes = await submitter.submit_many([Part(Columns.of(requests), {})], seconds=3)
+
+    assert sender.sent == [("many", 2), ("many", 1), ("many", 2)]
+    assert sender.processes == list("01234")
+    assert len(outcomes) == 5
+
+
+async def test_who_waits_for_many_is_told_when_the_client_closes_and_who_comes_too() -> None:
+    sender = Sender(None)
+    sender.answered.clear()
+    closed = StoreUnavailable("closed")
+    async with submitting(sender) as submitter:
+        waiting = asyncio.create_task(submitter.submit_many(calls(2), seconds=3))
+        while not sender.sent:
+            await asyncio.sleep(0)
+        submitter.close(closed)
+        late = await submitter.submit_many(calls(1), seconds=3)
+
+    assert await waiting == [closed, closed]
+    assert [type(outcome) for outcome in late] == [StoreUnavailable]
+
+
 async def test_who_gives_up_on_many_requests_leaves_no_error_behind() -> None:
     sender = Sender(StoreUnavailable("the answer was lost"), again=1_000_000)
     heard: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    keyed = RawRequest("call", "shop", "s", idempotency_key="a")
+    keyed = [Part(Columns.of([RawRequest("call", "shop", "s", idempotency_key="a")]), {})]
     async with submitting(sender) as submitter:
-        waiting = asyncio.create_task(submitter.submit_many([keyed, *calls(1)], seconds=3))
+        waiting = asyncio.create_task(submitter.submit_many([*keyed, *calls(1)], seconds=3))
         while len(sender.sent) < 2:  # the call has its error by now, and what has a key is repeated
             await asyncio.sleep(0)
         waiting.cancel()

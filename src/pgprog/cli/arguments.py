@@ -15,11 +15,11 @@ import click
 import msgspec
 
 from pgprog.cli.asking import find_database
-from pgprog.codec import check_text
 from pgprog.config.units import parse_duration
 from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits
 from pgprog.store.names import namespaces_like
+from pgprog.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,10 @@ from pgprog.client.background import running, tell_failure_of
 from pgprog.client.cached_reads import enabled
 from pgprog.client.figures import Figures
 from pgprog.client.hearing import feed_for, hear_ends, hearing_ends
+from pgprog.client.many import parts_of
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.remembering import remembering
-from pgprog.client.requests import asked, raw_or_fault, raw_request, seconds_of
+from pgprog.client.requests import asked, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.client.watching import Wakes
@@ -26,6 +27,7 @@ from pgprog.errors import CallTimeout, PgprogError, StoreUnavailable
 from pgprog.model import Request, TaskId, TaskType
 from pgprog.store import wakeups
 from pgprog.store.client_store import ClientStore
+from pgprog.store.columns import queued_in
 from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
@@ -256,8 +258,8 @@ class AsyncClient(AsyncOperations):
         """Queue many requests in few statements; return the task or the error of each, in order."""
         seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
         asked = [*requests]
-        raws = (raw_or_fault(each, namespace=self.namespace_of(each.namespace)) for each in asked)
-        outcomes = await self._submitter.submit_many(raws, seconds=seconds)
+        parts = parts_of(asked, namespace_of=self.namespace_of)
+        outcomes = await self._submitter.submit_many(parts, seconds=seconds)
         return [
             outcome if isinstance(outcome, PgprogError) else self._task(request, outcome)
             for request, outcome in zip(asked, outcomes, strict=True)
@@ -323,9 +325,7 @@ class AsyncClient(AsyncOperations):
         self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
     ) -> list[Submitted]:
         submitted = await self._store.submit_many(requests, lane=lane)
-        for request, each in zip(requests, submitted, strict=True):
-            if each.outcome == "queued":
-                self._due.add(request.namespace)
+        self._due.add_all(queued_in(requests, submitted))
         return submitted
 
     async def _run(self) -> None:

@@ -13,6 +13,7 @@ from pgprog.engine import Worker
 from pgprog.engine.settling import end
 from pgprog.model import TaskStatus
 from pgprog.replication.inserts import DUE
+from pgprog.store.columns import queued_in
 from pgprog.store.rows import Ended, Outcome
 
 if TYPE_CHECKING:
@@ -110,9 +111,8 @@ class Engine(AsyncClient):
         if not self._is_serving:
             return await super()._send(requests, lane=lane)
         submitted = await self._worker.send(requests, lane=lane)
-        for request, each in zip(requests, submitted, strict=True):
-            if each.outcome == "queued" and request.namespace not in self._namespaces:
-                self._due.add(request.namespace)
+        queued = queued_in(requests, submitted)
+        self._due.add_all([each for each in queued if each not in self._namespaces])
         return submitted
 
     def _tell(self, claimed: Claimed, completion: Completion, version: int | None) -> bool:

@@ -11,8 +11,9 @@ from pgprog.client.filtered import AsyncFiltered
 from pgprog.client.reads import checked_names, checked_task_id
 from pgprog.client.requests import PLAIN
 from pgprog.client.tasks import AsyncTask
-from pgprog.codec import check_text, encode
+from pgprog.codec import encode
 from pgprog.model import Limits, Process, TaskId
+from pgprog.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

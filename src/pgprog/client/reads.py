@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from pgprog.client import reading
 from pgprog.client.freshness import check_range, is_within, range_of, wanted
 from pgprog.client.memory import TooSoon
-from pgprog.codec import check_text
 from pgprog.engine.events import events_of
 from pgprog.errors import StaleRead, TaskNotFound
 from pgprog.model import Limits
 from pgprog.namespace import Namespace
+from pgprog.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -5,25 +5,30 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from pgprog.codec import Codec, check_text, encode
+from pgprog.codec import Codec, encode, encode_all
 from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
+from pgprog.texts import check_text
 from pgprog.tracing import sent_context
 from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pgprog.codec import Numbers
+
+
+Payload = Literal["args", "context"]
 
 PLAIN: Codec[Any] = Codec()
 
-_ASKED = (TaskType.INIT, TaskType.CALL, TaskType.NOTIFY, TaskType.REPAIR)
+ASKED = (TaskType.INIT, TaskType.CALL, TaskType.NOTIFY, TaskType.REPAIR)
 
-_DEFAULTS = Limits()
+DEFAULTS = Limits()
 _MOST_PRIORITY = 1_000_000
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9998, 12, 31, tzinfo=UTC)
@@ -60,33 +65,29 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
     Raises:
         InvalidArgument: A value cannot be taken; the message names it.
     """
-    if request.type not in _ASKED:
+    if request.type not in ASKED:
         msg = f"type is {request.type!r}, init, call, notify or repair are asked for"
         raise InvalidArgument(msg)
     if request.type == TaskType.REPAIR and request.run_at is not None:
         msg = "run_at: a repair is for now"
         raise InvalidArgument(msg)
-    limits = _DEFAULTS if namespace is None else namespace.settings.limits
-    check_text(request.namespace, field="namespace", limit=_DEFAULTS.id_bytes)
+    limits = DEFAULTS if namespace is None else namespace.settings.limits
+    check_text(request.namespace, field="namespace", limit=DEFAULTS.id_bytes)
     check_text(request.process_id, field="process_id", limit=limits.id_bytes)
     if request.name is not None:
-        check_text(request.name, field="name", limit=_DEFAULTS.id_bytes)
+        check_text(request.name, field="name", limit=DEFAULTS.id_bytes)
     if request.idempotency_key is not None:
         check_text(request.idempotency_key, field="idempotency_key", limit=limits.key_bytes)
-    args_limit = sys.maxsize if namespace is None else limits.args_bytes
-    context_limit = sys.maxsize if namespace is None else limits.context_bytes
     return RawRequest(
         str(request.type),
         request.namespace,
         request.process_id,
-        _encoded(request.args, field="args", limit=args_limit, namespace=namespace),
+        encoded(request.args, field="args", namespace=namespace),
         request.name,
         request.idempotency_key,
-        sent_context(
-            _encoded(request.context, field="context", limit=context_limit, namespace=namespace)
-        ),
-        _priority(request.priority),
-        _run_at(request.run_at),
+        sent_context(encoded(request.context, field="context", namespace=namespace)),
+        checked_priority(request.priority),
+        checked_run_at(request.run_at),
     )
 
 
@@ -97,6 +98,63 @@ def raw_or_fault(request: Request, *, namespace: Namespace[Any] | None) -> RawRe
             return raw_request(request, namespace=namespace)
     except PgprogError as e:
         return e
+
+
+def encoded(value: object, *, field: Payload, namespace: Namespace[Any] | None) -> bytes | None:
+    """Return a payload as JSON, None for None.
+
+    Raises:
+        InvalidArgument: It has no such form, or too many bytes.
+    """
+    if value is None:
+        return None
+    limit, numbers = _form(field, namespace)
+    return encode(value, field=field, limit=limit, numbers=numbers)
+
+
+def encoded_all(
+    values: Sequence[object], *, field: Payload, namespace: Namespace[Any] | None
+) -> Sequence[bytes]:
+    """Return payloads as JSON, of which none is None.
+
+    Raises:
+        InvalidArgument: One has no such form, or too many bytes.
+    """
+    limit, numbers = _form(field, namespace)
+    return encode_all(values, field=field, limit=limit, numbers=numbers)
+
+
+def checked_priority(priority: object) -> int:
+    """Return a priority that is one.
+
+    Raises:
+        InvalidArgument: It is no whole number, or out of its range.
+    """
+    if (
+        not isinstance(priority, int)
+        or isinstance(priority, bool)
+        or not -_MOST_PRIORITY <= priority <= _MOST_PRIORITY
+    ):
+        msg = f"priority is {priority!r}, -{_MOST_PRIORITY} to {_MOST_PRIORITY} are allowed"
+        raise InvalidArgument(msg)
+    return priority
+
+
+def checked_run_at(run_at: object) -> datetime | None:
+    """Return a time that tasks may be due at.
+
+    Raises:
+        InvalidArgument: It is no aware datetime, or out of its range.
+    """
+    if run_at is None:
+        return None
+    if not isinstance(run_at, datetime) or run_at.utcoffset() is None:
+        msg = f"run_at is {run_at!r}, a datetime with a time zone is needed"
+        raise InvalidArgument(msg)
+    if not _EARLIEST <= run_at <= _LATEST:
+        msg = f"run_at is {run_at.isoformat()}, a time from 1970 to 9998 is needed"
+        raise InvalidArgument(msg)
+    return run_at
 
 
 def asked(
@@ -140,33 +198,10 @@ def seconds_of(timeout: float | timedelta | None, *, default: float) -> float:
     return float(seconds)
 
 
-def _encoded(
-    value: object, *, field: str, limit: int, namespace: Namespace[Any] | None
-) -> bytes | None:
-    if value is None:
-        return None
-    numbers = "float" if namespace is None else namespace.settings.numbers
-    return encode(value, field=field, limit=limit, numbers=numbers)
-
-
-def _priority(priority: object) -> int:
-    if (
-        not isinstance(priority, int)
-        or isinstance(priority, bool)
-        or not -_MOST_PRIORITY <= priority <= _MOST_PRIORITY
-    ):
-        msg = f"priority is {priority!r}, -{_MOST_PRIORITY} to {_MOST_PRIORITY} are allowed"
-        raise InvalidArgument(msg)
-    return priority
-
-
-def _run_at(run_at: object) -> datetime | None:
-    if run_at is None:
-        return None
-    if not isinstance(run_at, datetime) or run_at.utcoffset() is None:
-        msg = f"run_at is {run_at!r}, a datetime with a time zone is needed"
-        raise InvalidArgument(msg)
-    if not _EARLIEST <= run_at <= _LATEST:
-        msg = f"run_at is {run_at.isoformat()}, a time from 1970 to 9998 is needed"
-        raise InvalidArgument(msg)
-    return run_at
+def _form(field: Payload, namespace: Namespace[Any] | None) -> tuple[int, Numbers]:
+    """Return how many bytes a payload may have, and how its decimals are written."""
+    if namespace is None:
+        return sys.maxsize, "float"
+    settings = namespace.settings
+    limits = settings.limits
+    return (limits.args_bytes if field == "args" else limits.context_bytes), settings.numbers

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pgprog.client.pending import (
+    MOST_BYTES,
+    Parcel,
+    Pending,
+    expire,
+    not_in_time,
+    outcomes_of,
+    refusal_of,
+    settle,
+    settle_all,
+    size_of,
+    split,
+)
 from pgprog.client.within import within
 from pgprog.engine.batcher import Batcher
-from pgprog.errors import InvalidArgument, Overloaded, PgprogError, StoreUnavailable, for_sqlstate
+from pgprog.errors import InvalidArgument, PgprogError, StoreUnavailable
+from pgprog.store.columns import Columns
 from pgprog.store.faults import DataFault, LockTimeout, RolledBack, Unreachable
-from pgprog.store.rows import RawRequest, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pgprog.client.many import Part
     from pgprog.engine.deadlines import Deadlines
     from pgprog.store.engine_store import RequestLane
+    from pgprog.store.rows import RawRequest, Submitted
 
 # Small enough that the starts of some callers overlap the completions of others: 200 callers make
 # 1.1 to 1.4 times as many calls as in batches of 200 (bench/calls.py).
 _MOST = 64
 # With 2000 programs enqueue twice as fast as with 64, of which each batch is a commit to wait for.
 _MOST_OF_MANY = 2000
-# So many are made in a turn of the loop, which takes some 2 ms.
-_AT_A_TURN = 100
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
-_TAKEN = ("started", "queued", "known")
+_NOT_THROUGH = (StoreUnavailable, DataFault, RolledBack)
 _REPEAT = "repeat it; with an idempotency key that is done by itself"
 
 
@@ -39,19 +51,6 @@ class Send(Protocol):
     ) -> list[Submitted]:
         """Return the outcomes in the order of *requests*."""
         ...
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A request; it *may_be_done* once it is sent, until it is known that it is not.
-
-    *refused* is why it was not, the last time.
-    """
-
-    request: RawRequest
-    outcome: asyncio.Future[Submitted]
-    may_be_done: bool = False
-    refused: Unreachable | RolledBack | None = None
 
 
 class Submitter:
@@ -69,9 +68,16 @@ class Submitter:
         self._deadlines = deadlines
         self._pause = _FIRST_PAUSE_SECONDS
         self._closed: StoreUnavailable | None = None
-        self._pending: set[_Pending] = set()
-        self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
-        self._many = Batcher(self._flush_many, most=_MOST_OF_MANY, size_of=_size)
+        self._pending: set[Pending] = set()
+        self._parcels: set[Parcel] = set()
+        self._batches = Batcher(self._flush, most=_MOST, size_of=size_of)
+        self._many = Batcher(
+            self._flush_many,
+            most=_MOST_OF_MANY,
+            size_of=lambda parcel: parcel.requests.size(),
+            count_of=lambda parcel: len(parcel.requests),
+            most_bytes=MOST_BYTES,
+        )
         self._alone = Batcher(self._flush_alone, most=1)
 
     async def submit(self, request: RawRequest, *, seconds: float) -> Submitted:
@@ -86,40 +92,40 @@ class Submitter:
         try:
             submitted = await within(pending.outcome, seconds=seconds, deadlines=self._deadlines)
         except TimeoutError as e:
-            raise _not_in_time(pending, seconds) from e
+            raise not_in_time(pending, seconds) from e
         finally:
             self._pending.discard(pending)
-        if (refusal := _refusal(submitted)) is not None:
+        if (refusal := refusal_of(submitted)) is not None:
             raise refusal
         return submitted
 
     async def submit_many(
-        self, requests: Iterable[RawRequest | PgprogError], *, seconds: float
+        self, parts: Iterable[Part], *, seconds: float
     ) -> list[Submitted | PgprogError]:
         """Return what became of each, in order: what `submit` returns or raises.
 
-        What is an error already stays one.  Each is made while those before it are on their way.
+        What is an error already stays one.  A part is made while those before it are on their way.
         """
-        many: list[_Pending] = []
+        parcels: list[Parcel] = []
         faults: dict[int, PgprogError] = {}
-        deadline = self._deadlines.set(seconds, _expire, (many, seconds))
+        count = 0
+        deadline = self._deadlines.set(seconds, expire, (parcels, seconds))
         try:
-            for pos, request in enumerate(requests):
-                if isinstance(request, RawRequest):
-                    many.append(self._add(request, to=self._many))
-                else:
-                    faults[pos] = request
-                if pos % _AT_A_TURN == _AT_A_TURN - 1:
-                    await asyncio.sleep(0)
+            for part in parts:
+                parcels += map(self._add_parcel, split(part.requests))
+                faults |= {count + pos: fault for pos, fault in part.faults.items()}
+                count += len(part.requests) + len(part.faults)
+                await asyncio.sleep(0)
             # One after another: gather would cost a callback and a turn of the loop for each.
-            settled = [await _settled(pending) for pending in many]
+            settled = [outcome for parcel in parcels for outcome in await outcomes_of(parcel)]
         finally:
             self._deadlines.clear(deadline)
-            self._pending.difference_update(many)
-            for pending in many:
-                pending.outcome.cancel()  # nobody waits for it any more, be it an error
+            for parcel in parcels:
+                self._forget(parcel)
+        if not faults:
+            return settled
         outcomes = iter(settled)
-        return [faults.get(pos) or next(outcomes) for pos in range(len(many) + len(faults))]
+        return [faults.get(pos) or next(outcomes) for pos in range(count)]
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -138,27 +144,74 @@ class Submitter:
         """Raise *error* in all who still wait, and in all who come."""
         self._closed = error
         for pending in list(self._pending):
-            _settle(pending, error)
+            settle(pending, error)
+        for parcel in list(self._parcels):
+            settle_all(parcel, [error] * len(parcel.requests))
 
-    def _add(self, request: RawRequest, *, to: Batcher[_Pending]) -> _Pending:
-        pending = _Pending(request, self._deadlines.loop.create_future())
+    def _add(self, request: RawRequest, *, to: Batcher[Pending]) -> Pending:
+        pending = Pending(request, self._deadlines.loop.create_future())
         if self._closed is None:
             self._pending.add(pending)
             to.add(pending)
         else:
-            _settle(pending, StoreUnavailable(str(self._closed)))
+            settle(pending, StoreUnavailable(str(self._closed)))
         return pending
 
-    async def _flush(self, batch: list[_Pending]) -> None:
+    def _add_parcel(self, requests: Columns) -> Parcel:
+        parcel = Parcel(requests, self._deadlines.loop.create_future())
+        if self._closed is None:
+            self._parcels.add(parcel)
+            self._many.add(parcel)
+        else:
+            settle_all(parcel, [StoreUnavailable(str(self._closed)) for _ in requests])
+        return parcel
+
+    def _forget(self, parcel: Parcel) -> None:
+        """Drop what nobody waits for any more, be it an error."""
+        self._parcels.discard(parcel)
+        self._pending.difference_update(parcel.opened)
+        parcel.outcomes.cancel()
+        for pending in parcel.opened:
+            pending.outcome.cancel()
+
+    def _open(self, parcel: Parcel) -> Sequence[Pending]:
+        """Let each request of a parcel that was sent go on by itself; return them."""
+        if parcel.outcomes.done():
+            return ()
+        create = self._deadlines.loop.create_future
+        parcel.opened = [Pending(each, create(), may_be_done=True) for each in parcel.requests]
+        self._pending.update(parcel.opened)
+        self._parcels.discard(parcel)
+        parcel.outcomes.set_result(None)
+        return parcel.opened
+
+    async def _flush(self, batch: list[Pending]) -> None:
         await self._deliver(batch, lane="batches")
 
-    async def _flush_many(self, batch: list[_Pending]) -> None:
-        await self._deliver(batch, lane="many")
-
-    async def _flush_alone(self, batch: list[_Pending]) -> None:
+    async def _flush_alone(self, batch: list[Pending]) -> None:
         await self._deliver(batch, lane="alone")
 
-    async def _deliver(self, batch: Sequence[_Pending], *, lane: RequestLane) -> None:
+    async def _flush_many(self, parcels: list[Parcel]) -> None:
+        parcels = [parcel for parcel in parcels if not parcel.outcomes.done()]
+        if not parcels:
+            return
+        for parcel in parcels:
+            parcel.may_be_done = True
+        requests = Columns.joined([parcel.requests for parcel in parcels])
+        try:
+            submitted = await self._send(requests, lane="many")
+        except _NOT_THROUGH as e:
+            opened = [pending for parcel in parcels for pending in self._open(parcel)]
+            await self._recover(opened, e, lane="many")
+        else:
+            self._pause = _FIRST_PAUSE_SECONDS
+            start = 0
+            for parcel in parcels:
+                end = start + len(parcel.requests)
+                settle_all(parcel, submitted[start:end])
+                start = end
+
+    async def _deliver(self, batch: Sequence[Pending], *, lane: RequestLane) -> None:
         batch = [pending for pending in batch if not pending.outcome.done()]
         if not batch:
             return
@@ -166,27 +219,39 @@ class Submitter:
             pending.may_be_done = True
         try:
             submitted = await self._send([pending.request for pending in batch], lane=lane)
-        except LockTimeout:
-            _take_back(batch, to=self._batches if lane == "many" else self._alone)
-        except DataFault as e:
-            await self._find_culprit(batch, e, lane=lane)
-        except (Unreachable, RolledBack) as e:
-            for pending in batch:
-                pending.refused = e
-            _take_back(batch, to=self._batches)
-            await self._wait()
-        except StoreUnavailable as e:
-            await self._repeat_keyed(batch, e)
+        except _NOT_THROUGH as e:
+            await self._recover(batch, e, lane=lane)
         else:
             self._pause = _FIRST_PAUSE_SECONDS
             for pending, each in zip(batch, submitted, strict=True):
-                _settle(pending, each)
+                settle(pending, each)
 
-    async def _repeat_keyed(self, batch: Sequence[_Pending], lost: StoreUnavailable) -> None:
+    async def _recover(
+        self,
+        batch: Sequence[Pending],
+        error: StoreUnavailable | LockTimeout | DataFault | RolledBack,
+        *,
+        lane: RequestLane,
+    ) -> None:
+        """Do what can be done for a batch that did not get through."""
+        match error:
+            case LockTimeout():
+                _take_back(batch, to=self._batches if lane == "many" else self._alone)
+            case DataFault():
+                await self._find_culprit(batch, error, lane=lane)
+            case Unreachable() | RolledBack():
+                for pending in batch:
+                    pending.refused = error
+                _take_back(batch, to=self._batches)
+                await self._wait()
+            case _:
+                await self._repeat_keyed(batch, error)
+
+    async def _repeat_keyed(self, batch: Sequence[Pending], lost: StoreUnavailable) -> None:
         """Repeat what is safe to repeat; of the rest nobody knows whether it was done."""
         for pending in batch:
             if pending.request.idempotency_key is None:
-                _settle(pending, StoreUnavailable(str(lost), hint=_REPEAT))
+                settle(pending, StoreUnavailable(str(lost), hint=_REPEAT))
         for pending in batch:
             if not pending.outcome.done():
                 self._batches.add(pending)
@@ -196,67 +261,23 @@ class Submitter:
         """Let the database come back; who has given up meanwhile takes no memory."""
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
-        for batcher in (self._many, self._batches, self._alone):
+        self._many.forget(lambda parcel: parcel.outcomes.done())
+        for batcher in (self._batches, self._alone):
             batcher.forget(lambda pending: pending.outcome.done())
 
     async def _find_culprit(
-        self, batch: Sequence[_Pending], fault: DataFault, *, lane: RequestLane
+        self, batch: Sequence[Pending], fault: DataFault, *, lane: RequestLane
     ) -> None:
         if len(batch) > 1:
             half = len(batch) // 2
             await self._deliver(batch[:half], lane=lane)
             await self._deliver(batch[half:], lane=lane)
         else:
-            _settle(batch[0], InvalidArgument(str(fault)))
+            settle(batch[0], InvalidArgument(str(fault)))
 
 
-def _settle(pending: _Pending, outcome: Submitted | PgprogError) -> None:
-    """Tell the caller, unless it has given up."""
-    if pending.outcome.done():
-        return
-    if isinstance(outcome, PgprogError):
-        pending.outcome.set_exception(outcome)
-    else:
-        pending.outcome.set_result(outcome)
-
-
-def _take_back(batch: Iterable[_Pending], *, to: Batcher[_Pending]) -> None:
+def _take_back(batch: Iterable[Pending], *, to: Batcher[Pending]) -> None:
     """Put requests of which nothing was done into another batch."""
     for pending in batch:
         pending.may_be_done = False
         to.add(pending)
-
-
-def _expire(late: tuple[Sequence[_Pending], float]) -> None:
-    many, seconds = late
-    for pending in many:
-        _settle(pending, _not_in_time(pending, seconds))
-
-
-def _not_in_time(pending: _Pending, seconds: float) -> PgprogError:
-    if not pending.may_be_done:
-        msg = f"the request could not be sent in {seconds:g} s; nothing was done"
-        if (why := pending.refused) is not None:
-            return Overloaded(f"{msg}: {why}", hint=getattr(why, "hint", None))
-        return Overloaded(msg, hint="the database is away, or a transaction holds the same key")
-    msg = f"the request was not answered in {seconds:g} s; its outcome is unknown"
-    return StoreUnavailable(msg, hint="repeat it with an idempotency key")
-
-
-async def _settled(pending: _Pending) -> Submitted | PgprogError:
-    try:
-        submitted = await pending.outcome
-    except PgprogError as e:
-        return e
-    return _refusal(submitted) or submitted
-
-
-def _refusal(submitted: Submitted) -> PgprogError | None:
-    if submitted.outcome in _TAKEN:
-        return None
-    error = for_sqlstate(submitted.outcome) or PgprogError
-    return error(submitted.message or submitted.outcome)
-
-
-def _size(pending: _Pending) -> int:
-    return len(pending.request.args or b"") + len(pending.request.context or b"")

@@ -47,6 +47,8 @@ class Waiter(Protocol):
 class AsyncTask:
     """A task that is queued for sure; *version* is that of its process after it has ended."""
 
+    __slots__ = ("_process", "_waiter", "task_id", "version")
+
     def __init__(self, waiter: Waiter, task_id: TaskId, *, process: tuple[str, str]) -> None:
         self.task_id = task_id
         self.version: int | None = None

@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Batcher(Generic[T]):
     """Hands items to *flush*, in the order in which they came, one flush at a time for each `run`.
 
-    A batch has at most *most* items and, beyond the first, *most_bytes* by *size_of*.  *flush*
-    deals with every failure by itself: what it raises ends `run`.
+    A batch has at most *most* items, of which one may count for several by *count_of*, and, beyond
+    the first, *most_bytes* by *size_of*.  *flush* deals with every failure by itself: what it
+    raises ends `run`.
     """
 
     def __init__(
@@ -25,11 +26,13 @@ class Batcher(Generic[T]):
         *,
         most: int,
         size_of: Callable[[T], int] = lambda _: 0,
+        count_of: Callable[[T], int] | None = None,
         most_bytes: int = 8 << 20,
     ) -> None:
         self._flush = flush
         self._most = most
         self._size_of = size_of
+        self._count_of = count_of
         self._most_bytes = most_bytes
         self._items: deque[T] = deque()
         self._flights = 0
@@ -72,10 +75,11 @@ class Batcher(Generic[T]):
 
     def _next_batch(self) -> list[T]:
         batch: list[T] = []
-        size = 0
-        while self._items and len(batch) < self._most:
+        count = size = 0
+        while self._items and count < self._most:
+            count += 1 if self._count_of is None else self._count_of(self._items[0])
             size += self._size_of(self._items[0])
-            if batch and size > self._most_bytes:
+            if batch and (size > self._most_bytes or count > self._most):
                 break
             batch.append(self._items.popleft())
         return batch

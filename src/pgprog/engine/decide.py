@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pgprog.codec import Misfit, check_text, encode
+from pgprog.codec import Misfit, encode
 from pgprog.errors import (
     CriticalError,
     InvalidArgument,
@@ -26,6 +26,7 @@ from pgprog.model import (
     UnsetTimer,
 )
 from pgprog.store.rows import Claimed, Completion, NewEvent, Outcome, Then, TimerChange
+from pgprog.texts import check_text
 
 if TYPE_CHECKING:
     from pgprog.config import NamespaceSettings

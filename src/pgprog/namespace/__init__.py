@@ -10,13 +10,14 @@ from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, overload
 
 from typing_extensions import TypeVar
 
-from pgprog.codec import Codec, check_text, decode, encode
+from pgprog.codec import Codec, decode, encode
 from pgprog.config import NamespaceSettings
 from pgprog.encryption import check_open
 from pgprog.errors import ConfigError
 from pgprog.model import Intent, Step, TaskType
 from pgprog.namespace.arguments import Arguments, name_of, response_codec
 from pgprog.namespace.upcasts import Upcasts
+from pgprog.texts import NAME_BYTES, check_text
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -24,8 +25,6 @@ F = TypeVar("F", bound=Callable[..., object])
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 A_co = TypeVar("A_co", covariant=True, default=object)
-
-_NAME_BYTES = 256
 
 
 class Handler(Generic[P, R_co, A_co]):
@@ -165,7 +164,7 @@ class Namespace(Generic[S]):
     def __init__(
         self, name: str, *, state: object = None, state_version: int = 1, **settings: object
     ) -> None:
-        check_text(name, field="namespace", limit=_NAME_BYTES)
+        check_text(name, field="namespace", limit=NAME_BYTES)
         self.name = name
         self.original: Namespace[Any] = self  # what child processes import: see origins
         self.origin: str | None = None
@@ -254,7 +253,7 @@ class Namespace(Generic[S]):
             name = function.__name__
         key = _key(type_, name)
         if name:
-            check_text(name, field=f"the name of {name_of(function)}", limit=_NAME_BYTES)
+            check_text(name, field=f"the name of {name_of(function)}", limit=NAME_BYTES)
         if key in self._handlers:
             what = f"{type_} {key[1]!r}"
             self._refuse_second(function, first=self._handlers[key].function, what=what)

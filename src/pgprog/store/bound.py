@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from pgprog.store.faults import translated_in_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from typing_extensions import TypeIs
 
@@ -51,13 +51,6 @@ def sealed(request: RawRequest, encryption: Encryption | None) -> RawRequest:
         return request
     key = request.idempotency_key
     return request._replace(args=encryption.seal_args(request.args, idempotency_key=key))
-
-
-def columns_of(
-    requests: Sequence[RawRequest], encryption: Encryption | None
-) -> list[Sequence[Any]]:
-    """Return the fields of requests as they lie in the database, each of all requests."""
-    return list(zip(*(sealed(each, encryption) for each in requests), strict=True))
 
 
 def submit_on(connection: BlockingConnection, request: RawRequest) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.metrics import Metrics
 from pgprog.store import completions
-from pgprog.store.bound import columns_of
+from pgprog.store.columns import columns_of, namespaces_of
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
 from pgprog.store.packing import bigints, integers, jsonbs, texts
@@ -129,7 +129,7 @@ class EngineStore:
             rows = await on.fetch(_START, parameters)
             found = [submitted(*each) for each in zip(requests, rows, strict=True)]
         else:
-            most = [self._preload.get(request.namespace) for request in requests]
+            most = [*map(self._preload.get, namespaces_of(requests))]
             rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
             found = [
                 _with_events(submitted(request, row), raw, most=each or 0)

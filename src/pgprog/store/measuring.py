@@ -14,14 +14,15 @@ from itertools import compress
 from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgprog.store.rows import Claimed, Completed, Completion, Outcome, RawRequest, Then
+from pgprog.store.columns import labels_of
+from pgprog.store.rows import Claimed, Completed, Completion, Outcome, Then
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pgprog.metrics import Metrics
     from pgprog.metrics.instruments import Series
-    from pgprog.store.rows import Submitted
+    from pgprog.store.rows import RawRequest, Submitted
 
 _TIMERS = frozenset({"timeout", "remove"})
 _OUTCOMES = {
@@ -45,7 +46,6 @@ _namespace_of = _getter(Claimed, "namespace")
 _type_of = _getter(Claimed, "type")
 _labels_of = _getter(Claimed, "namespace", "type")
 _due_of = _getter(Claimed, "due_at")
-_labels_of_request = _getter(RawRequest, "namespace", "type")
 _claim_of = _getter(Completion, "claimed")
 _outcome_of = _getter(Completion, "outcome")
 _then_of = _getter(Completion, "then")
@@ -90,7 +90,7 @@ def measure_requests(
     seconds: float,
 ) -> None:
     """Count a batch of requests, each for itself; those that start here wait for nothing."""
-    for key, count in Counter(map(_labels_of_request, requests)).items():
+    for key, count in Counter(labels_of(requests)).items():
         metrics.request_preparing[key].observe(seconds, count)
     started = [each.claimed for each in submitted if each.claimed is not None]
     for key, count in _counted(started).items():

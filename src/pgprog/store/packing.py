@@ -8,16 +8,18 @@ jsonb travels as a version byte 1 and its text.
 
 from __future__ import annotations
 
-import functools
 import struct
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from itertools import repeat
+from operator import add
 from typing import TYPE_CHECKING, TypeVar
 
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from psycopg.abc import AdaptContext
 
@@ -28,9 +30,9 @@ _EMPTY = struct.Struct("!iiI")
 _LENGTH = struct.Struct("!i")
 _NULL = _LENGTH.pack(-1)
 _JSON = struct.Struct("!ib")
-# An element with its length.  Calls of C alone: a function of Python would double their price.
-_int4 = functools.partial(struct.Struct("!ii").pack, 4)
-_int8 = functools.partial(struct.Struct("!iq").pack, 8)
+# An element with its length.
+_int4 = partial(struct.Struct("!ii").pack, 4)
+_int8 = partial(struct.Struct("!iq").pack, 8)
 _TRUE = b"\x00\x00\x00\x01\x01"
 _FALSE = b"\x00\x00\x00\x01\x00"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -73,50 +75,65 @@ class Instants(PackedArray):
 
 def bigints(values: Sequence[int | None]) -> Bigints:
     """Pack integers of 64 bits."""
-    return Bigints(_pack(_INT8_OID, values, _int8))
+    return Bigints(_pack(_INT8_OID, values, partial(map, _int8)))
 
 
 def integers(values: Sequence[int | None]) -> Integers:
     """Pack integers of 32 bits."""
-    return Integers(_pack(_INT4_OID, values, _int4))
+    return Integers(_pack(_INT4_OID, values, partial(map, _int4)))
 
 
 def booleans(values: Sequence[bool | None]) -> Booleans:
     """Pack truth values."""
-    return Booleans(_pack(_BOOL, values, lambda value: _TRUE if value else _FALSE))
+    return Booleans(_pack(_BOOL, values, partial(map, (_FALSE, _TRUE).__getitem__)))
 
 
 def texts(values: Sequence[str | None]) -> Texts:
     """Pack texts; the server has UTF8 on the wire."""
-    return Texts(_pack(_TEXT, values, _text))
+    return Texts(_pack(_TEXT, values, _texts))
 
 
 def jsonbs(values: Sequence[bytes | None]) -> Jsonbs:
     """Pack JSON texts, which `pgprog.codec` has checked."""
-    return Jsonbs(_pack(_JSONB, values, lambda value: _JSON.pack(len(value) + 1, 1) + value))
+    return Jsonbs(_pack(_JSONB, values, _jsonbs))
 
 
 def instants(values: Sequence[datetime | None]) -> Instants:
     """Pack aware times, by the microsecond."""
-    return Instants(
-        _pack(_TIMESTAMPTZ, values, lambda value: _int8((value - _EPOCH) // _MICROSECOND))
-    )
+    return Instants(_pack(_TIMESTAMPTZ, values, partial(map, _instant)))
 
 
-def _text(value: str) -> bytes:
-    encoded = value.encode()
-    return _LENGTH.pack(len(encoded)) + encoded
+# Whole columns at once, by functions of C: one of Python for each element would double their price.
+def _texts(values: Sequence[str]) -> Iterable[bytes]:
+    encoded = [*map(str.encode, values)]
+    return map(add, map(_LENGTH.pack, map(len, encoded)), encoded)
 
 
-def _pack(oid: int, values: Sequence[T | None], element: Callable[[T], bytes]) -> bytes:
+def _jsonbs(values: Sequence[bytes]) -> Iterable[bytes]:
+    lengths = map(len, values)
+    return map(add, map(_JSON.pack, map(add, lengths, repeat(1)), repeat(1)), values)
+
+
+def _instant(value: datetime) -> bytes:
+    return _int8((value - _EPOCH) // _MICROSECOND)
+
+
+def _pack(
+    oid: int, values: Sequence[T | None], elements: Callable[[Sequence[T]], Iterable[bytes]]
+) -> bytes:
     if not values:
         return _EMPTY.pack(0, 0, oid)
     # Most columns of a batch hold one value: types, namespaces, names, keys.
     times = values.count(values[0])
     distinct = values if times < len(values) else values[:1]
-    parts = [_NULL if value is None else element(value) for value in distinct]
+    there = [value for value in distinct if value is not None]
+    parts = elements(there)
+    has_nulls = len(there) < len(distinct)
+    if has_nulls:
+        each = iter(parts)
+        parts = [_NULL if value is None else next(each) for value in distinct]
     packed = b"".join(parts) * (len(values) // len(distinct))
-    return _HEADER.pack(1, None in distinct, oid, len(values), 1) + packed
+    return _HEADER.pack(1, has_nulls, oid, len(values), 1) + packed
 
 
 class _PackedDumper(Dumper):
@@ -175,7 +192,7 @@ def register(context: AdaptContext, *, encryption: Encryption | None = None) -> 
     adapters.register_loader("jsonb", loader)
 
 
-@functools.lru_cache(maxsize=16)
+@lru_cache(maxsize=16)
 def _opening(encryption: Encryption) -> type[Loader]:
     class OpeningLoader(_RawJsonLoader):
         def load(self, data: Buffer) -> bytes:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from pgprog.store.packing import instants, integers, jsonbs, texts
 from pgprog.store.rows import Claimed, RawRequest, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _STARTED = "started"
 _FIRST_ATTEMPT = 1
+# A function of C, where `Submitted` and its `_make` are of Python.
+_submitted = partial(tuple.__new__, Submitted)
 
 
 def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
@@ -28,6 +32,18 @@ def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
         integers(priorities),
         instants(run_ats),
     )
+
+
+def outcomes(rows: Iterable[Sequence[Any]]) -> list[Submitted]:
+    """Return what became of each request in order, by rows of what became of several.
+
+    They are outcome, message, the positions from 1 and the tasks.
+    """
+    found: dict[int, Submitted] = {}
+    for outcome, message, positions, task_ids in rows:
+        same = map(_submitted, zip(repeat(outcome), repeat(message), task_ids, repeat(None)))
+        found.update(zip(positions, same, strict=True))
+    return [*map(found.__getitem__, range(1, len(found) + 1))]
 
 
 def submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:

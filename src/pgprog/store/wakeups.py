@@ -52,8 +52,13 @@ class Hints(Generic[T]):
 
     def add(self, hint: T) -> None:
         """Send *hint* soon."""
-        self._waiting.append(hint)
-        self._filled.set()
+        self.add_all([hint])
+
+    def add_all(self, hints: Sequence[T]) -> None:
+        """Send *hints* soon; each that is the same as another counts, and goes once."""
+        if hints:
+            self._waiting += hints
+            self._filled.set()
 
     async def run(self) -> None:
         """Send until cancelled; a hint that cannot be sent is lost, and polling finds out."""

@@ -1,0 +1,126 @@
+"""Requests on their way, each by itself or many in a parcel, until their callers are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgprog.errors import Overloaded, PgprogError, StoreUnavailable, for_sqlstate
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator, Sequence
+
+    from pgprog.store.columns import Columns
+    from pgprog.store.faults import RolledBack, Unreachable
+    from pgprog.store.rows import RawRequest, Submitted
+
+MOST_BYTES = 8 << 20
+_TAKEN = ("started", "queued", "known")
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request; it *may_be_done* once it is sent, until it is known that it is not.
+
+    *refused* is why it was not, the last time.
+    """
+
+    request: RawRequest
+    outcome: asyncio.Future[Submitted]
+    may_be_done: bool = False
+    refused: Unreachable | RolledBack | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """Requests that were asked for at once and travel together, at a third of the price of each.
+
+    What does not get through is *opened*: each request goes on by itself.
+    """
+
+    requests: Columns
+    outcomes: asyncio.Future[Sequence[Submitted | PgprogError] | None]
+    may_be_done: bool = False
+    opened: Sequence[Pending] = ()
+
+
+def settle(pending: Pending, outcome: Submitted | PgprogError) -> None:
+    """Tell the caller, unless it has given up."""
+    if pending.outcome.done():
+        return
+    if isinstance(outcome, PgprogError):
+        pending.outcome.set_exception(outcome)
+    else:
+        pending.outcome.set_result(outcome)
+
+
+def settle_all(parcel: Parcel, outcomes: Sequence[Submitted | PgprogError]) -> None:
+    """Tell the caller of many, unless it has given up."""
+    if not parcel.outcomes.done():
+        parcel.outcomes.set_result(outcomes)
+
+
+def split(requests: Columns) -> Iterator[Columns]:
+    """Yield what fits into a batch; nothing where there is nothing."""
+    if len(requests) > 1 and requests.size() > MOST_BYTES:
+        half = len(requests) // 2
+        yield from split(requests[:half])
+        yield from split(requests[half:])
+    elif requests:
+        yield requests
+
+
+def expire(late: tuple[Sequence[Parcel], float]) -> None:
+    """Tell callers whose time is up, in so many seconds, what is known of their requests."""
+    parcels, seconds = late
+    for parcel in parcels:
+        if parcel.outcomes.done():
+            for pending in parcel.opened:
+                settle(pending, not_in_time(pending, seconds))
+        else:
+            settle_all(parcel, [not_in_time(parcel, seconds) for _ in parcel.requests])
+
+
+def not_in_time(late: Pending | Parcel, seconds: float) -> PgprogError:
+    """Return what to tell of a request whose time is up."""
+    if not late.may_be_done:
+        msg = f"the request could not be sent in {seconds:g} s; nothing was done"
+        why = late.refused if isinstance(late, Pending) else None
+        if why is not None:
+            return Overloaded(f"{msg}: {why}", hint=getattr(why, "hint", None))
+        return Overloaded(msg, hint="the database is away, or a transaction holds the same key")
+    msg = f"the request was not answered in {seconds:g} s; its outcome is unknown"
+    return StoreUnavailable(msg, hint="repeat it with an idempotency key")
+
+
+async def outcomes_of(parcel: Parcel) -> Sequence[Submitted | PgprogError]:
+    """Return what became of each request of a parcel, when it is known of all."""
+    outcomes = await parcel.outcomes
+    if outcomes is None:
+        return [await _settled(pending) for pending in parcel.opened]
+    return [
+        outcome if isinstance(outcome, PgprogError) else refusal_of(outcome) or outcome
+        for outcome in outcomes
+    ]
+
+
+async def _settled(pending: Pending) -> Submitted | PgprogError:
+    try:
+        submitted = await pending.outcome
+    except PgprogError as e:
+        return e
+    return refusal_of(submitted) or submitted
+
+
+def refusal_of(submitted: Submitted) -> PgprogError | None:
+    """Return the error of a refused request, None for one that was taken."""
+    if submitted.outcome in _TAKEN:
+        return None
+    error = for_sqlstate(submitted.outcome) or PgprogError
+    return error(submitted.message or submitted.outcome)
+
+
+def size_of(pending: Pending) -> int:
+    """Return how many bytes the payloads of a request have."""
+    return len(pending.request.args or b"") + len(pending.request.context or b"")
