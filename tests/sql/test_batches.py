@@ -45,6 +45,57 @@ def test_a_batch_tells_the_outcome_of_each_request(app: Any, worker: Any, proces
     assert [row[3] is None for row in rows[2:]] == [True, False, False, True, True, True]
 
 
+@pytest.mark.parametrize(
+    ("request_", "outcome"),
+    [
+        (("call", "p1", None), "queued"),
+        (("call", "p1", "new"), "queued"),
+        (("call", "p1", "held"), "known"),
+        (("notify", "p1", "held"), "UP008"),
+        (("init", "p2", "new"), "queued"),
+        (("init", "p1", "new"), "UP005"),
+        (("call", "p3", "new"), "UP001"),
+        (("repair", "p1", "new"), "UP003"),
+        (("call", "", "new"), "UP010"),
+        (("call", "p" * 257, None), "UP010"),
+    ],
+)
+def test_a_lone_request_has_the_outcome_that_it_has_in_a_batch(
+    app: Any, process: str, request_: tuple[str, str, str | None], outcome: str
+) -> None:
+    [[_, _, _, held]] = send(app, SUBMIT_MANY, ("call", "p1", "held"))
+    with app.transaction(force_rollback=True):
+        among = send(app, SUBMIT_MANY, request_, ("call", "p9", None))[0]
+
+    [lone] = send(app, SUBMIT_MANY, request_)
+
+    assert lone[:3] == among[:3] == (1, outcome, among[2])
+    is_taken = outcome in ("queued", "known")
+    assert (lone[2] is None, lone[3] is not None) == (is_taken, is_taken)
+    assert (lone[3] == held) == (outcome == "known")
+    keys = app.execute("select key from pgprog_data.keys order by key").fetchall()
+    assert keys == [("held",)] + [("new",)] * (outcome == "queued" and request_[2] == "new")
+
+
+def test_a_lone_request_for_an_unknown_namespace_or_a_full_queue_is_refused(
+    app: Any, process: str, worker: Any
+) -> None:
+    lone = "select outcome, message from pgprog.submit_many(array['call'], array[%s],"
+    lone += " array['p1'], array[null]::jsonb[], array[null], array['k'], array[null]::jsonb[],"
+    lone += " array[0], array[null]::timestamptz[])"
+    send(app, SUBMIT_MANY, ("call", "p1", None))
+    app.execute("update pgprog_data.namespaces set max_queue = 1")
+    app.execute("select pgprog_engine.measure_queues()")
+
+    [absent] = app.execute(lone, ("absent",)).fetchall()
+    [full] = app.execute(lone, ("orders",)).fetchall()
+
+    assert absent == ("UP007", "no namespace absent")
+    assert full[0] == "UP009"
+    assert full[1].startswith("the queue of namespace orders is full: ")
+    assert app.execute("select key from pgprog_data.keys").fetchall() == []
+
+
 def test_a_refused_request_of_a_batch_keeps_no_key(app: Any, worker: Any, process: str) -> None:
     first = send(app, SUBMIT_MANY, ("call", "p2", "k"), ("call", "p2", "k"))
     app.execute("select pgprog.init('orders', 'p2')")

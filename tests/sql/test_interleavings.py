@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 GROUPS = {"request": ["call", "notify"], "complete": COMPLETIONS}
 # Functions that change no process, or do so as others do.
 ELSEWHERE = {
-    "submit_many": "as start, without a worker",
+    "submit_many": "as start, without a worker; a lone request as call and the others",
     "register_worker": "makes a worker that nobody knows yet",
     "end_worker": "as deregister_worker, crashed: both are _end_incarnation; test_end_worker.py",
     "report_crash": "as hand_back, crashed: both are _let_go; test_child_crashes.py",

@@ -130,6 +130,18 @@ def test_each_request_of_a_batch_is_refused_for_itself(app: Any, login: Any) -> 
     ]
 
 
+def test_a_lone_request_of_a_batch_is_refused_as_among_others(app: Any, login: Any) -> None:
+    lone = (
+        "select outcome, message, task_id from pgprog.submit_many(array['call'], array['orders'],"
+        " array['p1'], array[null]::jsonb[], array[null], array[null], array[null]::jsonb[],"
+        " array[0], array[null]::timestamptz[])"
+    )
+
+    assert login("test_alone").execute(lone).fetchall() == [
+        ("UP015", "namespace orders is not for role test_alone", None)
+    ]
+
+
 def test_who_waits_for_many_hears_nothing_of_other_namespaces(
     login: Any, tasks: dict[str, int]
 ) -> None:

@@ -34,6 +34,25 @@ begin
   then
     raise exception 'the arrays of requests differ in length' using errcode = 'UP010';
   end if;
+  -- A lone one costs PostgreSQL half as much by _submit (223 µs for 401), whose refusal takes nothing else with it.
+  if cardinality(types) = 1 and types[1] in ('init', 'call', 'notify', 'repair') then
+    pos := 1;
+    begin
+      task_id := pgprog_engine._submit(
+        types[1], namespaces[1], process_ids[1], argss[1], names[1], idempotency_keys[1], contexts[1],
+        priorities[1], run_ats[1]);
+      -- It has drawn a number in any case; what is known has an older one.
+      outcome := case when task_id = currval('pgprog_data.task_ids') then 'queued' else 'known' end;
+    exception
+      when sqlstate 'UP001' or sqlstate 'UP003' or sqlstate 'UP004' or sqlstate 'UP005' or sqlstate 'UP006'
+        or sqlstate 'UP007' or sqlstate 'UP008' or sqlstate 'UP009' or sqlstate 'UP010' or sqlstate 'UP015'
+      then
+        outcome := sqlstate;
+        message := sqlerrm;
+    end;
+    return next;
+    return;
+  end if;
   return query
     select s.pos, s.outcome, s.message, s.task_id
     from pgprog_engine._start(
