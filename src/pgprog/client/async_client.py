@@ -260,9 +260,10 @@ class AsyncClient(AsyncOperations):
         asked = [*requests]
         parts = parts_of(asked, namespace_of=self.namespace_of)
         outcomes = await self._submitter.submit_many(parts, seconds=seconds)
+        processes = [(each.namespace, each.process_id) for each in asked]
         return [
-            outcome if isinstance(outcome, PgprogError) else self._task(request, outcome)
-            for request, outcome in zip(asked, outcomes, strict=True)
+            each if isinstance(each, PgprogError) else self._task(each, process)
+            for each, process in zip(outcomes, processes, strict=True)
         ]
 
     async def end_of(
@@ -294,10 +295,9 @@ class AsyncClient(AsyncOperations):
         with requesting(asked.request) as span:
             submitted = await self._submit(asked.request, seconds=seconds)
             span.sent(submitted.task_id)
-        return self._task(asked.request, submitted)
+        return self._task(submitted, (asked.request.namespace, asked.request.process_id))
 
-    def _task(self, request: Request, submitted: Submitted) -> AsyncTask:
-        process = (request.namespace, request.process_id)
+    def _task(self, submitted: Submitted, process: tuple[str, str]) -> AsyncTask:
         if self._cached is not None:
             self._cached.remember(submitted.task_id, process)
         return AsyncTask(self, TaskId(submitted.task_id), process=process)

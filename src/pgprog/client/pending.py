@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pgprog.errors import Overloaded, PgprogError, StoreUnavailable, for_sqlstate
+from pgprog.store.rows import Submitted
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 
     from pgprog.store.columns import Columns
     from pgprog.store.faults import RolledBack, Unreachable
-    from pgprog.store.rows import RawRequest, Submitted
+    from pgprog.store.rows import RawRequest
 
 MOST_BYTES = 8 << 20
-_TAKEN = ("started", "queued", "known")
+_TAKEN = frozenset({"started", "queued", "known"})
+_outcome_of = itemgetter(Submitted._fields.index("outcome"))
 
 
 @dataclass(slots=True, eq=False)
@@ -99,10 +102,7 @@ async def outcomes_of(parcel: Parcel) -> Sequence[Submitted | PgprogError]:
     outcomes = await parcel.outcomes
     if outcomes is None:
         return [await _settled(pending) for pending in parcel.opened]
-    return [
-        outcome if isinstance(outcome, PgprogError) else refusal_of(outcome) or outcome
-        for outcome in outcomes
-    ]
+    return outcomes
 
 
 async def _settled(pending: Pending) -> Submitted | PgprogError:
@@ -111,6 +111,13 @@ async def _settled(pending: Pending) -> Submitted | PgprogError:
     except PgprogError as e:
         return e
     return refusal_of(submitted) or submitted
+
+
+def told(submitted: Sequence[Submitted]) -> Sequence[Submitted | PgprogError]:
+    """Return what callers are told: each that was taken, the error of each that was refused."""
+    if _TAKEN.issuperset(map(_outcome_of, submitted)):
+        return submitted
+    return [refusal_of(each) or each for each in submitted]
 
 
 def refusal_of(submitted: Submitted) -> PgprogError | None:

@@ -17,6 +17,7 @@ from pgprog.client.pending import (
     settle_all,
     size_of,
     split,
+    told,
 )
 from pgprog.client.within import within
 from pgprog.engine.batcher import Batcher
@@ -205,10 +206,10 @@ class Submitter:
             await self._recover(opened, e, lane="many")
         else:
             self._pause = _FIRST_PAUSE_SECONDS
-            start = 0
+            outcomes, start = told(submitted), 0
             for parcel in parcels:
                 end = start + len(parcel.requests)
-                settle_all(parcel, submitted[start:end])
+                settle_all(parcel, outcomes[start:end])
                 start = end
 
     async def _deliver(self, batch: Sequence[Pending], *, lane: RequestLane) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from pgprog.store.packing import instants, integers, jsonbs, texts
 from pgprog.store.rows import Claimed, RawRequest, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _STARTED = "started"
 _FIRST_ATTEMPT = 1
@@ -34,15 +35,21 @@ def packed(columns: Sequence[Sequence[Any]]) -> tuple[object, ...]:
     )
 
 
-def outcomes(rows: Iterable[Sequence[Any]]) -> list[Submitted]:
+def outcomes(rows: Sequence[tuple[str, str | None, bytes, bytes]]) -> list[Submitted]:
     """Return what became of each request in order, by rows of what became of several.
 
-    They are outcome, message, the positions from 1 and the tasks.
+    They are outcome, message, and as big-endian integers of 32 and of 64 bits the positions from 1
+    and the tasks, 0 for none.
     """
     found: dict[int, Submitted] = {}
     for outcome, message, positions, task_ids in rows:
-        same = map(_submitted, zip(repeat(outcome), repeat(message), task_ids, repeat(None)))
-        found.update(zip(positions, same, strict=True))
+        count = len(task_ids) // 8
+        ids = struct.unpack(f"!{count}q", task_ids)
+        same = map(_submitted, zip(repeat(outcome), repeat(message), ids, repeat(None)))
+        at = struct.unpack(f"!{count}i", positions)
+        if len(rows) == 1 and at == tuple(range(1, count + 1)):  # nearly always
+            return [*same]
+        found.update(zip(at, same, strict=True))
     return [*map(found.__getitem__, range(1, len(found) + 1))]
 
 
