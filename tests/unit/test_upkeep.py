@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tests.unit.claims import make_claim
 
 from pgprog.config import Config
@@ -14,8 +15,6 @@ from pgprog.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pytest
 
 
 class Store:
@@ -116,4 +115,78 @@ async def test_keeping_house_is_not_put_off_by_what_is_to_be_erased(
 
     await asyncio.wait_for(kept.wait(), 5)
 
+    running.cancel()
+
+
+class Rounds:
+    """Notes in which round what was asked for; *over* is set in the last of so many."""
+
+    def __init__(self, count: int, *, is_busy: bool) -> None:
+        self.metrics = Metrics()
+        self.measured: list[int] = []
+        self.judged: list[int] = []
+        self.over = asyncio.Event()
+        self._count = count
+        self._is_busy = is_busy
+        self._round = 0
+
+    def is_busy(self) -> bool:
+        self._round += 1
+        if self._round > self._count:
+            self.over.set()
+        return self._is_busy
+
+    async def list_workers_and_sweep(self) -> tuple[dict[int, int], int]:
+        return {}, 0
+
+    async def maintain(self, **_: Any) -> bool:
+        return True
+
+    async def drop_old(self, **_: Any) -> bool:
+        return False
+
+    async def erase_old(self, **_: Any) -> bool:
+        return False
+
+    async def measure_queues(self) -> bool:
+        self.measured.append(self._round)
+        return True
+
+    async def judge_settings(self) -> list[Any]:
+        self.judged.append(self._round)
+        return []
+
+    async def measure_and_judge(self) -> list[Any]:
+        await self.measure_queues()
+        return await self.judge_settings()
+
+
+@pytest.mark.parametrize(
+    ("is_busy", "roles", "measured", "judged"),
+    [
+        (False, [*Role], [1, 11], [1, 11]),
+        (False, [Role.COLLECTOR], [], [1, 11]),
+        (True, [*Role], [*range(1, 12)], [1, 6, 11]),
+        (True, [Role.MAINTENANCE], [*range(1, 12)], []),
+    ],
+)
+async def test_an_idle_worker_measures_and_judges_less_often(
+    is_busy: bool,
+    roles: list[Role],
+    measured: list[int],
+    judged: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep_module, "_MEASURE_SECONDS", 0)
+    rounds = Rounds(11, is_busy=is_busy)
+    store: Any = rounds
+    upkeep = Upkeep(
+        store, config=Config(dsn=""), roles=roles, wake=lambda: None, is_busy=rounds.is_busy
+    )
+    running = asyncio.create_task(upkeep.run())
+
+    await asyncio.wait_for(rounds.over.wait(), 5)
+
+    assert [no for no in rounds.measured if no < 12] == measured
+    assert [no for no in rounds.judged if no < 12] == judged
     running.cancel()

@@ -66,10 +66,10 @@ class Collector:
         due_at = self._clock()
         while True:
             try:
-                for worker_id, renewals in await self.look(due_at=due_at):
+                is_sweeping = due_at - orphans_at >= self._lease_seconds
+                for worker_id, renewals in await self.look(due_at=due_at, is_sweeping=is_sweeping):
                     await self._collect(worker_id, renewals)
-                if due_at - orphans_at >= self._lease_seconds:
-                    await self._collect(None, None)
+                if is_sweeping:
                     orphans_at = due_at
                 part.succeeded()
             except (RolledBack, StoreUnavailable) as e:
@@ -81,12 +81,13 @@ class Collector:
             due_at = self._clock() + pause
             await asyncio.sleep(pause)
 
-    async def look(self, *, due_at: float) -> list[tuple[int, int]]:
+    async def look(self, *, due_at: float, is_sweeping: bool = False) -> list[tuple[int, int]]:
         """Return (worker_id, renewals) of those that are dead; *due_at*, monotonic, is past.
 
-        A look much later than it was due begins the watch anew.
+        A look much later than it was due begins the watch anew.  One that *is_sweeping* frees the
+        tasks of workers that are gone, too.
         """
-        counters = await self._store.list_workers()
+        counters = await (self._sweep() if is_sweeping else self._store.list_workers())
         self.looks += 1
         now = self._clock()
         if now - due_at > _GAP_SECONDS:
@@ -111,9 +112,14 @@ class Collector:
         left = (seen.since + self._lease_seconds - now for seen in self._sightings.values())
         return min([self._look_seconds, *(seconds for seconds in left if seconds > 0)])
 
-    async def _collect(self, worker_id: int | None, renewals: int | None) -> None:
+    async def _sweep(self) -> dict[int, int]:
+        counters, freed = await self._store.list_workers_and_sweep()
+        if freed:
+            self._on_freed()
+        return counters
+
+    async def _collect(self, worker_id: int, renewals: int) -> None:
         freed = await self._store.collect_zombies(worker_id, renewals)
-        if worker_id is not None:
-            log.warning("worker_collected", worker_id=worker_id, tasks=freed)
+        log.warning("worker_collected", worker_id=worker_id, tasks=freed)
         if freed:
             self._on_freed()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.store.engine_store import CompletionLane, EngineStore
-    from pgprog.store.rows import Claimed
+    from pgprog.store.rows import Claimed, TakenBack
 
 log = logs.get(__name__)
 
@@ -30,8 +30,10 @@ _MAINTAIN_SECONDS = 60.0
 # Between two batches of what is erased, or two drops: others are to be served, too.
 _ERASE_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
-_JUDGE_SECONDS = 5.0
-_IDLE_ROUNDS = 5
+# In rounds of measuring: all that an idle worker asks for shall be fewer than two statements a
+# second, of which its claims and renewals are one and a half.
+_JUDGE_ROUNDS = 5
+_IDLE_ROUNDS = 10
 # The payload of a notification has 8000 bytes.
 _MOST_IDS = 350
 _AWAITED = frozenset({TaskType.INIT, TaskType.CALL, TaskType.REPAIR})
@@ -108,10 +110,10 @@ class Upkeep:
             loops.create_task(self._ended_of_few.run())
             if Role.COLLECTOR in self._roles:
                 loops.create_task(self._collector.run())
-                loops.create_task(self._judge())
             if Role.MAINTENANCE in self._roles:
                 loops.create_task(self._maintain())
-                loops.create_task(self._measure())
+            if {Role.COLLECTOR, Role.MAINTENANCE} & {*self._roles}:
+                loops.create_task(self._watch())
 
     async def _maintain(self) -> None:
         """Keep house each minute; in between, erase what is old for as long as there is any."""
@@ -145,28 +147,42 @@ class Upkeep:
                 return
             await asyncio.sleep(_ERASE_SECONDS)
 
-    async def _measure(self) -> None:
-        """Measure the queues each second; while nothing is done here, now and then."""
+    async def _watch(self) -> None:
+        """Measure the queues each second, and judge settings each fifth.
+
+        While nothing is done here, both now and then.
+        """
         idle_rounds = 0
+        judged_ago = _JUDGE_ROUNDS
         while True:
             await asyncio.sleep(_MEASURE_SECONDS)
+            judged_ago += 1
             idle_rounds = 0 if self._is_busy() else idle_rounds + 1
-            if idle_rounds % _IDLE_ROUNDS:
+            if idle_rounds and (idle_rounds - 1) % _IDLE_ROUNDS:
                 continue
+            is_judging = Role.COLLECTOR in self._roles and judged_ago >= _JUDGE_ROUNDS
+            if is_judging:
+                judged_ago = 0
             with contextlib.suppress(StoreUnavailable):  # the next round tries again
                 with contextlib.suppress(RolledBack):
-                    await self._store.measure_queues()
+                    await self._tell_back(await self._ask(is_judging=is_judging))
                 self._measures += 1
 
-    async def _judge(self) -> None:
-        """Take changes of settings back under which tasks fail; who listens obeys at once."""
-        while True:
-            await asyncio.sleep(_JUDGE_SECONDS)
-            with contextlib.suppress(RolledBack, StoreUnavailable):  # the next round tries again
-                for back in await self._store.judge_settings():
-                    self._store.metrics.settings_rollbacks.add()
-                    log.error("settings_rolled_back", **back._asdict())
-                    await self._store.announce(wakeups.DUE, [back.namespace])
+    async def _ask(self, *, is_judging: bool) -> Sequence[TakenBack]:
+        """Measure and judge in one statement, as far as the roles are ours."""
+        if Role.MAINTENANCE not in self._roles:
+            return await self._store.judge_settings() if is_judging else ()
+        if is_judging:
+            return await self._store.measure_and_judge()
+        await self._store.measure_queues()
+        return ()
+
+    async def _tell_back(self, taken_back: Sequence[TakenBack]) -> None:
+        """Say which changes of settings were taken back; who listens obeys at once."""
+        for back in taken_back:
+            self._store.metrics.settings_rollbacks.add()
+            log.error("settings_rolled_back", **back._asdict())
+            await self._store.announce(wakeups.DUE, [back.namespace])
 
     async def _announce(self, task_ids: Sequence[int], *, lane: CompletionLane = "batches") -> None:
         payload = ",".join(map(str, task_ids)) if len(task_ids) <= _MOST_IDS else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, LiteralString, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
 
 from psycopg.rows import dict_row
 
@@ -17,10 +17,10 @@ from pgprog.store.columns import columns_of
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
-from pgprog.store.packing import bigints
+from pgprog.store.packing import bigints, texts
 from pgprog.store.pool import make_pool, pool_samples
 from pgprog.store.rows import Ended, NamespaceStats, RawRequest, Submitted
-from pgprog.store.starting import outcomes, packed
+from pgprog.store.starting import SUBMIT_MANY, outcomes, packed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,16 +33,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# Mostly all are queued: one row says it, for a tenth of what a row for each costs the client.
-# Of integers side by side Python makes a tuple at once; psycopg would load an array one by one.
-_SUBMIT_MANY: Final = """
-select
-  s.outcome, s.message,
-  string_agg(int4send(s.pos), ''), string_agg(int8send(coalesce(s.task_id, 0)), '')
-from pgprog.submit_many(%s, %s, %s, %s, %s, %s, %s, %s, %s) as s
-group by s.outcome, s.message
-"""
 
 
 class ClientStore(Changes):
@@ -103,7 +93,7 @@ class ClientStore(Changes):
         """
         began_at = time.monotonic()
         rows = await self._submits[lane].fetch(
-            _SUBMIT_MANY, packed(columns_of(requests, self._encryption))
+            SUBMIT_MANY, packed(columns_of(requests, self._encryption))
         )
         measure_requests(self._metrics, requests, (), seconds=time.monotonic() - began_at)
         return outcomes(rows)
@@ -306,9 +296,12 @@ class ClientStore(Changes):
         return int(await self._value("select pgprog.schema_version()"))
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
-        """Notify those who listen, in a transaction of its own."""
-        for payload in sorted({*payloads}):
-            await self._fetch("select pg_notify(%s, %s)", (channel, payload))
+        """Notify those who listen, in a transaction of its own behind the requests it is about."""
+        with translated_for_callers():
+            await self._submits["batches"].fetch(
+                "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
+                (channel, texts(sorted({*payloads}))),
+            )
 
     async def _value(self, statement: LiteralString, values: Sequence[object] = ()) -> Any:  # noqa: ANN401 - the one column of a row
         [[value]] = await self._read(statement, values)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pgprog.metrics import Metrics
 from pgprog.store import completions
 from pgprog.store.columns import columns_of, namespaces_of
+from pgprog.store.housekeeping import Housekeeping
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
 from pgprog.store.packing import bigints, integers, jsonbs, texts
@@ -27,7 +28,6 @@ from pgprog.store.rows import (
     Served,
     Stored,
     Submitted,
-    TakenBack,
 )
 from pgprog.store.starting import packed, submitted
 from pgprog.store.window import Window
@@ -59,12 +59,11 @@ select
   s.*
 from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 """
-
 _VERSION: Final = Claimed._fields.index("version")
 _TOLD_AT: Final = Claimed._fields.index("due_at")
 
 
-class EngineStore:
+class EngineStore(Housekeeping):
     """Connections of one worker to *dsn*, which may be a transaction pooler.
 
     So many *completions* are in flight at once.  *metrics* are told of every round trip that has
@@ -244,46 +243,6 @@ class EngineStore:
             "select pgprog_engine.first_trace(%s)", (task_id,)
         )
         return None if traceparent is None else str(traceparent)
-
-    async def list_workers(self) -> dict[int, int]:
-        """Return the renewal counter of each worker incarnation."""
-        return dict(await self._upkeep.fetch("select * from pgprog_engine.list_workers()"))
-
-    async def collect_zombies(self, worker_id: int | None, renewals: int | None) -> int:
-        """End a worker that has this renewal counter; return how many tasks were freed."""
-        with timed(self.metrics.zombie_collection[()]):
-            [[count]] = await self._upkeep.fetch(
-                "select pgprog_engine.collect_zombies(%s, %s)", (worker_id, renewals)
-            )
-        self.metrics.zombies.add(by=count)
-        return int(count)
-
-    async def maintain(self, *, key_ttl: timedelta) -> bool:
-        """Do the housekeeping; False when another worker is at it."""
-        [[done]] = await self._upkeep.fetch("select pgprog_engine.maintain(%s)", (key_ttl,))
-        return bool(done)
-
-    async def drop_old(self, *, task_retention: timedelta) -> bool:
-        """Drop one partition whose time is over; return whether there is more to drop at once."""
-        [[more]] = await self._upkeep.fetch("select pgprog_engine.drop_old(%s)", (task_retention,))
-        return bool(more)
-
-    async def erase_old(self, *, key_ttl: timedelta, audit_retention: timedelta) -> bool:
-        """Erase a batch of what nobody asks for any more; return whether there is more."""
-        [[more]] = await self._upkeep.fetch(
-            "select pgprog_engine.erase_old(%s, %s)", (key_ttl, audit_retention)
-        )
-        return bool(more)
-
-    async def measure_queues(self) -> bool:
-        """Count the tasks that wait, by which requests are refused; False when others just did."""
-        [[done]] = await self._upkeep.fetch("select pgprog_engine.measure_queues()")
-        return bool(done)
-
-    async def judge_settings(self) -> list[TakenBack]:
-        """Take changes of settings back under which tasks fail, where namespaces want that."""
-        rows = await self._upkeep.fetch("select * from pgprog_engine.judge_settings()")
-        return [TakenBack(*row) for row in rows]
 
     async def history(
         self,
