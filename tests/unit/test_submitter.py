@@ -16,7 +16,7 @@ from pgprog.store.faults import LockTimeout, Unreachable
 from pgprog.store.rows import RawRequest, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from pgprog.store.engine_store import RequestLane
 
@@ -137,6 +137,24 @@ async def test_of_many_requests_without_an_answer_in_time_the_outcome_is_unknown
         outcomes = await submitter.submit_many(calls(2), seconds=0.05)
 
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
+
+
+async def test_of_many_requests_that_are_made_too_slowly_none_is_waited_for() -> None:
+    sender = Sender(None)
+    sender.answered.clear()
+    ends_at = asyncio.get_running_loop().time() + 0.05
+
+    def made_slowly() -> Iterator[Part]:
+        yield from calls(1)
+        while asyncio.get_running_loop().time() < ends_at:
+            pass
+        yield from calls(500)
+
+    async with submitting(sender) as submitter:
+        outcomes = await submitter.submit_many(made_slowly(), seconds=0.01)
+
+    assert len(outcomes) == 501
+    assert {type(outcome) for outcome in outcomes} <= {Overloaded, StoreUnavailable}
 
 
 async def test_of_many_whose_answer_is_lost_only_those_with_a_key_are_repeated() -> None:

@@ -111,12 +111,15 @@ class Submitter:
         faults: dict[int, PgprogError] = {}
         count = 0
         deadline = self._deadlines.set(seconds, expire, (parcels, seconds))
+        ends_at = self._deadlines.loop.time() + seconds
         try:
             for part in parts:
                 parcels += map(self._add_parcel, split(part.requests))
                 faults |= {count + pos: fault for pos, fault in part.faults.items()}
                 count += len(part.requests) + len(part.faults)
                 await asyncio.sleep(0)
+            if self._deadlines.loop.time() >= ends_at:
+                expire((parcels, seconds))  # also those that were made after it
             # One after another: gather would cost a callback and a turn of the loop for each.
             settled = [outcome for parcel in parcels for outcome in await outcomes_of(parcel)]
         finally:
