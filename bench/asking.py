@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 import timeit
+import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,10 @@ _RESULTS = Path(__file__).parent / "results"
 
 
 def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: int) -> report.Rounds:
-    """Ask each question once a round, each round beginning with another."""
+    """Ask each question once a round, each round beginning with another.
+
+    Whatever one fails with is printed: the answers of the others are an hour's work.
+    """
     samples: report.Rounds = {question.name: [] for question in questions}
     for number in range(rounds):
         first = number * len(questions) // rounds
@@ -38,6 +42,10 @@ def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: in
                 sample = question.ask(arena, sizes)
             except NoAnswerError as e:
                 print(f"round {number + 1}: {question.name}: no answer: {e}", flush=True)
+                continue
+            except Exception:  # noqa: BLE001 - of PostgreSQL, of pgbench, of what is asked
+                print(f"round {number + 1}: {question.name}: no answer", flush=True)
+                traceback.print_exc()
                 continue
             samples[question.name].append(replace(sample, round=number))
             took = time.perf_counter() - began_at

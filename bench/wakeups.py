@@ -34,8 +34,9 @@ from pgprog_data.tasks where process_id like 'arrives-%'
 """
 
 _ARRIVE = (
-    "\\set number random(1, 1000000000)\n"
-    f"select pgprog.init('{NAMESPACE}', 'arrives-' || :client_id || '-' || :number);\n"
+    "\\set number random(1, 1000000000000000)\n"
+    f"select pgprog.init('{NAMESPACE}', 'arrives-' || :client_id || '-' || :number,"
+    """ '{"note": ""}');\n"""
 )
 _RATE = 200
 _FULL_RATE = 1000
