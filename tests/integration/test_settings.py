@@ -170,7 +170,8 @@ def test_a_step_timeout_that_is_too_short_is_taken_back_and_the_next_tasks_succe
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "_JUDGE_SECONDS", 0.1)
+    for name, value in (("_MEASURE_SECONDS", 0.1), ("_JUDGE_ROUNDS", 1), ("_IDLE_ROUNDS", 1)):
+        monkeypatch.setattr(upkeep, name, value)
 
     @jobs.call
     async def work(step: Step[Any]) -> Intent[Any, str]:
