@@ -67,9 +67,6 @@ def after_success(
     state = None if intent.state is UNCHANGED else namespace.encode_state(intent.state)
     if state is None and events:
         state = _upcast(claimed, namespace=namespace)
-    metadata = None
-    if intent.metadata is not UNCHANGED:
-        metadata = _metadata(intent.metadata, field="metadata", settings=settings)
     response = None
     if intent.response is not None:
         response = handler.response.encode(
@@ -80,11 +77,11 @@ def after_success(
         outcome=Outcome.FINISHED,
         state=state,
         state_version=namespace.state_version,
-        metadata=metadata,
+        metadata=_metadata(intent.metadata, field="metadata", settings=settings),
         response=response,
-        then=Then.GO_ON if intent.then is None else _then(intent.then),
+        then=_then(intent.then),
         events=events,
-        timers=() if intent.timers == () else _timers(intent.timers),
+        timers=_timers(intent.timers),
     )
 
 
@@ -224,8 +221,10 @@ def _events(events: object, *, settings: NamespaceSettings) -> tuple[NewEvent, .
     return tuple(made)
 
 
-def _metadata(metadata: object, *, field: str, settings: NamespaceSettings) -> bytes:
-    """Return metadata as JSON, null where they are cleared."""
+def _metadata(metadata: object, *, field: str, settings: NamespaceSettings) -> bytes | None:
+    """Return metadata as JSON, null where they are cleared, None where they stay."""
+    if metadata is UNCHANGED:
+        return None
     if metadata is not None and not isinstance(metadata, Mapping):
         msg = f"{field}: must be a mapping or None, not {type(metadata).__name__}"
         raise InvalidArgument(msg)
@@ -264,6 +263,8 @@ def _check_time(change: TimerChange, *, field: str) -> None:
 
 def _then(then: object) -> Then:
     match then:
+        case None:
+            return Then.GO_ON
         case Finish():
             return Then.FINISH
         case Remove():
