@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg
@@ -14,6 +15,19 @@ def sqlstate_of(connection: Any, statement: str, *values: object) -> str | None:
     with pytest.raises(psycopg.Error) as caught:
         connection.execute(statement, values)
     return caught.value.sqlstate
+
+
+def outcomes_with_key(connection: Any, *argss: object) -> list[str]:
+    """Send calls of one process under one key in a batch."""
+    rows = connection.execute(
+        "select m.outcome from (select %s::jsonb[] as argss, array[%s] as n) as given, lateral"
+        " pgprog.submit_many("
+        "  array_fill('call'::text, n), array_fill('orders'::text, n), array_fill('p1'::text, n),"
+        "  argss, array_fill(null::text, n), array_fill('k'::text, n),"
+        "  array_fill(null::jsonb, n), array_fill(0, n), array_fill(null::timestamptz, n)) as m",
+        ([json.dumps(args) for args in argss], len(argss)),
+    )
+    return [outcome for (outcome,) in rows.fetchall()]
 
 
 def test_an_init_rolled_back_leaves_nothing(app: Any, worker: Any) -> None:
@@ -73,6 +87,57 @@ def test_one_key_gives_one_task_and_another_request_with_it_is_an_error(
 
     assert first == again
     assert sqlstate_of(app, statement, '{"a": 2}') == "UP008"
+
+
+_FORTY = [str(number) for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("args", "others"),
+    [
+        pytest.param(_FORTY, [_FORTY[32], *_FORTY[1:32], _FORTY[0], *_FORTY[33:]], id="swapped"),
+        pytest.param([1.0, "1.0"], [1.0, "1"], id="strings"),
+        pytest.param([1.0, '\\"1.0'], [1.0, '\\"1'], id="strings with quotes"),
+        pytest.param([1.05, 0.10], [1.5, 0.10], id="zeros within numbers"),
+        pytest.param([100, 0.10], [1, 0.10], id="zeros of whole numbers"),
+    ],
+)
+def test_one_key_with_other_args_is_an_error_however_like_they_are(
+    app: Any, process: str, args: Any, others: Any
+) -> None:
+    single = "select pgprog.call('orders', 'p1', %s::jsonb, idempotency_key => 'k')"
+    app.execute(single, (json.dumps(args),))
+
+    assert sqlstate_of(app, single, json.dumps(others)) == "UP008"
+    assert outcomes_with_key(app, args, others, args) == ["known", "UP008", "known"]
+
+
+def test_one_key_for_two_processes_is_an_error_where_the_args_name_them_too(app: Any) -> None:
+    statement = "select pgprog.init('orders', %s, %s::jsonb, idempotency_key => 'k')"
+    app.execute(statement, ("p7", json.dumps([*_FORTY[:31], "p7"])))
+
+    assert sqlstate_of(app, statement, "p8", json.dumps([*_FORTY[:31], "p8"])) == "UP008"
+
+
+def test_numbers_that_are_equal_are_the_same_args_however_they_are_written(
+    app: Any, process: str
+) -> None:
+    statement = "select pgprog.call('orders', 'p1', %s::jsonb, idempotency_key => 'k')"
+    first = app.execute(statement, ('{"a": [1, -0.5, 10, 0], "b": "1.0"}',)).fetchone()
+    again = app.execute(statement, ('{"b": "1.0", "a": [1.00, -0.500, 1e1, 0.0]}',)).fetchone()
+
+    assert first == again
+
+
+def test_a_key_from_before_its_fingerprint_was_another_is_taken_at_its_word(
+    app: Any, process: str
+) -> None:
+    statement = "select pgprog.call('orders', 'p1', %s::jsonb, idempotency_key => 'k')"
+    first = app.execute(statement, ("1",)).fetchone()
+    app.execute("update pgprog_data.keys set fingerprint = int8send(1) || int8send(2)")
+
+    assert app.execute(statement, ("1",)).fetchone() == first
+    assert outcomes_with_key(app, 1, 1) == ["known", "known"]
 
 
 def test_a_cancelled_init_leaves_no_process_and_cancels_its_calls(app: Any, worker: Any) -> None:

@@ -100,7 +100,9 @@ begin
       array_agg(case when x.same is false then x.key else v_messages[x.pos] end order by x.pos)
     into v_winners, v_codes, v_messages
     from (
-      select x.pos, x.key, k.task_id, k.fingerprint = v_fingerprints[x.pos] as same
+      select x.pos, x.key, k.task_id,
+        -- As in _take_key.
+        k.fingerprint = v_fingerprints[x.pos] or octet_length(k.fingerprint) = 16 as same
       from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
       left join pgprog_data.keys as k
         on k.namespace = any (array[x.namespace]) and k.key = x.key and v_codes[x.pos] is null
