@@ -123,6 +123,10 @@ def _pack(
 ) -> bytes:
     if not values:
         return _EMPTY.pack(0, 0, oid)
+    if len(values) == 1:  # as of every lone task
+        [value] = values
+        packed = _NULL if value is None else b"".join(elements([value]))
+        return _HEADER.pack(1, value is None, oid, 1, 1) + packed
     # Most columns of a batch hold one value: types, namespaces, names, keys.
     times = values.count(values[0])
     distinct = values if times < len(values) else values[:1]
