@@ -106,11 +106,12 @@ def test_workers_are_told_of_what_was_asked_just_before_a_client_is_closed(
     db: str, task_id: int, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wakeups, "_PAUSE_SECONDS", 1)
+    monkeypatch.setattr(wakeups, "_LONGEST_PAUSE_SECONDS", 1)
     listening = session()
     listening.execute("listen pgprog_due")
     with Client(db) as client:
         client.submit("init", "idle", "first")
-        client.submit("init", "idle", "second")  # its hint waits for 20 ms after the other
+        client.submit("init", "idle", "second")  # its hint waits for the pause behind the other
 
     heard = [note.payload for note in listening.notifies(timeout=5, stop_after=2)]
 

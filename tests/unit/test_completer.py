@@ -46,7 +46,7 @@ class World:
         self.next_: Claimed | None = None
         self.open = asyncio.Event()
         self.open.set()
-        self.holdings = Holdings()
+        self.holdings = Holdings(["shop", "stock"])
         everything: Any = self
         names = {name: Namespace[Any](name) for name in ("shop", "stock")}
         self.completer = Completer(

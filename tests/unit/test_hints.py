@@ -5,39 +5,60 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pgprog.store import wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pytest
 
-
-async def test_a_lone_hint_delays_the_next_by_2_ms_and_many_by_20_ms(
+async def test_hints_are_2_ms_apart_and_what_piles_up_meanwhile_is_sent_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sent: list[Sequence[int]] = []
+    pauses = await paced(monkeypatch, seconds_of_sending=[0.0, 0.0], batches=[1, 100])
+
+    assert pauses == [0.002, 0.002]
+
+
+async def test_hints_that_take_long_to_send_are_twice_as_far_apart_at_most_20_ms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = await paced(monkeypatch, seconds_of_sending=[0.004, 5.0], batches=[1, 1])
+
+    assert pauses == [pytest.approx(0.008), 0.02]
+
+
+async def paced(
+    monkeypatch: pytest.MonkeyPatch, *, seconds_of_sending: list[float], batches: list[int]
+) -> list[float]:
+    """Send batches of hints by a clock of its own and return the pause behind each."""
+    sent: list[int] = []
     pauses: list[float] = []
+    clock = [0.0]
+    paused = asyncio.Event()
     goes_on = asyncio.Event()
 
     async def send(hints: Sequence[int]) -> None:
-        sent.append(hints)
+        clock[0] += seconds_of_sending[len(sent)]
+        sent.append(len(hints))
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
-        goes_on.set()
-        await asyncio.Event().wait() if len(pauses) == 2 else None
+        paused.set()
+        await goes_on.wait()
+        goes_on.clear()
 
     monkeypatch.setattr("pgprog.store.wakeups.asyncio.sleep", pause)
+    monkeypatch.setattr("pgprog.store.wakeups.time.monotonic", lambda: clock[0])
     hints = wakeups.Hints(send)
     sending = asyncio.create_task(hints.run())
-    hints.add(0)
-    await goes_on.wait()
-    goes_on.clear()
-    for number in range(100):
-        hints.add(number)
-    await goes_on.wait()
+    for count in batches:
+        paused.clear()
+        hints.add_all(range(count))
+        goes_on.set() if pauses else None
+        await paused.wait()
     sending.cancel()
 
-    assert [len(each) for each in sent] == [1, 100]
-    assert pauses == [0.002, 0.02]
+    assert sent == batches
+    return pauses

@@ -75,7 +75,7 @@ def store() -> SlowStore:
 
 @pytest.fixture
 def holdings() -> Holdings:
-    return Holdings()
+    return Holdings(["crowd", "quiet"])
 
 
 @pytest.fixture
@@ -195,6 +195,15 @@ async def test_a_namespace_without_steps_does_not_wait_for_the_claim_of_a_neighb
 
     assert await asyncio.wait_for(taking.took.get(), 5) == 1000
     assert store.held == [{"crowd": 100}]
+
+
+async def test_a_worker_of_one_namespace_claims_for_no_few(holdings: Holdings) -> None:
+    alone = Holdings(["crowd"])
+    for claim_id in range(100):
+        for each in (alone, holdings):
+            each.add(make_claim(claim_id, namespace="crowd"), since=0)
+
+    assert (alone.few, holdings.few) == (0, 12)
 
 
 async def test_a_claim_for_few_whose_answer_is_lost_renews_the_lease_at_once(

@@ -77,7 +77,8 @@ class Holdings:
     @property
     def few(self) -> int:
         """Up to how many claims of a namespace are few beside all the others; 0: none are."""
-        return len(self._held) // _FEW_OF if len(self._held) >= _MANY else 0
+        has_neighbours = len(self._seen) > 1
+        return len(self._held) // _FEW_OF if has_neighbours and len(self._held) >= _MANY else 0
 
     def is_few(self, namespace: str) -> bool:
         """Return whether what is held of a namespace is little beside all the rest."""

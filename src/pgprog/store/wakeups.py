@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import psycopg
@@ -28,8 +29,10 @@ ENDED: Final = "pgprog_ended"  # the payload is a list of task ids, or nothing f
 _POOLED = "direct_dsn leads to a pooler, which passes no notifications on; polling goes on"
 _DIRECT = "let direct_dsn name PostgreSQL itself, or ask for wakeups: poll"
 _RECONNECT_SECONDS = 5.0
-# For each hint that was sent: a lone caller never waits for it, and thousands a second are 50.
+# A lone caller never waits for it.  Twice as long as it took to send: NOTIFY takes a lock of the
+# whole server, and where many want that all send less.
 _PAUSE_SECONDS = 0.002
+_PAUSE_OF_SENDING = 2.0
 _LONGEST_PAUSE_SECONDS = 0.02
 
 T = TypeVar("T")
@@ -38,7 +41,7 @@ T = TypeVar("T")
 class Hints(Generic[T]):
     """Sends hints in transactions of their own: at once, then what piled up meanwhile.
 
-    Between two are 2 ms for each hint of the first, at most 20 ms.
+    Between two are 2 ms, or twice what it took to send the first, at most 20 ms.
 
     A NOTIFY in the transaction of a task would make all commits wait for each other.  Who ends
     `run` sends the last ones by `flush`.
@@ -64,18 +67,19 @@ class Hints(Generic[T]):
         """Send until cancelled; a hint that cannot be sent is lost, and polling finds out."""
         while True:
             await self._filled.wait()
-            sent = await self.flush()
-            await asyncio.sleep(min(sent * _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+            began_at = time.monotonic()
+            await self.flush()
+            pause = max(_PAUSE_SECONDS, _PAUSE_OF_SENDING * (time.monotonic() - began_at))
+            await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
 
-    async def flush(self) -> int:
-        """Send what waits, and return how much when nothing added before is on its way."""
+    async def flush(self) -> None:
+        """Send what waits, and return when nothing added before is on its way."""
         async with self._sending:
             self._filled.clear()
             hints, self._waiting = self._waiting, []
             if hints:
                 with contextlib.suppress(StoreUnavailable, Overloaded, RolledBack):
                     await self._send(hints)
-            return len(hints)
 
 
 async def listen(
