@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
@@ -20,7 +21,7 @@ from pgprog.store.rows import Completion, NewEvent, Outcome, RawRequest, Then, T
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Needs = Callable[["Machine"], Any]
 
@@ -109,6 +110,18 @@ def operation(
     return known
 
 
+@contextmanager
+def _telling(counts: Counter[str]) -> Iterator[None]:
+    """Say at once that there is a difference: hypothesis looks for a smaller one before it does."""
+    try:
+        yield
+    except AssertionError as e:
+        counts["differences"] += 1
+        if counts["differences"] == 1:
+            print(f"a difference, which is now made smaller, for minutes: {e}", flush=True)  # noqa: T201
+        raise
+
+
 def _drawn(name: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
     return st.tuples(st.just(name), _OPERATIONS[name][1])
 
@@ -167,19 +180,22 @@ class Machine(RuleBasedStateMachine):
         if needs(self):
             self.is_sound = False
             self.counts[f"rule {name}"] += 1
-            getattr(self, name)(**given)
+            with _telling(self.counts):
+                getattr(self, name)(**given)
 
     @invariant()
     def the_twin_is_like_the_database(self) -> None:
         if not self.pair.workers and not self.pair.twin.world.spaces:
             return  # before the beginning
-        self.pair.compare()
+        with _telling(self.counts):
+            self.pair.compare()
         self.is_sound = True
 
     def teardown(self) -> None:
         """Let all that is left come to its end: I5."""
         if self.is_sound and self.pair.twin.world.spaces:
-            drain(self.pair)
+            with _telling(self.counts):
+                drain(self.pair)
 
     # Requests
 
