@@ -1,6 +1,7 @@
 """How much more does `pgprog worker --processes 2` end than one process?
 
-The namespace is paused until the workers live: what is measured begins with its resumption.
+The namespace is paused until the workers live: what is measured begins with its resumption, of
+which they are told, and ends when the newest task has ended and no other is left.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import psycopg
 from bench.measure import Meter
 from bench.question import NoAnswerError, Question
 from bench.workload import NAMESPACE, counters, load
+from pgprog.store.wakeups import DUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,11 @@ namespaces:
   {namespace}: {{handlers: "bench.processes:counting"}}
 """
 _LIVING: Final = "select count(*) from pgprog_data.workers"
-_LEFT: Final = "select count(*) from pgprog_data.queue"
+# The newest is found by the index and ends among the last: to count them all would take the cores
+# that are measured.
+_LEFT: Final = (
+    "select count(*) from (select from pgprog_data.queue order by task_id desc limit 1) as q"
+)
 _LOOK_SECONDS = 0.02
 _PATIENCE_SECONDS = 120.0
 
@@ -50,6 +56,7 @@ def _ask(arena: Arena, sizes: Sizes, *, processes: int) -> Sample:
             meter = Meter(dsn)
             with meter:
                 sql.execute("select pgprog.resume(%s)", (NAMESPACE,))
+                sql.execute("select pg_notify(%s, %s)", (DUE, NAMESPACE))
                 _wait(sql, _LEFT, 0)
             return meter.sample(sizes.tasks)
 
