@@ -13,6 +13,10 @@ SUBMIT_MANY = (
     "select * from pgprog.submit_many(%s, %s, %s, %s::jsonb[], %s::text[], %s::text[],"
     " %s::jsonb[], %s, %s::timestamptz[])"
 )
+SHAPED = (
+    "select * from pgprog.submit_many(%s::text[], %s::text[], %s::text[], %s::jsonb[], %s::text[],"
+    " %s::text[], %s::jsonb[], %s::integer[], %s::timestamptz[])"
+)
 # The same without its lock time-out.
 START = (
     "select outcome from pgprog_engine._start(null, 0, %s, %s, %s, %s::jsonb[], %s::text[],"
@@ -130,6 +134,46 @@ def test_a_batch_of_another_shape_is_refused_as_a_whole(
         )
 
     assert caught.value.sqlstate == "UP010"
+
+
+@pytest.mark.parametrize("place", range(1, 9))
+@pytest.mark.parametrize("elements", [0, 1, 3])
+def test_a_batch_of_which_one_array_is_shorter_or_longer_is_refused_as_a_whole(
+    app: Any, process: str, place: int, elements: int
+) -> None:
+    two: list[list[Any]] = [
+        ["call"],
+        ["orders"],
+        ["p1"],
+        [None],
+        [None],
+        [None],
+        [None],
+        [0],
+        [None],
+    ]
+    arrays = [values * (elements if place == at else 2) for at, values in enumerate(two)]
+
+    with pytest.raises(psycopg.Error, match="differ in length") as caught:
+        app.execute(SHAPED, arrays)
+
+    assert caught.value.sqlstate == "UP010"
+    assert app.execute("select count(*) from pgprog_data.queue").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_a_batch_of_arrays_that_do_not_begin_at_1_is_refused_as_a_whole(
+    app: Any, process: str, place: int
+) -> None:
+    arrays = ["{call,call}", "{orders,orders}", "{p1,p2}", "{1,2}", "{a,b}", "{k,l}", "{1,2}"]
+    arrays += ["{0,0}", "{NULL,NULL}"]
+    arrays[place] = "[0:1]=" + arrays[place]
+
+    with pytest.raises(psycopg.Error, match="do not begin at 1") as caught:
+        app.execute(SHAPED, arrays)
+
+    assert caught.value.sqlstate == "UP010"
+    assert app.execute("select count(*) from pgprog_data.queue").fetchone() == (0,)
 
 
 def test_a_worker_starts_nothing_that_nobody_can_ask_for(worker: Any, process: str) -> None:

@@ -9,7 +9,7 @@
  * process) ends the whole batch with 55P03, nothing done: give the items one by one then, by
  * pgprog.init, call, notify or repair, which wait as long as the caller's own lock_timeout says.
  *
- * Raises UP010: the arrays differ in length, or a type is not one of those.
+ * Raises UP010: the arrays differ in length or do not begin at 1, or a type is not one of those.
  */
 create or replace function pgprog.submit_many(
   types text[], namespaces text[], process_ids text[], argss jsonb[], names text[],
@@ -28,11 +28,18 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
-  if cardinality(types) <> all (array[
+  if cardinality(types) <> any (array[
     cardinality(namespaces), cardinality(process_ids), cardinality(argss), cardinality(names),
     cardinality(idempotency_keys), cardinality(contexts), cardinality(priorities), cardinality(run_ats)])
   then
     raise exception 'the arrays of requests differ in length' using errcode = 'UP010';
+  end if;
+  -- Some are unnested, others subscripted: with bounds of its own one would give its elements to other requests.
+  if '[1:' || cardinality(types) || ']' <> any (array[
+    array_dims(types), array_dims(namespaces), array_dims(process_ids), array_dims(argss), array_dims(names),
+    array_dims(idempotency_keys), array_dims(contexts), array_dims(priorities), array_dims(run_ats)])
+  then
+    raise exception 'the arrays of requests do not begin at 1' using errcode = 'UP010';
   end if;
   -- A lone one costs PostgreSQL half as much by _submit (223 µs for 401), whose refusal takes nothing else with it.
   if cardinality(types) = 1 and types[1] in ('init', 'call', 'notify', 'repair') then
