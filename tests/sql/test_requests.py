@@ -129,6 +129,18 @@ def test_numbers_that_are_equal_are_the_same_args_however_they_are_written(
     assert first == again
 
 
+@pytest.mark.parametrize(("args", "others"), [("1.50", "1.5"), ("-2.0", "-2"), ("7", "7.00")])
+def test_a_number_alone_is_the_same_args_however_it_is_written(
+    app: Any, process: str, args: str, others: str
+) -> None:
+    statement = "select pgprog.call('orders', 'p1', %s::jsonb, idempotency_key => 'k')"
+
+    assert (
+        app.execute(statement, (args,)).fetchone() == app.execute(statement, (others,)).fetchone()
+    )
+    assert sqlstate_of(app, statement, "1.05") == "UP008"
+
+
 def test_a_key_from_before_its_fingerprint_was_another_is_taken_at_its_word(
     app: Any, process: str
 ) -> None:

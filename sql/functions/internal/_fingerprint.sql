@@ -14,7 +14,7 @@ as $$
   select sha256(convert_to(
     case
       -- LIKE first: where no dot is followed by a zero it costs a tenth of the pattern behind it.
-      when args::text like '%.%0%' and args::text ~ '\.[0-9]*0[],}]'
+      when args::text like '%.%0%' and args::text ~ '\.[0-9]*0([],}]|$)'
         then regexp_replace(
           jsonb_build_array(type, name, process_id, coalesce(args -> 'pgprog:fingerprint', args))::text,
           -- Strings stay as they are.
