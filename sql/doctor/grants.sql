@@ -10,7 +10,7 @@ wanted as (
   from functions as f
   join pg_roles as r
     on (r.rolname = 'pgprog_operator' and f.nspname = 'pgprog')
-    or (r.rolname = 'pgprog_worker' and f.nspname = 'pgprog_engine' and f.proname not like '\_%')
+    or (r.rolname = 'pgprog_worker' and f.nspname = 'pgprog_engine' and left(f.proname, 1) <> '_')
     or (r.rolname = 'pgprog_app' and f.name in ('pgprog.init', 'pgprog.call', 'pgprog.notify', 'pgprog.get', 'pgprog.result'))
 ),
 missing as (
@@ -26,7 +26,7 @@ is_granted as (
   select exists (
     select from pg_namespace as n, aclexplode(n.nspacl) as x
     join pg_roles as r on r.oid = x.grantee
-    where n.nspname = 'pgprog' and r.rolname like 'pgprog\_%') as here
+    where n.nspname = 'pgprog' and starts_with(r.rolname, 'pgprog_')) as here
 )
 select
   'warning' as severity,

@@ -16,7 +16,7 @@ parts as (
     to_timestamp(right(c.relname, 8), 'YYYYMMDD') + interval '8 days' as ends_at  -- whatever the zone of the session
   from parents as p
   join pg_inherits as i on i.inhparent = p.oid
-  join pg_class as c on c.oid = i.inhrelid and c.relname ~ '_\d{8}$'
+  join pg_class as c on c.oid = i.inhrelid and c.relname ~ '_[0-9]{8}$'
 )
 select
   'critical' as severity,

@@ -17,8 +17,8 @@ with given as (
 ),
 measured as (
   select g.*,
-    case when g.setting ~ '^\d+$' then g.setting::bigint * interval '1 ms'
-      when g.setting ~ '^\d+ ?(ms|s|min|h|d)$' then g.setting::interval end as duration
+    case when g.setting ~ '^[0-9]+$' then g.setting::bigint * interval '1 ms'
+      when g.setting ~ '^[0-9]+ ?(ms|s|min|h|d)$' then g.setting::interval end as duration
   from given as g
 ),
 wrong as (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pgprog.store.migrate import (
     pending,
     publication,
     script,
+    sql_directory,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,18 @@ THIN = (
     "select tablename, attnames::text[], rowfilter is not null from pg_publication_tables"
     " where pubname in ('pgprog_answers', 'pgprog_wakeups') and tablename <> 'timers' order by 1"
 )
+
+
+def test_no_plain_string_of_the_sql_has_a_backslash() -> None:
+    """Where standard_conforming_strings is off it would be another string; E'' is always one."""
+    found = [
+        (path.name, line)
+        for path in sql_directory().rglob("*.sql")
+        for line in path.read_text().splitlines()
+        if "\\" in re.sub(r"\bE'[^']*'|^ *--.*", "", line)
+    ]
+
+    assert found == []
 
 
 def test_a_second_migration_finds_nothing_to_do(fresh_db: str) -> None:
@@ -69,6 +83,7 @@ def test_the_printed_script_is_the_whole_schema(admin: Any) -> None:
     admin.execute("create database printed")
     dsn = psycopg.conninfo.make_conninfo(admin.info.dsn, dbname="printed")
     with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("set standard_conforming_strings = off")
         connection.execute(script().encode())
         version = connection.execute("select pgprog.schema_version()").fetchone()
     left = migrate(dsn)

@@ -141,6 +141,21 @@ def test_a_number_alone_is_the_same_args_however_it_is_written(
     assert sqlstate_of(app, statement, "1.05") == "UP008"
 
 
+def test_a_session_may_read_backslashes_in_plain_strings(
+    app: Any, session: Any, process: str
+) -> None:
+    statement = "select pgprog.call('orders', 'p1', %s::jsonb, idempotency_key => 'k')"
+    args = '{"a": "\\"1.0", "b": [100, 1.50]}'
+    old = session()
+    old.execute("set standard_conforming_strings = off; set escape_string_warning = off")
+
+    assert app.execute(statement, (args,)).fetchone() == old.execute(statement, (args,)).fetchone()
+    assert sqlstate_of(old, statement, args.replace("100", "1000")) == "UP008"
+    old.execute("""select pgprog.set_settings('orders', '{"roles": ["shop"]}')""")
+    version = "select pgprog.schema_version()"
+    assert old.execute(version).fetchone() == app.execute(version).fetchone()
+
+
 def test_a_key_from_before_its_fingerprint_was_another_is_taken_at_its_word(
     app: Any, process: str
 ) -> None:

@@ -14,11 +14,11 @@ as $$
   select sha256(convert_to(
     case
       -- LIKE first: where no dot is followed by a zero it costs a tenth of the pattern behind it.
-      when args::text like '%.%0%' and args::text ~ '\.[0-9]*0([],}]|$)'
+      when args::text like '%.%0%' and args::text ~ '[.][0-9]*0([],}]|$)'
         then regexp_replace(
           jsonb_build_array(type, name, process_id, coalesce(args -> 'pgprog:fingerprint', args))::text,
-          -- Strings stay as they are.
-          '("(?:[^"\\]|\\.)*")|(\.[0-9]*[1-9])0+(?![0-9])|\.0+(?![0-9])', '\1\2', 'g')
+          -- Strings stay as they are.  E: a session may have standard_conforming_strings = off.
+          E'("(?:[^"\\\\]|\\\\.)*")|([.][0-9]*[1-9])0+(?![0-9])|[.]0+(?![0-9])', E'\\1\\2', 'g')
       else jsonb_build_array(type, name, process_id, coalesce(args -> 'pgprog:fingerprint', args))::text
     end, 'UTF8'))
 $$;

@@ -12,7 +12,7 @@ as $$
       ('count', '^[1-9][0-9]{0,9}$', 'a whole number from 1 to '),
       ('duration', '^"([0-9]{1,16}([.][0-9]{1,9})?(d|h|m|s|ms|us))+"$', 'a duration from 0s to 36500d'),
       ('share', '^(0([.][0-9]{1,20})?|1([.]0{1,20})?)$', 'a number from 0 to '),
-      ('names', '^\[("[^"\\]{1,63}"(, )?)*\]$', 'a list of names of database roles'),
+      ('names', E'^[[]("[^"\\\\]{1,63}"(, )?)*[]]$', 'a list of names of database roles'),
       ('choice', '^"(refuse|drop_lowest)"$', 'refuse or drop_lowest')
   ),
   known (path, kind, most) as (

@@ -198,9 +198,9 @@ def script() -> str:
     for kind, files in (("migrations", migrations()), ("functions", repeated)):
         for file in files:
             entry = f"pgprog_data.schema_{kind} (name, sha256)"
-            digest = f"\\x{file.sha256.hex()}"
+            digest = f"decode('{file.sha256.hex()}', 'hex')"
             parts += [f"-- {file.name}", file.text.decode()]
-            values = f"('{file.name}', '{digest}');"
+            values = f"('{file.name}', {digest});"
             statement = f"insert into {entry} values {values}"  # noqa: S608 - our own names
             parts.append(statement)
     return "\n".join([*parts, _CLOSE.decode(), rights(), "commit;", ""])
