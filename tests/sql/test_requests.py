@@ -66,6 +66,19 @@ def test_requests_that_cannot_be_are_refused_each_with_its_own_code(app: Any, pr
     assert app.execute("select count(*) from pgprog_data.queue").fetchone() == (0,)
 
 
+@pytest.mark.parametrize("place", ["args", "context"])
+def test_what_comes_compressed_from_a_table_is_as_long_as_it_is_without(
+    app: Any, process: str, place: str
+) -> None:
+    app.execute("create temp table letters as select to_jsonb(repeat('x', 3000000)) as letter")
+    values = "args => letter" if place == "args" else "context => letter"
+
+    with pytest.raises(psycopg.Error, match=r"3000[0-9]{3} bytes, at most 1048576") as caught:
+        app.execute(f"select pgprog.call('orders', 'p1', {values}) from letters")
+
+    assert caught.value.sqlstate == "UP010"
+
+
 def test_a_call_on_a_broken_process_is_refused_and_on_a_finished_one_too(
     app: Any, worker: Any, process: str
 ) -> None:

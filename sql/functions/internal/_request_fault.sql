@@ -1,7 +1,8 @@
 /*
  * Say what is wrong with the values of a request, or null.
  *
- * Sizes of jsonb are those of its uncompressed binary form.
+ * Sizes of jsonb are those of its uncompressed binary form, which #> '{}' gives: a value from a column of a table may
+ * come as it lies there, compressed.
  */
 create or replace function pgprog_engine._request_fault(
   process_id text, name text, idempotency_key text, args jsonb, context jsonb,
@@ -17,10 +18,10 @@ as $$
       then format('name has %s bytes, 1 to 256 are allowed', octet_length(name))
     when idempotency_key is not null and octet_length(idempotency_key) not between 1 and 256
       then format('idempotency_key has %s bytes, 1 to 256 are allowed', octet_length(idempotency_key))
-    when args is not null and pg_column_size(args) > args_bytes
-      then format('args have %s bytes, at most %s are allowed', pg_column_size(args), args_bytes)
-    when context is not null and pg_column_size(context) > context_bytes
-      then format('context has %s bytes, at most %s are allowed', pg_column_size(context), context_bytes)
+    when args is not null and pg_column_size(args #> '{}') > args_bytes
+      then format('args have %s bytes, at most %s are allowed', pg_column_size(args #> '{}'), args_bytes)
+    when context is not null and pg_column_size(context #> '{}') > context_bytes
+      then format('context has %s bytes, at most %s are allowed', pg_column_size(context #> '{}'), context_bytes)
     when priority is null or priority not between -1000000 and 1000000
       then format('priority is %s, -1000000 to 1000000 are allowed', coalesce(priority::text, 'null'))
     when run_at is not null and (not isfinite(run_at) or run_at > '9999-01-01 00:00Z' or run_at < '1970-01-01 00:00Z')
