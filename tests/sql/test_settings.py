@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
+
+from pgprog.config.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +69,40 @@ def test_all_faults_of_settings_are_named_at_once_and_the_old_ones_stay(app: Any
     )
     assert "retry_by_type.call.max_attempts: 1.5 is not" in str(caught.value)
     assert app.execute(COLUMNS).fetchall() == [(2, 100000, "refuse", "30 days")]
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        ("1d1d", 2 * 86_400),
+        ("1.5d", 1.5 * 86_400),
+        ("1h30m", 5_400),
+        ("1.5s500ms", 2),
+        ("1ms500us", 0.0015),
+        ("0.5ms", 0.0005),
+        ("0s", 0),
+        ("36500d", 36_500 * 86_400),
+        ("876000h", 36_500 * 86_400),
+    ],
+)
+def test_a_duration_is_read_as_the_configuration_reads_it(
+    app: Any, duration: str, seconds: float
+) -> None:
+    put(app, {"retention": duration})
+
+    [(found,)] = app.execute("select retention from pgprog_data.namespaces").fetchall()
+    assert found == timedelta(seconds=seconds) == parse_duration(duration)
+
+
+@pytest.mark.parametrize("duration", ["36500d1us", "9999999999999999d", "9" * 16 + "us", "1d 1h"])
+def test_a_duration_that_is_too_long_or_none_is_a_fault_like_others(
+    app: Any, duration: str
+) -> None:
+    with pytest.raises(psycopg.Error, match="is not a duration from 0s to 36500d") as caught:
+        put(app, {"retention": duration, "max_queue": 0})
+
+    assert caught.value.sqlstate == "UP010"
+    assert "max_queue: " in str(caught.value)
 
 
 @pytest.mark.parametrize("settings", [[], "text", None, 5])

@@ -50,7 +50,7 @@ as $$
       where case
         when g.value !~ k.pattern then true
         when g.kind = 'count' then g.value::bigint > g.most
-        when g.kind = 'duration' then g.plain::interval > interval '36500 days'
+        when g.kind = 'duration' then pgprog_engine._duration(g.plain) > interval '36500 days'
         else false
       end)
   end

@@ -24,7 +24,7 @@ begin
     settings = _store_settings.settings,
     settings_version = n.settings_version + 1,
     concurrency = (_store_settings.settings ->> 'concurrency')::integer,
-    timer_patience = coalesce((_store_settings.settings ->> 'timer_patience')::interval, '60 s'),
+    timer_patience = coalesce(pgprog_engine._duration(_store_settings.settings ->> 'timer_patience'), '60 s'),
     max_crashes = coalesce((_store_settings.settings ->> 'max_crashes')::integer, 3),
     args_bytes = coalesce((_store_settings.settings #>> '{limits,args_bytes}')::integer, 1048576),
     context_bytes = coalesce((_store_settings.settings #>> '{limits,context_bytes}')::integer, 1048576),
@@ -33,8 +33,8 @@ begin
     roles = case when jsonb_typeof(_store_settings.settings -> 'roles') = 'array' then array(
       select r.name from jsonb_array_elements_text(_store_settings.settings -> 'roles') as r(name)) end,
     rollback_above = (_store_settings.settings ->> 'rollback_above')::double precision,
-    rollback_within = coalesce((_store_settings.settings ->> 'rollback_within')::interval, '10 min'),
-    retention = coalesce((_store_settings.settings ->> 'retention')::interval, '30 days')
+    rollback_within = coalesce(pgprog_engine._duration(_store_settings.settings ->> 'rollback_within'), '10 min'),
+    retention = coalesce(pgprog_engine._duration(_store_settings.settings ->> 'retention'), '30 days')
   where n.namespace = _store_settings.namespace
   returning n.settings_version into v_version;
   insert into pgprog_data.namespace_settings (namespace, settings_version, settings, changed_at, reason)
