@@ -192,3 +192,21 @@ def test_a_claim_tells_the_sum_of_the_versions_of_the_served_namespaces(
     [last] = worker._rows("select * from pgprog_engine.claim(%s, 1)", (worker.worker_id,))
 
     assert (last.task_id, last.version) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("cache", "caches"),
+    [
+        ({"enabled": "maybe"}, False),
+        ({"enabled": True}, True),
+        ({"enabled": None}, False),
+        (1, False),
+    ],
+)
+def test_a_setting_of_the_wrong_type_that_only_workers_read_hides_no_namespace(
+    app: Any, cache: Any, caches: bool
+) -> None:
+    put(app, {"cache": cache})
+
+    found = app.execute("select namespace, caches from pgprog.inspect_namespaces()").fetchall()
+    assert found == [("orders", caches)]

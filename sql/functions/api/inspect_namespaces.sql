@@ -31,7 +31,8 @@ begin
       (select count(*) from (
         select from pgprog_data.ended_processes as e
         where e.namespace = n.namespace and e.status = 'error' and e.at > v_now - interval '1 h' limit 10000) as e),
-      coalesce((n.settings #>> '{cache,enabled}')::boolean, false)
+      -- No cast: nobody has checked what it is, and one namespace must not hide the others.
+      coalesce(n.settings #> '{cache,enabled}' = 'true', false)
     from pgprog_data.namespaces as n
     left join pgprog_data.queue_sizes as s on s.namespace = n.namespace
     left join (
