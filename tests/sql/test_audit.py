@@ -53,6 +53,16 @@ def test_repairs_are_noted_with_what_was_asked(app: Any, noted: Any, broken: int
     ]  # fmt: skip
 
 
+def test_a_repair_that_is_repeated_under_its_key_is_noted_once(
+    app: Any, noted: Any, broken: int
+) -> None:
+    statement = "select pgprog.repair('orders', 'p1', idempotency_key => 'k')"
+    repair = one(app, statement)
+
+    assert one(app, statement) == repair
+    assert [row[:4] for row in noted()] == [("repair", "orders", "p1", repair)]
+
+
 def test_a_process_that_is_put_and_removed_is_noted_with_its_version(app: Any, noted: Any) -> None:
     version = one(app, "select pgprog.put(%s)", PUT)
     one(app, "select pgprog.remove('orders', 'x')")
