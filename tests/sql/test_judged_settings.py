@@ -110,6 +110,18 @@ def test_as_many_failures_as_are_allowed_or_too_few_tasks_take_nothing_back(
     assert judged(app) == []
 
 
+def test_a_share_next_to_nothing_is_a_share(app: Any, put: Any, ended: Any, set_clock: Any) -> None:
+    tiny = {"rollback_above": 1e-20}
+    put(tiny)
+    set_clock(LATER + timedelta(minutes=1))
+    put({**tiny, "max_crashes": 1})
+    set_clock(LATER + timedelta(minutes=2))
+    ended("finished", 19)
+    ended("error", 1)
+
+    assert judged(app) == [(5, 4, 6)]
+
+
 def test_what_was_cancelled_or_is_of_another_namespace_is_not_counted(app: Any, ended: Any) -> None:
     ended("error", 19)
     ended("cancelled", 5)

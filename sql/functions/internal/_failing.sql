@@ -42,7 +42,7 @@ begin
       and t.ended_at >= _failing.starts_at and t.ended_at < _failing.ends_at
       and t.started_at >= _failing.starts_at
       and not exists (select 1 from unnest(v_failed) as f(task_id) where f.task_id = t.task_id)
-    limit case when _failing.above > 0 then ceil(cardinality(v_failed) / _failing.above) end
+    limit case when _failing.above > 0 then least(ceil(cardinality(v_failed) / _failing.above), 1e18) end
   ) as f;
   return query
     select cardinality(v_failed)::bigint, cardinality(v_failed) + v_finished
