@@ -228,3 +228,10 @@ def test_a_step_reads_none_of_the_events_of_its_process(app: Any, worker: Any) -
 
     assert read == 0
     assert app.execute("select last_event_id from pgprog.processes").fetchone() == (101,)
+
+
+def test_a_session_may_read_null_in_arrays_as_text(worker: Any, app: Any) -> None:
+    app.execute("select pgprog.init('orders', 'p1')")
+    worker.connection.execute("set array_nulls = off")
+
+    assert [task.process_id for task in worker.claim()] == ["p1"]

@@ -70,7 +70,7 @@ declare
   v_active text[];
   v_limited text[];
   v_counted text[];
-  v_rooms bigint[] := '{null}';
+  v_rooms bigint[] := array[null::bigint];  -- '{null}' is none where array_nulls is off
   v_full text[] := '{}';
   v_due_in text[];
   v_open text[];
