@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 CALL = "select pgprog.call('orders', %s)"
 REPAIR = "select pgprog.repair('orders', 'p1')"
@@ -14,6 +16,10 @@ ENDED = "select status from pgprog_data.ended_processes"
 
 def process_of(app: Any, process_id: str = "p1") -> Any:
     return app.execute("select pgprog.get('orders', %s)", (process_id,)).fetchone()[0]
+
+
+def process_with_events(app: Any) -> Any:
+    return app.execute("select pgprog.get('orders', 'p1', 10)").fetchone()[0]
 
 
 @pytest.fixture
@@ -272,3 +278,37 @@ def test_a_call_behind_a_due_remove_timer_runs_first(app: Any, worker: Any, proc
     app.execute(CALL, (process,))
 
     assert [task.type for task in worker.claim()] == ["call"]
+
+
+def test_a_process_made_while_the_clock_was_ahead_goes_on_when_it_was_set_back(
+    app: Any, worker: Any, set_clock: Any
+) -> None:
+    now = datetime.now(UTC)
+    set_clock(now + timedelta(days=100))
+    app.execute("select pgprog.init('orders', 'p1', context => '1')")
+    set_clock(now)
+
+    [done] = worker.complete(*worker.claim(), timers={"soon": 0})
+    [timer] = worker.claim()
+    [broken] = worker.complete(timer, outcome=4, error=BROKEN)
+
+    assert (done.outcome, timer.context, broken.outcome) == ("done", 1, "done")
+    [history] = app.execute("select array_agg(at) from pgprog.history('orders', 'p1')").fetchone()
+    assert history == [now + timedelta(days=100)]
+    assert app.execute("select type, at from pgprog_data.ended_processes").fetchall() == [
+        ("timeout", now)
+    ]
+
+
+def test_a_process_that_was_put_with_a_time_ahead_of_the_clock_goes_on(
+    app: Any, worker: Any
+) -> None:
+    event = {"event_id": 1, "at": "2199-01-01T00:00:00+00:00", "task_id": 5, "payload": 1}
+    process = {"namespace": "orders", "process_id": "p1", "status": "running", "history": [event]}
+    app.execute("select pgprog.put(%s)", (Jsonb(process),))
+    app.execute(CALL, ("p1",))
+
+    [done] = worker.complete(*worker.claim())
+
+    assert done.outcome == "done"
+    assert [e["at"] for e in process_with_events(app)["history"]] == [event["at"]] * 2

@@ -146,6 +146,7 @@ begin
   end if;
   if cardinality(v_locked) > 0 then
     -- 3. The fence: by claim, under the process lock; the ended task and its answer in the same statement.
+    -- Tasks end by the clock, not by the times of their process: these may lie ahead, where no partition is.
     with fenced as (
       delete from pgprog_data.queue as q
       using (
@@ -165,7 +166,7 @@ begin
       select
         f.task_id, f.namespace, f.process_id, f.incarnation, f.type, f.name,
         case when complete.outcomes[f.pos] in (4, 5, 6) then 'error' else 'finished' end, f.priority, f.attempt, f.crashes,
-        f.due_at, f.created_at, f.started_at, v_stamps[f.pos], f.worker_id, f.claim_id, v_versions[f.pos],
+        f.due_at, f.created_at, f.started_at, v_at, f.worker_id, f.claim_id, v_versions[f.pos],
         case when complete.outcomes[f.pos] = 1 and complete.event_counts[f.pos] > 0 then v_base[f.pos] + 1 end,
         case when complete.outcomes[f.pos] = 1 then complete.event_counts[f.pos] else 0 end,
         f.key, f.args, f.context, complete.responses[f.pos], complete.errors[f.pos]
@@ -295,7 +296,7 @@ begin
         case when t.remove then 'remove' else 'timeout' end,
         coalesce(t.at, v_at + t.after * interval '1 microsecond'), v_at,
         (select e.context from pgprog_data.tasks as e
-         where e.task_id = complete.task_ids[t.pos] and e.ended_at = v_stamps[t.pos] limit 1)
+         where e.task_id = complete.task_ids[t.pos] and e.ended_at = v_at limit 1)
       from (
         select distinct on (t.pos, t.name) t.pos, t.name, t.at, t.after, t.remove
         from unnest(complete.timer_of, complete.timer_names, complete.timer_at, complete.timer_after, complete.timer_remove)
@@ -321,7 +322,7 @@ begin
       join pgprog_data.processes as p on p.incarnation = any (array[complete.incarnations[d.pos]])
       left join lateral (
         select e.type, e.name, e.priority, e.args, e.context from pgprog_data.tasks as e
-        where e.task_id = complete.task_ids[d.pos] and e.ended_at = v_stamps[d.pos] and v_outcomes[d.pos] = 4 limit 1
+        where e.task_id = complete.task_ids[d.pos] and e.ended_at = v_at and v_outcomes[d.pos] = 4 limit 1
       ) as e on true
       where v_outcomes[d.pos] = 4
         or (v_outcomes[d.pos] = 1 and complete.thens[d.pos] = 1)

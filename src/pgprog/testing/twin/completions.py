@@ -171,7 +171,7 @@ def _end(
     writes = len(completion.events) if completion.outcome is Outcome.FINISHED else 0
     end = End(
         status=status,
-        at=max(world.now, process.changed_at),
+        at=world.now,
         claim_id=completion.claimed.claim_id,
         version=process.version,
         response=completion.response,
