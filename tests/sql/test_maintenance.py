@@ -338,3 +338,19 @@ def test_ended_tasks_of_a_removed_process_keep_only_their_answer(
         (kept, {"card": 1}, {"who": 1}, "paid"),
     ]
     assert one(app, "select count(*) from pgprog_data.removals") == 0
+
+
+def test_a_task_that_was_asked_in_a_transaction_open_over_the_removal_keeps_only_its_answer(
+    app: Any, session: Any, worker: Any, process: str
+) -> None:
+    late = session()
+    with late.transaction():
+        task = one(late, """select pgprog.call('orders', 'p1', '{"iban": 1}', context => '1')""")
+        app.execute("select pgprog.remove('orders', 'p1')")
+        app.execute(ERASE)
+    worker.claim()
+    app.execute(ERASE)
+
+    kept = "select error ->> 'cause', args, context from pgprog_data.tasks where task_id = %s"
+    assert app.execute(kept, (task,)).fetchone() == ("removed", None, None)
+    assert one(app, "select count(*) from pgprog_data.removals") == 0

@@ -319,6 +319,15 @@ begin
     if v_gone is not null then
       perform pgprog_engine._end_tasks(v_gone, null, v_at);
       perform pgprog_engine._cancel_timers(v_gone, array_fill(null::text, array[cardinality(v_gone)]), 'removed', v_at);
+      -- What was asked in a transaction that was open meanwhile: the note of the removal may be gone, with the rest.
+      insert into pgprog_data.removals (incarnation, namespace, removed_at)
+      select distinct on (t.incarnation) t.incarnation, t.namespace, v_at
+      from unnest(v_gone) as x(incarnation)
+      join pgprog_data.tasks as t on t.incarnation = any (array[x.incarnation])
+      where t.ended_at = v_at
+        and (t.args is not null or t.context is not null)
+      order by t.incarnation
+      on conflict do nothing;
     end if;
     if v_statuses && '{error,finished}' then
       perform pgprog_engine._end_tasks(
