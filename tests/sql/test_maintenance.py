@@ -47,6 +47,20 @@ REGISTER = (
     "select pgprog_engine.register_worker("
     "  'w', array['orders'], array['{}'::jsonb], interval '99 days', array[1])"
 )
+# Of a namespace with a process: a key, a note of an operator, and that the process has finished.
+KEPT_FOR_A_WEEK = """
+select pgprog.set_settings('orders', '{"retention": "7d"}');
+insert into pgprog_data.keys select 'orders', 'k', 1, pgprog_engine._clock(), '';
+update pgprog_data.audit set at = pgprog_engine._clock();
+update pgprog_data.processes set status = 'finished';
+insert into pgprog_data.ended_processes (incarnation, namespace, status, at)
+select incarnation, namespace, status, pgprog_engine._clock() from pgprog_data.processes
+"""
+KEPT = (
+    "select (select count(*) from pgprog_data.keys), (select count(*) from pgprog_data.audit),"
+    " (select count(*) from pgprog_data.processes)"
+)
+ERASE_AFTER_A_WEEK = "select pgprog_engine.erase_old('7 days', '7 days')"
 WAITS = "select cardinality(pg_blocking_pids({})) > 0"
 DROP_OLD = "select pgprog_engine.drop_old(task_retention => '0 s')"
 END_LAST_WEEK = """
@@ -167,6 +181,23 @@ def test_ended_tasks_are_forgotten_with_their_partition(own: Any) -> None:
     assert one(own, "select count(*) from pgprog_data.partitions") == 12
 
 
+def test_ended_tasks_are_kept_for_24_hours_a_day_when_clocks_change(own: Any) -> None:
+    own.execute("set timezone = 'Europe/Berlin'")
+    drop = "select pgprog_engine.drop_old('7 days')"
+    week = "select to_regclass('pgprog_data.tasks_20270315') is not null"
+    at(own, "timestamptz '2027-03-22 00:00Z'")
+    assert one(own, MAINTAIN)
+
+    at(own, "timestamptz '2027-03-28 23:30Z'")
+    while one(own, drop):
+        pass
+    assert one(own, week)
+    at(own, "timestamptz '2027-03-29 00:00:01Z'")
+    while one(own, drop):
+        pass
+    assert not one(own, week)
+
+
 def test_a_call_drops_one_partition_and_says_whether_there_is_more(own: Any) -> None:
     at(own, "clock_timestamp() + interval '14 days'")  # three weeks of two tables are over
     left = [(one(own, DROP_OLD), one(own, PARTITIONS)) for _ in range(7)]
@@ -252,6 +283,21 @@ def test_a_key_is_free_again_after_its_time(app: Any, process: str) -> None:
 
     assert one(app, call.format("young")) == young
     assert one(app, call.format("old")) != old
+
+
+def test_what_is_kept_for_days_is_kept_for_24_hours_each_when_clocks_change(
+    app: Any, process: str, set_clock: Any
+) -> None:
+    set_clock("2027-03-22 12:30Z")  # a week with one hour less in Berlin
+    app.execute(KEPT_FOR_A_WEEK)
+    app.execute("set timezone = 'Europe/Berlin'")
+
+    set_clock("2027-03-29 12:00Z")
+    assert app.execute(ERASE_AFTER_A_WEEK).fetchone() == (False,)
+    assert app.execute(KEPT).fetchone() == (1, 1, 1)
+    set_clock("2027-03-29 12:30:01Z")
+    assert app.execute(ERASE_AFTER_A_WEEK).fetchone() == (False,)
+    assert app.execute(KEPT).fetchone() == (0, 0, 0)
 
 
 def test_a_look_for_expired_keys_reads_little_where_the_places_of_older_ones_were_used_again(

@@ -32,7 +32,7 @@ def put(connection: Any, settings: dict[str, Any], version: int | None = None) -
 def test_a_change_of_settings_is_the_next_version_and_tells_who_made_it_and_why(app: Any) -> None:
     assert put(app, {"concurrency": 2, "retention": "1d12h"}) == 2
 
-    assert app.execute(COLUMNS).fetchall() == [(2, 100000, "refuse", "1 day 12:00:00")]
+    assert app.execute(COLUMNS).fetchall() == [(2, 100000, "refuse", "36:00:00")]
     assert app.execute(HISTORY).fetchall() == [
         (1, {}, True, "created"),
         (2, {"concurrency": 2, "retention": "1d12h"}, True, "why"),

@@ -48,7 +48,7 @@ begin
     select 2, 'partitions', (
       select array_agg(format('%s has no partition for %s', p.parent, w.week))
       from unnest(array['tasks', 'attempts']) as p(parent)
-      cross join unnest(array[v_week, v_week + interval '7 days']) as w(week)
+      cross join unnest(array[v_week, v_week + interval '168 hours']) as w(week)
       where not exists (
         select 1 from pgprog_data.partitions as x where x.parent = p.parent and x.starts_at <= w.week and x.ends_at > w.week))
     union all

@@ -14,6 +14,7 @@ returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
 set lock_timeout = '100ms'
+set timezone = 'UTC'  -- a day has 24 hours
 as $$
 declare
   v_before timestamptz := pgprog_engine._clock() - drop_old.task_retention;

@@ -2,13 +2,14 @@
  * Return the duration that a setting says, a sum of numbers each with its unit, as the configuration reads it.
  *
  * PostgreSQL's own reading refuses a unit that is named twice, milliseconds beside microseconds, and with an error
- * that is none of ours what is too long: that is 36501 days here, a day more than any setting may be.
+ * that is none of ours what is too long: that is 36501 days here, a day more than any setting may be.  A day is of 24
+ * hours: with days of its own an interval would follow the summer time of whoever reckons with it.
  */
 create or replace function pgprog_engine._duration(setting text)
 returns interval
 language sql immutable
 as $$
-  select make_interval(days => div(d.us, 86400000000)::integer, secs => mod(d.us, 86400000000)::double precision / 1000000)
+  select d.us::bigint * interval '1 microsecond'
   from (
     select least(36501 * 86400000000, sum(p.parts[1]::numeric * case p.parts[2]
       when 'd' then 86400000000 when 'h' then 3600000000 when 'm' then 60000000

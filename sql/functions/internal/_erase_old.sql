@@ -11,6 +11,7 @@
 create or replace function pgprog_engine._erase_old(key_ttl interval, audit_retention interval)
 returns boolean
 language plpgsql
+set timezone = 'UTC'  -- a day has 24 hours
 set plan_cache_mode = force_generic_plan
 set enable_hashjoin = off
 set enable_mergejoin = off
