@@ -136,6 +136,24 @@ def test_of_two_puts_at_once_the_second_is_told_that_the_process_exists(
     assert caught.value.sqlstate == "UP005"
 
 
+def test_a_put_that_waits_while_the_process_lives_and_goes_has_a_later_version(
+    app: Any, worker: Any, process: str, session: Any, wait_for_lock: Any
+) -> None:
+    waiting = session()
+    with ThreadPoolExecutor(1) as threads:
+        with session().transaction(force_rollback=True) as first:
+            put(first.connection, {**PROCESS, "process_id": "p2"}, "key")
+            second = threads.submit(put, waiting, PROCESS, "key")
+            wait_for_lock(waiting)
+            app.execute("select pgprog.call('orders', 'p1')")
+            [done] = worker.complete(*worker.claim())
+            app.execute("select pgprog.remove('orders', 'p1')")
+        version = second.result()
+
+    assert version > done.version
+    assert version == get(app)["version"] == put(app, PROCESS, "key")
+
+
 @pytest.mark.parametrize(
     "change",
     [

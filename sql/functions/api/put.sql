@@ -51,6 +51,13 @@ begin
       return v_holder;
     end if;
   end if;
+  -- Drawn anew: while we waited for the key, or looked at a long history, the process may have lived here and gone, with
+  -- versions that were later.
+  v_version := nextval('pgprog_data.versions');
+  update pgprog_data.keys as k
+  set task_id = v_version
+  where k.namespace = v_namespace
+    and k.key = put.idempotency_key;
 
   insert into pgprog_data.processes (
     namespace, process_id, incarnation, status, previous_status, status_changed_at, version, last_event_id, created_at,
