@@ -160,6 +160,20 @@ def test_a_failed_timer_is_due_again_and_suspended_timers_come_back(
     assert (again.attempt, again.context) == (1, {"c": 1})
 
 
+def test_an_init_that_is_queued_again_is_not_found_missing(
+    app: Any, worker: Any, break_by: Any
+) -> None:
+    missing = "select array_agg(process_id) from pgprog.inspect_processes()"
+    break_by("select pgprog.init('orders', 'p1')")
+    ask(app, SIMPLE_REPAIR)
+    waiting = ask(app, missing)
+    [task] = worker.claim()
+    running = ask(app, missing)
+    app.execute("delete from pgprog_data.queue where task_id = %s", (task.task_id,))
+
+    assert (waiting, running, ask(app, missing)) == ([None], [None], ["p1"])
+
+
 def test_a_task_that_crashed_its_workers_is_queued_again_by_a_simple_repair(
     app: Any, worker: Any, process: str
 ) -> None:

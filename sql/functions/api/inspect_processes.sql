@@ -20,6 +20,13 @@ begin
     from pgprog_data.processes as p tablesample system (v_share)
     where p.status = 'init'
       and not exists (select 1 from pgprog_data.queue as q where q.task_id = p.incarnation)
+      -- Of one that a simple repair queued again the number is another.
+      and not exists (
+        select 1 from pgprog_data.queue as q
+        where q.incarnation = p.incarnation and q.type = 'init' and q.status in ('w', 'b', 'h'))
+      and not exists (
+        select 1 from pgprog_data.queue as q
+        where q.incarnation = p.incarnation and q.type = 'init' and q.status = 'r')
     limit inspect_processes.max_rows;
   if not found then
     return query select null::text, null::text, null::bigint, null::timestamptz, v_share;
