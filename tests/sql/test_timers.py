@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 CALL = "select pgprog.call('orders', %s)"
 HOUR = 3_600_000_000
 
@@ -109,3 +111,23 @@ def test_a_direct_start_goes_before_a_timer_that_is_only_just_due(
     set_timers(app, worker, t=0)
 
     assert [row.outcome for row in worker.start(("call", process, None))] == ["started"]
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_what_is_blocked_behind_a_timer_that_its_worker_let_go_is_not_found_stuck(
+    app: Any, worker: Any, process: str, calls: int
+) -> None:
+    stuck = "select task_id from pgprog.inspect_queue() union all select task_id"
+    stuck += " from pgprog.inspect_timers()"
+    set_timers(app, worker, first=0, second=0)
+    [timer] = worker.claim()
+    for _ in range(calls):
+        app.execute(CALL, ("p1",))
+    assert worker.claim() == []
+    app.execute("select pgprog_engine.hand_back(%s, %s)", ([timer.task_id], [timer.claim_id]))
+    blocked = "select count(*) from pgprog.tasks where status = 'blocked'"
+    assert app.execute(blocked).fetchone() == (1 + calls,)
+
+    assert app.execute(stuck).fetchall() == []
+    app.execute("delete from pgprog_data.timers where task_id = %s", (timer.task_id,))
+    assert len(app.execute(stuck).fetchall()) == 1

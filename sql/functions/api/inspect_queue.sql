@@ -1,7 +1,8 @@
 /*
  * Return tasks in a state that the engine never leaves behind: at most max_rows of each fault.
  *
- * stuck: blocked, but nothing runs or waits before them, nor an init for later: nothing lets them go.  lost: due
+ * stuck: blocked, but nothing runs or waits before them, no timer is due, as one that its worker let go, nor is there
+ * an init for later: nothing lets them go.  lost: due
  * longer than overdue, but their process is gone.  One snapshot: what engines do meanwhile is seen as a
  * whole.  Of
  * a process only its first stuck task is told.  Reads the whole queue.
@@ -26,6 +27,9 @@ begin
          select 1 from pgprog_data.queue as o where o.incarnation = x.incarnation and o.status = 'r')
        and not exists (
          select 1 from pgprog_data.queue as o where o.incarnation = x.incarnation and o.status in ('w', 'h'))
+       and not exists (
+         select 1 from pgprog_data.timers as t
+         where t.incarnation = x.incarnation and t.status = 'w' and t.due_at <= pgprog_engine._now())
        and not exists (  -- an init has the number of its incarnation
          select 1 from pgprog_data.queue as o where o.task_id = x.incarnation and o.status = 'f')
      limit inspect_queue.max_rows)

@@ -1,7 +1,7 @@
 /*
  * Return timers in a state that the engine never leaves behind: at most max_rows of each fault.
  *
- * stuck: held back, but no task of their process runs or waits.  lost: their process is gone.  One
+ * stuck: held back, but no task of their process runs or waits, and no other timer is due.  lost: their process is gone.  One
  * snapshot: what engines do meanwhile is seen as a whole.  Reads all timers.
  */
 create or replace function pgprog.inspect_timers(max_rows integer = 10)
@@ -20,6 +20,9 @@ begin
          select 1 from pgprog_data.queue as o where o.incarnation = t.incarnation and o.status = 'r')
        and not exists (
          select 1 from pgprog_data.queue as o where o.incarnation = t.incarnation and o.status in ('w', 'b', 'h'))
+       and not exists (  -- one that its worker let go
+         select 1 from pgprog_data.timers as o
+         where o.incarnation = t.incarnation and o.status = 'w' and o.due_at <= pgprog_engine._now())
      limit inspect_timers.max_rows)
     union all
     (select 'lost', t.task_id, t.namespace, t.process_id, t.incarnation, t.name, t.due_at
