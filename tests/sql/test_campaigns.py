@@ -219,6 +219,23 @@ def test_a_simple_repair_of_a_process_that_is_locked_elsewhere_is_left_for_later
     assert go_on(app, campaign) == (0, 0, 5, 0, 0)
 
 
+def test_processes_that_are_locked_elsewhere_keep_no_others_of_their_campaign_waiting(
+    app: Any, session: Any, broken: list[str]
+) -> None:
+    [[campaign]] = app.execute("select pgprog.begin_campaign('orders', 'simple_repair')").fetchall()
+    holder = session()
+    holder.execute("begin")
+    holder.execute(
+        "select from pgprog_data.processes order by incarnation limit 2 for no key update"
+    )
+
+    assert go_on(app, campaign, 2) == (3, 0, 2, 0, 0)
+    assert go_on(app, campaign, 2) == (2, 0, 3, 0, 0)
+    assert go_on(app, campaign, 2) == (2, 0, 3, 0, 0)
+    holder.execute("commit")
+    assert go_on(app, campaign, 2) == (0, 0, 5, 0, 0)
+
+
 def test_a_campaign_that_is_stopped_asks_for_no_more(app: Any, worker: Any, campaign: int) -> None:
     go_on(app, campaign, 2)
 

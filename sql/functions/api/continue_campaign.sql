@@ -6,8 +6,8 @@
  * asked for is noted in the same commit, so that a campaign that was cut off asks for each process once.
  * Skipped is who is not in error any more, or broke again since.
  *
- * Locks: the campaign, so that one continues it at a time; of simple repairs the process rows, for at most 50 ms
- * each: those that are locked elsewhere are left for later.
+ * Locks: the campaign, so that one continues it at a time, waited for 50 ms; of simple repairs the process rows (skip
+ * locked): those that are locked elsewhere are left for later, and others asked for.
  * Raises UP010: there is no such campaign, a bound is out of its range, or the transaction is not read committed.
  */
 create or replace function pgprog.continue_campaign(

@@ -2,7 +2,8 @@
  * Ask for the next repairs of a campaign, at most max_items, and note each in the same commit.
  *
  * Skipped is who is gone, not in error any more, or was broken again by another task.  A process row that is locked
- * elsewhere is left for later: only simple repairs lock it.  The caller holds the campaign.
+ * elsewhere is left for later, and another asked for, past a thousand of them: only simple repairs lock it.  The caller
+ * holds the campaign.
  * Index: campaign_items_to_do.
  */
 create or replace function pgprog_engine._ask_repairs(campaign pgprog_data.campaigns, max_items integer)
@@ -12,6 +13,7 @@ as $$
 #variable_conflict use_column
 declare
   v_item record;
+  v_left integer := _ask_repairs.max_items;
   v_task_id bigint;
   v_outcome text;
   v_detail text;
@@ -21,11 +23,12 @@ begin
     from (
       select i.* from pgprog_data.campaign_items as i
       where i.campaign_id = (_ask_repairs.campaign).campaign_id and i.asked_at is null and i.outcome is null
-      order by i.incarnation limit _ask_repairs.max_items
+      order by i.incarnation limit _ask_repairs.max_items + 1000
     ) as i
     left join pgprog_data.processes as p on p.incarnation = any (array[i.incarnation])
     order by i.incarnation
   loop
+    exit when v_left <= 0;
     v_task_id := null;
     v_outcome := null;
     v_detail := null;
@@ -45,12 +48,12 @@ begin
             (_ask_repairs.campaign).namespace, v_item.process_id, (_ask_repairs.campaign).args,
             (_ask_repairs.campaign).name, priority => (_ask_repairs.campaign).priority);
         else
+          perform 1 from pgprog_data.processes as p where p.incarnation = v_item.incarnation for no key update skip locked;
+          continue when not found;
           v_task_id := pgprog.simple_repair((_ask_repairs.campaign).namespace, v_item.process_id);
           v_outcome := case when v_task_id is null then 'repaired' end;
         end if;
       exception
-        when lock_not_available then
-          continue;
         when sqlstate 'UP001' or sqlstate 'UP003' then
           v_outcome := 'skipped';
           v_detail := sqlerrm;
@@ -63,6 +66,7 @@ begin
     set task_id = v_task_id, asked_at = pgprog_engine._clock(), outcome = v_outcome, detail = v_detail
     where i.campaign_id = (_ask_repairs.campaign).campaign_id
       and i.incarnation = v_item.incarnation;
+    v_left := v_left - 1;
   end loop;
 end
 $$;
