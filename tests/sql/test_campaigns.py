@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,6 +235,21 @@ def test_processes_that_are_locked_elsewhere_keep_no_others_of_their_campaign_wa
     assert go_on(app, campaign, 2) == (2, 0, 3, 0, 0)
     holder.execute("commit")
     assert go_on(app, campaign, 2) == (0, 0, 5, 0, 0)
+
+
+def test_a_process_that_was_put_in_error_is_not_found_by_the_error_of_a_task_of_this_number(
+    app: Any, broken: list[str]
+) -> None:
+    [[number]] = app.execute("select max(corrupted_by) from pgprog.processes").fetchall()
+    process = {"namespace": "orders", "process_id": "put", "status": "error", "detail": "elsewhere"}
+    app.execute("select pgprog.put(%s)", (Jsonb({**process, "corrupted_by": number}),))
+
+    found = app.execute(
+        "select process_id, raised from pgprog.broken_processes('orders') order by process_id"
+    ).fetchall()
+    assert found == [("put", None)] + [(name, "NoPaper") for name in sorted(broken)]
+    by_error = "select count(*) from pgprog.broken_processes('orders', 'NoPaper')"
+    assert app.execute(by_error).fetchone() == (5,)
 
 
 def test_a_campaign_that_is_stopped_asks_for_no_more(app: Any, worker: Any, campaign: int) -> None:

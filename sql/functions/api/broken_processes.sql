@@ -25,7 +25,8 @@ begin
     join pgprog_data.processes as p on p.incarnation = e.incarnation
     left join lateral (
       select t.error from pgprog_data.tasks as t
-      where t.task_id = p.corrupted_by limit 1
+      -- Of one that was put in error the number is that of another database.
+      where t.task_id = p.corrupted_by and t.incarnation = p.incarnation limit 1
     ) as t on true
     where e.namespace = broken_processes.namespace
       and e.status = 'error'
