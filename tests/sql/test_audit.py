@@ -63,6 +63,30 @@ def test_a_repair_that_is_repeated_under_its_key_is_noted_once(
     assert [row[:4] for row in noted()] == [("repair", "orders", "p1", repair)]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_repair_among_many_requests_is_noted_where_it_was_taken(
+    app: Any, noted: Any, broken: int, others: int
+) -> None:
+    count = 1 + others
+    arrays: list[Any] = [["repair"] * count, ["orders"] * count, ["p1", "absent"][:count]]
+    arrays += [[SECRET] * count, ["refund"] * count, ["k", None][:count], [None] * count]
+    statement = "select max(task_id) from pgprog.submit_many(%s, %s, %s, %s::jsonb[], %s,"
+    statement += " %s::text[], %s::jsonb[], %s, %s::timestamptz[])"
+
+    tasks = {one(app, statement, *arrays, [0] * count, [None] * count) for _ in range(2)}
+
+    assert noted() == [("repair", "orders", "p1", *tasks, {"name": "refund"}, None)]
+
+
+def test_a_repair_that_a_worker_starts_is_noted(
+    app: Any, worker: Any, noted: Any, broken: int
+) -> None:
+    [started, refused] = worker.start(("repair", "p1", None), ("repair", "absent", None))
+
+    assert (started.outcome, refused.outcome) == ("started", "UP001")
+    assert [row[:4] for row in noted()] == [("repair", "orders", "p1", started.task_id)]
+
+
 def test_a_process_that_is_put_and_removed_is_noted_with_its_version(app: Any, noted: Any) -> None:
     version = one(app, "select pgprog.put(%s)", PUT)
     one(app, "select pgprog.remove('orders', 'x')")

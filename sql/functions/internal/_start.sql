@@ -265,6 +265,16 @@ begin
   where x.code is null
     and v_winners[x.pos] = v_ids[x.pos];
 
+  if 'repair' = any (_start.types) then
+    perform pgprog_engine._audit(
+      'repair', _start.namespaces[x.pos], _start.process_ids[x.pos], v_ids[x.pos],
+      jsonb_build_object('name', _start.names[x.pos]), null)
+    from unnest(v_codes) with ordinality as x(code, pos)
+    where x.code is null
+      and v_winners[x.pos] = v_ids[x.pos]
+      and _start.types[x.pos] = 'repair';
+  end if;
+
   return query
     select
       x.pos::integer,
