@@ -251,3 +251,24 @@ def test_the_trace_shows_attempts_and_events(app: Any, worker: Any, process: str
         ("notify", "error", 1, 0),
         ("notify", "finished", 2, 1),
     ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_key_that_is_erased_while_it_is_looked_at_is_free_again(
+    app: Any, process: str, count: int
+) -> None:
+    with app.transaction(force_rollback=True):
+        app.execute("select pgprog.call('orders', 'p1', '0', idempotency_key => 'k')")
+        # Housekeeping between the conflict and the look at the winner.
+        app.execute(
+            "create function erase() returns trigger language plpgsql as $$begin"
+            "  delete from pgprog_data.keys using pgprog_data.queue as q"
+            "  where q.task_id = keys.task_id and q.args = '0'; return null; end$$;"
+            "create trigger erase after insert on pgprog_data.keys execute function erase()"
+        )
+
+        codes = outcomes_with_key(app, *([1] * count))
+
+        assert codes == ["queued", *["known"] * (count - 1)]
+        newest = app.execute("select max(task_id) from pgprog_data.queue").fetchone()
+        assert app.execute("select task_id from pgprog_data.keys").fetchone() == newest

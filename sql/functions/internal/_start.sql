@@ -37,6 +37,7 @@ declare
   v_messages text[];
   v_incarnations bigint[] := array_fill(null::bigint, array[v_count]);
   v_full jsonb;
+  v_erased boolean;
   v_inits boolean := 'init' = any (_start.types);
   v_locked integer[];
   v_free integer[];
@@ -86,27 +87,32 @@ begin
       order by x.pos)
     into v_fingerprints
     from unnest(_start.idempotency_keys) with ordinality as x(key, pos);
-    insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
-    select distinct on (x.namespace, x.key)
-      x.namespace, x.key, v_ids[x.pos], v_now, v_fingerprints[x.pos]
-    from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
-    where x.key is not null
-      and v_codes[x.pos] is null
-    order by x.namespace, x.key, x.pos
-    on conflict do nothing;
-    select
-      array_agg(case when x.same then x.task_id else v_ids[x.pos] end order by x.pos),
-      array_agg(case when x.same is false then 'UP008' else v_codes[x.pos] end order by x.pos),
-      array_agg(case when x.same is false then x.key else v_messages[x.pos] end order by x.pos)
-    into v_winners, v_codes, v_messages
-    from (
-      select x.pos, x.key, k.task_id,
-        -- As in _take_key.
-        k.fingerprint = v_fingerprints[x.pos] or octet_length(k.fingerprint) = 16 as same
+    loop
+      insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
+      select distinct on (x.namespace, x.key)
+        x.namespace, x.key, v_ids[x.pos], v_now, v_fingerprints[x.pos]
       from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
-      left join pgprog_data.keys as k
-        on k.namespace = any (array[x.namespace]) and k.key = x.key and v_codes[x.pos] is null
-    ) as x;
+      where x.key is not null
+        and v_codes[x.pos] is null
+      order by x.namespace, x.key, x.pos
+      on conflict do nothing;
+      select
+        array_agg(case when x.same then x.task_id else v_ids[x.pos] end order by x.pos),
+        array_agg(case when x.same is false then 'UP008' else v_codes[x.pos] end order by x.pos),
+        array_agg(case when x.same is false then x.key else v_messages[x.pos] end order by x.pos),
+        bool_or(x.key is not null and x.task_id is null and v_codes[x.pos] is null)
+      into v_winners, v_codes, v_messages, v_erased
+      from (
+        select x.pos, x.key, k.task_id,
+          -- As in _take_key.
+          k.fingerprint = v_fingerprints[x.pos] or octet_length(k.fingerprint) = 16 as same
+        from unnest(_start.namespaces, _start.idempotency_keys) with ordinality as x(namespace, key, pos)
+        left join pgprog_data.keys as k
+          on k.namespace = any (array[x.namespace]) and k.key = x.key and v_codes[x.pos] is null
+      ) as x;
+      -- A winner may have been erased just now: its key is free again.
+      exit when not v_erased;
+    end loop;
   end if;
 
   -- A full queue takes no more; what came before under the same key is known all the same.

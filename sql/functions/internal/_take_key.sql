@@ -17,19 +17,22 @@ declare
   v_task_id bigint;
   v_fingerprint bytea;
 begin
-  insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
-  values (_take_key.namespace, _take_key.key, _take_key.task_id, pgprog_engine._clock(), _take_key.fingerprint)
-  on conflict do nothing;
-  if found then
-    return _take_key.task_id;
-  end if;
+  loop
+    insert into pgprog_data.keys (namespace, key, task_id, created_at, fingerprint)
+    values (_take_key.namespace, _take_key.key, _take_key.task_id, pgprog_engine._clock(), _take_key.fingerprint)
+    on conflict do nothing;
+    if found then
+      return _take_key.task_id;
+    end if;
 
-  -- A later statement sees the winner.
-  select k.task_id, k.fingerprint
-  into v_task_id, v_fingerprint
-  from pgprog_data.keys as k
-  where k.namespace = _take_key.namespace
-    and k.key = _take_key.key;
+    -- A later statement sees the winner, unless it was erased just now.
+    select k.task_id, k.fingerprint
+    into v_task_id, v_fingerprint
+    from pgprog_data.keys as k
+    where k.namespace = _take_key.namespace
+      and k.key = _take_key.key;
+    exit when found;
+  end loop;
   -- One of 16 bytes is of a hash that was given up, see _fingerprint: such a key is taken at its word until it goes.
   if v_fingerprint <> _take_key.fingerprint and octet_length(v_fingerprint) <> 16 then
     raise exception '%', pgprog_engine._refusal('UP008', _take_key.namespace, _take_key.process_id, _take_key.key)
