@@ -12,7 +12,7 @@ from pgprog.client.submitter import Submitter
 from pgprog.engine.deadlines import Deadlines
 from pgprog.errors import InvalidArgument, Overloaded, StoreUnavailable
 from pgprog.store.columns import Columns
-from pgprog.store.faults import LockTimeout, Unreachable
+from pgprog.store.faults import DataFault, LockTimeout, Unreachable
 from pgprog.store.rows import RawRequest, Submitted
 
 if TYPE_CHECKING:
@@ -212,3 +212,25 @@ async def test_who_gives_up_on_many_requests_leaves_no_error_behind() -> None:
     gc.collect()
 
     assert heard == []
+
+
+async def test_a_fault_among_many_whose_caller_gave_up_ends_nothing() -> None:
+    class Late(Sender):
+        async def __call__(
+            self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
+        ) -> list[Submitted]:
+            await self.answered.wait()
+            return await super().__call__(requests, lane=lane)
+
+    sender = Late(DataFault("it cannot be stored"))
+    sender.answered.clear()
+    async with submitting(sender) as submitter:
+        asking = asyncio.create_task(submitter.submit_many(calls(1), seconds=3))
+        while not submitter._many._flights:
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        sender.answered.set()
+        later = await submitter.submit(RawRequest("call", "shop", "later"), seconds=2)
+
+    assert later.outcome == "queued"

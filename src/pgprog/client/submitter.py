@@ -206,7 +206,8 @@ class Submitter:
             submitted = await self._send(requests, lane="many")
         except _NOT_THROUGH as e:
             opened = [pending for parcel in parcels for pending in self._open(parcel)]
-            await self._recover(opened, e, lane="many")
+            if opened:  # or all callers have given up meanwhile
+                await self._recover(opened, e, lane="many")
         else:
             self._pause = _FIRST_PAUSE_SECONDS
             outcomes, start = told(submitted), 0
