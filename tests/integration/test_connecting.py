@@ -6,14 +6,16 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgprog import AsyncClient, Client, Engine, Namespace
-from pgprog.errors import ConfigError, SchemaMismatch, StoreUnavailable
+from pgprog.errors import ConfigError, PgprogError, SchemaMismatch, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 
 @pytest.fixture
@@ -27,6 +29,20 @@ def closed_port() -> Iterator[int]:
 def bare_db() -> str:
     """A database without pgprog's schema; not template1, which others are copying."""
     return make_conninfo(os.environ["PGPROG_TEST_DSN"], dbname="postgres")
+
+
+@pytest.fixture
+def onlooker(fresh_db: str, admin: Any) -> Iterator[str]:
+    """A DSN whose role may see which schema there is, and ask for nothing."""
+    with psycopg.connect(fresh_db, autocommit=True) as connection:
+        connection.execute("create role pgprog_test_onlooker")
+        connection.execute("grant usage on schema pgprog to pgprog_test_onlooker")
+        connection.execute(
+            "grant execute on function pgprog.schema_version() to pgprog_test_onlooker"
+        )
+        yield make_conninfo(fresh_db, options="-c role=pgprog_test_onlooker")
+        connection.execute("drop owned by pgprog_test_onlooker")
+    admin.execute("drop role pgprog_test_onlooker")
 
 
 async def test_a_database_that_does_not_listen_is_told_at_once_by_its_host(
@@ -57,3 +73,12 @@ async def test_a_database_without_the_schema_is_told_by_client_and_engine(bare_d
         await Engine(bare_db, [Namespace("orders")]).__aenter__()
 
     assert by_client.value.hint == by_engine.value.hint == "run `pgprog db migrate`"
+
+
+async def test_who_may_not_ask_is_told_so_each_time(onlooker: str) -> None:
+    async with AsyncClient(onlooker) as client:
+        for _ in range(2):
+            with pytest.raises(PgprogError, match="permission denied") as caught:
+                await client.notify("orders", "o-1", timeout=5)
+
+    assert "pgprog db roles" in (caught.value.hint or "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgprog.client.many import Part
 from pgprog.client.submitter import Submitter
 from pgprog.engine.deadlines import Deadlines
-from pgprog.errors import InvalidArgument, Overloaded, StoreUnavailable
+from pgprog.errors import InvalidArgument, Overloaded, SchemaMismatch, StoreUnavailable
 from pgprog.store.columns import Columns
 from pgprog.store.faults import DataFault, LockTimeout, Unreachable
 from pgprog.store.rows import RawRequest, Submitted
@@ -233,4 +233,17 @@ async def test_a_fault_among_many_whose_caller_gave_up_ends_nothing() -> None:
         sender.answered.set()
         later = await submitter.submit(RawRequest("call", "shop", "later"), seconds=2)
 
+    assert later.outcome == "queued"
+
+
+async def test_what_refuses_a_whole_batch_is_told_to_all_in_it_and_ends_nothing() -> None:
+    sender = Sender(SchemaMismatch("there is no such function"), again=1)
+    request = RawRequest("call", "shop", "s")
+    async with submitting(sender) as submitter:
+        single = submitter.submit(request, seconds=2)
+        [refused] = await asyncio.gather(single, return_exceptions=True)
+        among_many = await submitter.submit_many(calls(2), seconds=2)
+        later = await submitter.submit(request, seconds=2)
+
+    assert [type(each) for each in [refused, *among_many]] == [SchemaMismatch] * 3
     assert later.outcome == "queued"

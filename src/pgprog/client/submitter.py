@@ -208,6 +208,9 @@ class Submitter:
             opened = [pending for parcel in parcels for pending in self._open(parcel)]
             if opened:  # or all callers have given up meanwhile
                 await self._recover(opened, e, lane="many")
+        except PgprogError as e:
+            for parcel in parcels:
+                settle_all(parcel, [e] * len(parcel.requests))
         else:
             self._pause = _FIRST_PAUSE_SECONDS
             outcomes, start = told(submitted), 0
@@ -226,6 +229,9 @@ class Submitter:
             submitted = await self._send([pending.request for pending in batch], lane=lane)
         except _NOT_THROUGH as e:
             await self._recover(batch, e, lane=lane)
+        except PgprogError as e:  # the statement itself was refused: nothing was done
+            for pending in batch:
+                settle(pending, e)
         else:
             self._pause = _FIRST_PAUSE_SECONDS
             for pending, each in zip(batch, submitted, strict=True):

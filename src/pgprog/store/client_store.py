@@ -14,7 +14,7 @@ from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
 from pgprog.store.changes import Changes
 from pgprog.store.columns import columns_of
-from pgprog.store.faults import translated_for_callers
+from pgprog.store.faults import translated_denials, translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
 from pgprog.store.packing import bigints, texts
@@ -90,11 +90,13 @@ class ClientStore(Changes):
         Raises:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
             StoreUnavailable: The outcome of all is unknown.
+            PgprogError: The role may not ask for anything; nothing was done.
         """
         began_at = time.monotonic()
-        rows = await self._submits[lane].fetch(
-            SUBMIT_MANY, packed(columns_of(requests, self._encryption))
-        )
+        with translated_denials():
+            rows = await self._submits[lane].fetch(
+                SUBMIT_MANY, packed(columns_of(requests, self._encryption))
+            )
         measure_requests(self._metrics, requests, (), seconds=time.monotonic() - began_at)
         return outcomes(rows)
 
