@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from pgprog import Intent, Namespace, Step
 from pgprog.engine.attempt import Attempt, Attempts
 from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
+from pgprog.errors import StoreUnavailable
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.rows import Claimed
 from pgprog.store.transactions import StepTransactions
@@ -51,12 +53,19 @@ def namespace() -> Namespace[Any]:
     return orders
 
 
-def _attempt(namespace: Namespace[Any], name: str) -> Attempt:
+def _attempt(
+    namespace: Namespace[Any],
+    name: str,
+    *,
+    store: EngineStore | None = None,
+    transactions: Any = None,
+) -> Attempt:
     return Attempt(
         _claimed(name),
         namespace=namespace,
-        store=EngineStore("", name=""),
-        transactions=StepTransactions("", size=1, lease=timedelta(seconds=10), name=""),
+        store=store or EngineStore("", name=""),
+        transactions=transactions
+        or StepTransactions("", size=1, lease=timedelta(seconds=10), name=""),
         deadlines=Deadlines(),
         threads=ThreadPoolExecutor(1),
     )
@@ -119,3 +128,78 @@ async def test_a_handler_is_quick_until_it_has_waited(namespace: Namespace[Any])
     assert attempts.is_quick(_claimed("hang")) is None
     assert attempts.is_quick(_claimed("block")) is False
     attempts.close()
+
+
+class Silent(EngineStore):
+    """A database that does not answer what handlers read."""
+
+    async def history(self, *_: object, **__: object) -> list[Any]:
+        raise StoreUnavailable("the connection was lost")
+
+
+class Well:
+    """Transactions that have one, which is well."""
+
+    blocks = 0
+    is_lost = False
+    connection = None
+
+    async def begin(self, **_: object) -> Well:
+        return self
+
+    async def rollback(self) -> None: ...
+
+
+class WellInThread(Well):
+    def begin_blocking(self, **_: object) -> WellInThread:
+        return self
+
+    def rollback(self) -> None: ...  # type: ignore[override] # of the other colour
+
+
+@pytest.fixture
+def reading() -> Namespace[Any]:
+    """Handlers that read within a transaction."""
+    orders: Namespace[Any] = Namespace("orders", step_timeout="1h")
+
+    @orders.call
+    async def read(step: Step[Any]) -> None:
+        async with step.transaction():
+            await step.history()
+
+    @orders.call
+    def read_in_thread(step: Step[Any]) -> None:
+        with step.transaction():
+            step.history()
+
+    @orders.call
+    async def stumble(step: Step[Any]) -> None:
+        async with step.transaction():
+            with suppress(StoreUnavailable):
+                await step.history()
+            raise ValueError("its own")
+
+    return orders
+
+
+@pytest.mark.parametrize(
+    ("name", "transactions"), [("read", Well()), ("read_in_thread", WellInThread())]
+)
+async def test_a_read_that_fails_within_a_transaction_is_no_fault_of_the_handler(
+    reading: Namespace[Any], name: str, transactions: Well
+) -> None:
+    attempt = _attempt(reading, name, store=Silent("", name=""), transactions=transactions)
+    with pytest.raises(StoreUnavailable):
+        await attempt.run()
+
+    assert attempt.access.is_interrupted
+
+
+async def test_what_a_handler_raises_after_a_read_that_failed_is_its_own(
+    reading: Namespace[Any],
+) -> None:
+    attempt = _attempt(reading, "stumble", store=Silent("", name=""), transactions=Well())
+    with pytest.raises(ValueError, match="its own"):
+        await attempt.run()
+
+    assert not attempt.access.is_interrupted

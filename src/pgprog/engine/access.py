@@ -104,6 +104,16 @@ class Access:
             self.is_interrupted = True
             raise
 
+    def _judge(
+        self, error: BaseException, transaction: StepTransaction | BlockingTransaction
+    ) -> None:
+        """Note whether the engine is to blame for what leaves a block of *transaction*.
+
+        It may be for a read inside that failed, while the transaction is well.
+        """
+        is_ours = self.is_interrupted and isinstance(error, StoreUnavailable | Overloaded)
+        self.is_interrupted = is_ours or transaction.is_lost
+
     def _preloaded(
         self, *, after: int | None, limit: int, direction: Direction
     ) -> tuple[Event, ...] | None:
@@ -187,8 +197,8 @@ class AsyncAccess(Access):
             transaction.blocks += 1
         try:
             yield transaction.connection
-        except BaseException:
-            self.is_interrupted = transaction.is_lost
+        except BaseException as e:
+            self._judge(e, transaction)
             if transaction.blocks == 1:
                 self._transaction = None
                 await asyncio.shield(transaction.rollback())
@@ -235,8 +245,8 @@ class SyncAccess(Access):
             transaction.blocks += 1
         try:
             yield transaction.connection
-        except BaseException:
-            self.is_interrupted = transaction.is_lost
+        except BaseException as e:
+            self._judge(e, transaction)
             if transaction.blocks == 1:
                 self._transaction = None
                 transaction.rollback()
