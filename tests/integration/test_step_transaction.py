@@ -16,6 +16,8 @@ from pgprog.config import PoolConfig
 from pgprog.errors import Rejected, StepFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
 INSERT = "insert into public.app_rows (process_id) values (%s)"
@@ -123,6 +125,44 @@ async def test_a_constraint_that_refuses_the_commit_fails_the_step(
 
     assert rows() == 1
     assert (process.state, process.last_event_id, process.status) == (1, 1, "running")
+
+
+@pytest.fixture
+def guard(rows: Any, sql: psycopg.Connection[Any]) -> Iterator[Any]:
+    """Has the application's table guarded by a deferred trigger, which does so much."""
+    trigger = (
+        "create constraint trigger app_guard after insert on public.app_rows"
+        " deferrable initially deferred for each row execute function public.app_guard()"
+    )
+
+    def begin(does: str) -> None:
+        body = f"begin {does}; return null; end"
+        sql.execute(
+            f"create function public.app_guard() returns trigger language plpgsql as '{body}'"
+        )
+        sql.execute(trigger)
+
+    yield begin
+    sql.execute("drop function public.app_guard() cascade")
+
+
+@pytest.mark.parametrize(
+    ("does", "fault"),
+    [
+        ("assert false, $$the guard$$", "the guard"),
+        ("raise exception $$the guard$$ using errcode = $$ZZ001$$", "the guard"),
+        ("perform from public.no_such_table", "no_such_table"),
+        ("perform pgprog.notify($$shop$$, $$absent$$)", "absent"),
+    ],
+)
+async def test_a_trigger_that_refuses_the_commit_fails_the_step(
+    make_engine: Any, shop: Namespace[Any], guard: Any, does: str, fault: str
+) -> None:
+    guard(does)
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        with pytest.raises(StepFailed, match=fault):
+            await engine.call("shop", "s", {"then": "end"}, name="insert", timeout=5)
 
 
 async def test_a_connection_cut_inside_a_transaction_runs_the_step_again(

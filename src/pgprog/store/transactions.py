@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool
 
-from pgprog.errors import InvalidArgument
+from pgprog.errors import InvalidArgument, PgprogError, StoreUnavailable
 from pgprog.store import completions, packing
 from pgprog.store.faults import Unreachable, translated
 from pgprog.store.pool import AsyncPool, conninfo, pool_samples
@@ -180,11 +180,13 @@ class StepTransaction:
         """Commit all.
 
         Raises:
-            DataFault: A deferred constraint refused it; nothing was committed.
+            DataFault, InvalidArgument: A deferred constraint or trigger refused it; nothing was
+                committed.
+            RolledBack: Nothing was.
             StoreUnavailable: The outcome is unknown.
         """
         try:
-            with translated():
+            with _refused_at_commit():
                 await self.connection.execute("commit")
         finally:
             await self._pool.putconn(self.connection)
@@ -236,7 +238,7 @@ class BlockingTransaction:
     def commit(self) -> None:
         """Commit all; raises as `StepTransaction.commit` does."""
         try:
-            with translated():
+            with _refused_at_commit():
                 self.connection.execute("commit")
         finally:
             self._pool.putconn(self.connection)
@@ -295,6 +297,19 @@ def _refused() -> Iterator[None]:
     except (psycopg.Error, Unreachable) as e:  # it was made read-only
         msg = f"the step cannot end in the transaction as its handler left it: {e}"
         raise InvalidArgument(msg) from e
+
+
+@contextlib.contextmanager
+def _refused_at_commit() -> Iterator[None]:
+    """Translate errors; one that is pgprog's own comes of what a deferred trigger asked for."""
+    try:
+        with _refused():
+            yield
+    except (InvalidArgument, StoreUnavailable):
+        raise
+    except PgprogError as e:
+        msg = f"a deferred trigger failed: {e}"
+        raise InvalidArgument(msg, hint=e.hint) from e
 
 
 def _check_open(pgconn: PGconn) -> None:
