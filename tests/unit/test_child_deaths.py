@@ -1,4 +1,4 @@
-"""What a worker makes of the death of a child process, without one."""
+"""What a worker makes of the death of a child process, or of its errors, without one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tests.unit.claims import make_claim
 
-from pgprog.engine.children.apart import Apart
+from pgprog.engine.children import wire
+from pgprog.engine.children.apart import Apart, ChildTransaction
 from pgprog.engine.holdings import Held
+from pgprog.store.faults import RolledBack
 
 
 class Engine:
@@ -59,3 +61,14 @@ async def test_a_child_that_ended_because_its_worker_stood_still_is_no_crash(
     await apart._lost(held, child)
 
     assert engine.done == done
+
+
+async def test_a_lock_that_a_child_waited_for_in_vain_is_no_fault_of_its_step() -> None:
+    async def answered(_: object) -> wire.Answered:
+        return wire.Answered(error="LockTimeout", detail="a stranger holds it")
+
+    child: Any = SimpleNamespace(ask=answered)
+    transaction = ChildTransaction(child, on_death=lambda: answered(None))
+
+    with pytest.raises(RolledBack, match="a stranger holds it"):
+        await transaction.commit()

@@ -13,7 +13,7 @@ from pgprog.engine.children import wire
 from pgprog.engine.children.process import ChildUnavailable
 from pgprog.engine.failures import log_failure
 from pgprog.errors import InvalidArgument, StoreUnavailable
-from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.faults import DataFault, LockTimeout, RolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -36,7 +36,8 @@ _REPORTS = 50
 _REPORT_PAUSE_SECONDS = 0.1
 
 _ERRORS: Mapping[str, type[Exception]] = {
-    each.__name__: each for each in (DataFault, InvalidArgument, RolledBack, StoreUnavailable)
+    each.__name__: each
+    for each in (DataFault, InvalidArgument, LockTimeout, RolledBack, StoreUnavailable)
 }
 
 
