@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgprog import Intent, Namespace, Step, TransientError
+from pgprog import Intent, Namespace, PermanentError, Reject, Step, TransientError
 from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Panic(BaseException):
@@ -24,6 +25,25 @@ class Unspeakable(Exception):  # noqa: N818 - what it is
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+class Coded(Exception):  # noqa: N818 - what it is
+    """An error of a library, with a code that is no text."""
+
+    code: Mapping[str, int] = {"status": 503}
+
+
+class Unwritable(Mapping[str, int]):
+    """What cannot be read when it is written as JSON."""
+
+    def __getitem__(self, key: str) -> int:
+        raise LookupError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter("a")
+
+    def __len__(self) -> int:
+        return 1
 
 
 async def cancel_itself(step: Step[Any]) -> Intent[Any]:
@@ -71,6 +91,7 @@ def odd() -> Namespace[Any]:
         asyncio.CancelledError(),
         Panic("in Rust"),
         Unspeakable(),
+        Reject(Unwritable()),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -113,3 +134,18 @@ async def test_a_retry_after_that_cannot_be_harms_no_other_step(
             await asyncio.sleep(0.01)
 
         assert await engine.call("odd", "other", name="live", timeout=5) == "lives"
+
+
+@pytest.mark.parametrize(
+    "error", [Coded("away"), PermanentError(code="x" * (2 << 20))], ids=["no text", "a long one"]
+)
+async def test_a_step_ends_whatever_the_code_of_its_error_is(
+    make_engine: Any, odd: Namespace[Any], error: Exception
+) -> None:
+    odd.notify("fail")(raising(error, colour="async"))
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        await engine.notify("odd", "o", name="fail")
+        async with asyncio.timeout(5):
+            while not [task for task in await engine.trace("odd", "o") if task.error]:
+                await asyncio.sleep(0.01)

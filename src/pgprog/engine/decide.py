@@ -114,7 +114,7 @@ def after_failure(
                 field="the payload of Reject",
                 limit=settings.limits.response_bytes,
             )
-        except InvalidArgument as e:
+        except Exception as e:  # noqa: BLE001 - how a payload is written is application code, too
             return after_failure(claimed, e, settings=settings, random=random)
         return Completion(claimed=claimed, outcome=Outcome.REJECTED, error=rejection)
     try:
@@ -164,10 +164,11 @@ def _delay(
     """Return the wait before the next attempt, None where there is none."""
     if isinstance(error, StepError | Misfit) and not isinstance(error, TransientError):
         return None
+    code = getattr(error, "code", None)  # of a stranger's error it may be anything
     delay = settings.retry_for(TaskType(claimed.type)).next_delay(
         failures=claimed.attempt,
         error_type=type(error).__name__,
-        code=getattr(error, "code", None),
+        code=code if isinstance(code, str) else None,
         random=random,
     )
     if delay is not None and isinstance(error, TransientError) and error.retry_after is not None:
@@ -198,7 +199,7 @@ def _told(error: BaseException, *, attempt: int) -> bytes:
         "attempt": attempt,
     }
     if isinstance(error, PermanentError) and error.code is not None:
-        told["code"] = text_of(error.code)
+        told["code"] = text_of(error.code)[:_DETAIL_LETTERS]
     return encode(told, field="error", limit=1 << 20)
 
 
