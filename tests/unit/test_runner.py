@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -219,6 +220,29 @@ async def test_a_retry_given_up_while_its_thread_went_on_commits_nothing(
         await runner.wait_idle()
 
     assert (endings.ended, endings.given_back) == ([], [])
+
+
+async def test_what_a_thread_raises_after_its_time_is_thrown_away(holdings: Holdings) -> None:
+    heard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+
+    async def run() -> object:
+        attempt.straggler = asyncio.get_running_loop().create_future()
+        raise TransientError
+
+    attempt: Any = FakeAttempt(run)
+    runner = make_runner(holdings, attempt=attempt, lease=Lease(), endings=Endings())
+    async with asyncio.timeout(5):
+        runner.take(holdings.add(make_claim(1), since=0))
+        while attempt.straggler is None:
+            await asyncio.sleep(0)
+        attempt.straggler.set_exception(ValueError("a payload"))
+        while attempt.straggler is not None:
+            await asyncio.sleep(0)
+        await runner.wait_idle()
+    gc.collect()
+
+    assert heard == []
 
 
 async def test_the_scanner_hears_of_room_behind_a_lone_step_whose_thread_goes_on(

@@ -244,7 +244,7 @@ class Runner:
                 self._free()
             else:
                 self._stragglers += 1
-                straggler.add_done_callback(lambda _: self._straggled(attempt))
+                straggler.add_done_callback(lambda late: self._straggled(attempt, late))
                 self._fill()
                 self._on_free()  # a lone step may have ended: its thread holds up nobody else
         if held.is_dropped:
@@ -310,8 +310,10 @@ class Runner:
         if transaction is not None and attempt.straggler is None:
             await transaction.rollback()
 
-    def _straggled(self, attempt: Attempt) -> None:
+    def _straggled(self, attempt: Attempt, late: asyncio.Future[object]) -> None:
         """Clean up behind a thread that ended too late."""
+        if not late.cancelled():
+            late.exception()  # seen, or asyncio would print it
         attempt.straggler = None
         undoing = asyncio.create_task(self._undo(attempt))
         self._tasks.add(undoing)
