@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 import pytest
 from tests.unit import wire
 
@@ -107,3 +109,38 @@ async def test_24_others_run_every_5_ms_however_much_there_is_to_read() -> None:
     assert isinstance(told, m.Transaction)
     assert len(turns) > 5
     assert max(turns) <= 0.005
+
+
+@dataclass
+class Cut(Wire):
+    """A connection of which libpq closes the socket when it is written to."""
+
+    ours: socket.socket = field(default_factory=socket.socket)
+
+    @property
+    def socket(self) -> int:
+        if (descriptor := self.ours.fileno()) == -1:
+            raise psycopg.OperationalError("the connection is lost")
+        return descriptor
+
+    def get_copy_data(self, is_async: int) -> tuple[int, memoryview]:
+        return 0, memoryview(b"")
+
+    def consume_input(self) -> None: ...
+
+    def flush(self) -> int:
+        self.ours.close()
+        raise psycopg.OperationalError("the server reset the connection")
+
+
+async def test_a_socket_that_is_closed_while_it_is_waited_for_is_forgotten() -> None:
+    ours, theirs = socket.socketpair()
+    pgconn: Any = Cut(deque(), ours=ours)
+    descriptor = ours.fileno()
+    connected = m.Connected("slot", "1:1:", "", "1", 1, 5)
+    assembler = Assembler(Decoder(), max_bytes=1000)
+    stream = Stream(pgconn, connected=connected, assembler=assembler, report_every=0.01)
+    with theirs, stream, pytest.raises(ReplicationLost, match="reset"):
+        await stream.next()
+
+    assert not asyncio.get_running_loop().remove_reader(descriptor)

@@ -131,12 +131,14 @@ class Stream:
         if self._quiet_since is None:
             self._quiet_since = self._loop.time()
         readable = self._readable = self._loop.create_future()
+        # libpq may close it while we wait: the next socket of its number would be taken for it.
+        socket = self._pgconn.socket
         timer = self._loop.call_later(_LOOK_SECONDS, self._wake)
-        self._loop.add_reader(self._pgconn.socket, self._wake)
+        self._loop.add_reader(socket, self._wake)
         try:
             await readable
         finally:
-            self._loop.remove_reader(self._pgconn.socket)
+            self._loop.remove_reader(socket)
             timer.cancel()
         self._begin_turn()
 
