@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pgprog.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Coroutine
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._taking = threading.Lock()
+        self._is_ending = False
         self._thread = threading.Thread(target=self._run, name="pgprog loop", daemon=True)
         self._thread.start()
 
@@ -40,11 +43,7 @@ class LoopThread:
             work.close()
             msg = "a blocking client was used inside its own event loop"
             raise RuntimeError(msg)
-        if self.has_ended:
-            work.close()
-            msg = "the client is closed"
-            raise StoreUnavailable(msg, hint="open it in the process that uses it")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._taken(work)
         try:
             return future.result()
         except BaseException:
@@ -56,10 +55,22 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def _taken(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        if not self.has_ended:  # in a forked child nobody may be left to let go of the lock
+            with self._taking:
+                if not self._is_ending:
+                    return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        msg = "the client is closed"
+        raise StoreUnavailable(msg, hint="open it in the process that uses it")
+
     def _run(self) -> None:
         try:
             self._loop.run_forever()
         finally:
+            with self._taking:  # what comes from here on would be waited for in vain
+                self._is_ending = True
+            self._loop.run_until_complete(asyncio.sleep(0))  # what was taken has its task then
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
