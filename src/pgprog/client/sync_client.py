@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pgprog.client.async_client import AsyncClient
@@ -286,14 +287,27 @@ class Client(BlockingRequests[Task]):
         return self._following(watched)
 
     def _following(self, watched: AsyncGenerator[S, None]) -> Iterator[S]:
+        steps: set[asyncio.Task[Any]] = set()
+
         async def following() -> S | None:
+            if (step := asyncio.current_task()) is not None:
+                steps.add(step)
+                step.add_done_callback(steps.discard)
             return await anext(watched, None)
+
+        async def end() -> None:
+            for step in steps:  # whose caller was interrupted; to cut a read takes time
+                if not step.cancelling():
+                    step.cancel()
+            if steps:
+                await asyncio.wait([*steps])
+            await watched.aclose()
 
         try:
             while (found := self._loop.run(following())) is not None:
                 yield found
         finally:
-            self._loop.run(watched.aclose())
+            self._loop.run(end())
 
     def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process, as `AsyncClient.trace` does."""
