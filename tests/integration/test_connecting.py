@@ -66,6 +66,14 @@ def test_a_dsn_that_cannot_be_read_is_not_repeated_in_the_message(dsn: str) -> N
     assert "sesame" not in f"{caught.value}{caught.value.hint}"
 
 
+@pytest.mark.parametrize("direct_dsn", ["host=h password=sesame oops", "host=a..b"])
+async def test_a_direct_dsn_that_cannot_be_used_is_told_at_once(db: str, direct_dsn: str) -> None:
+    with pytest.raises(ConfigError, match="DSN") as caught:
+        await AsyncClient(db, direct_dsn=direct_dsn).__aenter__()
+
+    assert "sesame" not in f"{caught.value}{caught.value.hint}"
+
+
 async def test_a_database_without_the_schema_is_told_by_client_and_engine(bare_db: str) -> None:
     with pytest.raises(SchemaMismatch) as by_client:
         await AsyncClient(bare_db).__aenter__()

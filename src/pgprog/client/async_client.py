@@ -93,7 +93,7 @@ class AsyncClient(AsyncOperations):
         """Connect.
 
         Raises:
-            ConfigError: The DSN cannot be read.
+            ConfigError: A DSN cannot be read.
             SchemaMismatch: The database needs `pgprog db migrate`.
             StoreUnavailable: The database cannot be reached.
         """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgprog.client.cached_reads import CachedReads
 from pgprog.client.shared.reads import SharedReads
+from pgprog.store.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -27,8 +28,13 @@ async def remembering(
     feed: Feed,
     dsns: tuple[str, str],
 ) -> AsyncIterator[Memory | None]:
-    """Keep the memory for as long as the block lasts; *dsns* are the usual and the direct one."""
+    """Keep the memory for as long as the block lasts; *dsns* are the usual and the direct one.
+
+    Raises:
+        ConfigError: The direct one cannot be read.
+    """
     dsn, direct_dsn = dsns
+    conninfo(direct_dsn, name=_NAME)  # who uses it later is a loop that must not end of it
     if cache:
         cached = CachedReads(cache, store)
         async with cached.follow(feed, direct_dsn, name=_NAME):

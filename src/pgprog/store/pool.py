@@ -49,8 +49,20 @@ def conninfo(dsn: str, *, name: str) -> str:
         msg = "the DSN cannot be read"
         hint = "postgresql://user@host:port/database or host=… dbname=…; quote % & and spaces"
         raise ConfigError(msg, hint=hint) from None  # its message has the whole DSN
+    _check_hosts(given.get("host"))
     defaults = {**_TIMEOUTS, "application_name": name}
     return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given})
+
+
+def _check_hosts(hosts: object) -> None:
+    """Check what Python refuses of the name of a host by an error that is none of psycopg."""
+    for host in str(hosts or "").split(","):
+        if not host.startswith(("/", "@")):
+            try:
+                host.encode("idna")
+            except UnicodeError as e:
+                msg = f"the DSN names no host: {host}"
+                raise ConfigError(msg, hint="a part between dots has 1 to 63 letters") from e
 
 
 def without_password(dsn: str) -> str:
