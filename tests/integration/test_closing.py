@@ -50,6 +50,25 @@ async def test_what_is_asked_of_a_closed_client_is_refused_at_once(db: str, task
             await asyncio.wait_for(asking, 5)
 
 
+async def test_who_gives_up_to_close_a_client_leaves_no_connection_behind(db: str) -> None:
+    client = await AsyncClient(db).__aenter__()
+    store, lane = client._store, client._store._results
+    connection = lane._connection
+    asking = asyncio.create_task(lane.fetch("select pg_sleep(30)"))
+    while not lane.flights:
+        await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await store.close()
+    _, waiting = await asyncio.wait([asking], timeout=5)
+    await client.__aexit__()
+
+    assert not waiting
+    assert store._pool.closed
+    assert connection is not None
+    assert connection.closed
+
+
 def test_a_thread_that_waits_when_a_blocking_client_is_closed_is_told_so_at_once(
     db: str, task_id: int
 ) -> None:

@@ -79,8 +79,10 @@ class ClientStore(Changes):
     async def close(self) -> None:
         """Close all connections after what is in flight has ended."""
         lanes = (*self._submits.values(), self._results)
-        await asyncio.gather(*(lane.close() for lane in lanes))
-        await self._pool.close()
+        try:
+            await asyncio.gather(*(lane.close() for lane in lanes))
+        finally:  # also for who is cancelled meanwhile
+            await self._pool.close()
 
     async def submit_many(
         self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"

@@ -64,18 +64,26 @@ class Lane:
     async def close(self) -> None:
         """Close the connection after what is in flight has ended, or has been cut in the end.
 
-        Nothing is sent any more.
+        Nothing is sent any more.  Who is cancelled meanwhile cuts it at once.
         """
         self._is_closed = True
-        if self._flights:
-            _, late = await asyncio.wait([*self._flights], timeout=_CLOSE_SECONDS)
-            for flight in late:
-                flight.cancel()
-            if late:
+        try:
+            if self._flights:
+                await asyncio.wait([*self._flights], timeout=_CLOSE_SECONDS)
+            if late := self._cut():
                 await asyncio.wait(late)
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+        finally:
+            self._cut()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await connection.close()
+
+    def _cut(self) -> Sequence[asyncio.Task[list[Any]]]:
+        """Cancel what is in flight, and return it."""
+        late = [*self._flights]
+        for flight in late:
+            flight.cancel()
+        return late
 
     async def _fetch(self, statement: LiteralString, values: Sequence[object]) -> list[Any]:
         async with self._lock:
