@@ -17,11 +17,13 @@ from pgprog import (
     PermanentError,
     Reject,
     Remove,
+    Request,
     SetTimer,
     Step,
     TransientError,
 )
 from pgprog.config import PoolConfig
+from pgprog.errors import NamespaceNotFound
 
 if TYPE_CHECKING:
     import psycopg
@@ -208,3 +210,18 @@ async def test_pools_say_how_full_they_are_and_who_waited_in_vain(db: str) -> No
         assert figures.get("pgprog_pool_max", pool="transactions") == 1
         assert figures.get("pgprog_pool_size", pool="transactions") == 1
         assert figures.get("pgprog_pool_max", pool="api") == 10
+
+
+@pytest.mark.parametrize("is_engine", [True, False])
+async def test_names_of_no_namespace_leave_no_series_behind(
+    db: str, shop: Namespace[Any], make_engine: EngineFactory, is_engine: bool
+) -> None:
+    async with make_engine(shop) as engine, AsyncClient(db) as client:
+        asking = engine if is_engine else client
+        await asking.init("shop", "s")
+        requests = [Request("notify", name, "s") for name in ("made up", "shop", "too")]
+        outcomes = await asking.submit_many(requests)
+        series = [*asking._figures.metrics.request_preparing]
+
+    assert [isinstance(each, NamespaceNotFound) for each in outcomes] == [True, False, True]
+    assert {*series} == {("shop", "init"), ("shop", "notify")}

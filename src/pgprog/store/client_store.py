@@ -99,8 +99,9 @@ class ClientStore(Changes):
             rows = await self._submits[lane].fetch(
                 SUBMIT_MANY, packed(columns_of(requests, self._encryption))
             )
-        measure_requests(self._metrics, requests, (), seconds=time.monotonic() - began_at)
-        return outcomes(rows)
+        submitted, seconds = outcomes(rows), time.monotonic() - began_at
+        measure_requests(self._metrics, requests, submitted, seconds=seconds)
+        return submitted
 
     async def results(self, task_ids: Sequence[int]) -> list[Ended]:
         """Return the ends of those that have ended."""

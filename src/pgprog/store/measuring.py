@@ -14,15 +14,16 @@ from itertools import compress
 from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pgprog.errors import NamespaceNotFound
 from pgprog.store.columns import labels_of
-from pgprog.store.rows import Claimed, Completed, Completion, Outcome, Then
+from pgprog.store.rows import Claimed, Completed, Completion, Outcome, Submitted, Then
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pgprog.metrics import Metrics
     from pgprog.metrics.instruments import Series
-    from pgprog.store.rows import RawRequest, Submitted
+    from pgprog.store.rows import RawRequest
 
 _TIMERS = frozenset({"timeout", "remove"})
 _OUTCOMES = {
@@ -36,6 +37,7 @@ _OUTCOMES = {
 # Looking up a member of an enum costs more than all the rest.
 _FINISHED, _REMOVE = Outcome.FINISHED, Then.REMOVE
 _ENDED = frozenset({"done", "already"})
+_UNKNOWN = NamespaceNotFound.sqlstate
 
 
 def _getter(row: type[NamedTuple], *fields: str) -> Callable[[NamedTuple], Any]:
@@ -51,6 +53,8 @@ _outcome_of = _getter(Completion, "outcome")
 _then_of = _getter(Completion, "then")
 _became = _getter(Completed, "outcome")
 _next_of = _getter(Completed, "next_")
+_outcome_of_request = _getter(Submitted, "outcome")
+_claim_of_request = _getter(Submitted, "claimed")
 
 
 @contextmanager
@@ -89,10 +93,17 @@ def measure_requests(
     *,
     seconds: float,
 ) -> None:
-    """Count a batch of requests, each for itself; those that start here wait for nothing."""
+    """Count a batch of requests, each for itself; those that start here wait for nothing.
+
+    What names no namespace is left out: anybody may make names up, and each is kept for ever.
+    """
+    outcomes = [*map(_outcome_of_request, submitted)]
+    if _UNKNOWN in outcomes:
+        pairs = zip(requests, outcomes, strict=True)
+        requests = [request for request, outcome in pairs if outcome != _UNKNOWN]
     for key, count in Counter(labels_of(requests)).items():
         metrics.request_preparing[key].observe(seconds, count)
-    started = [each.claimed for each in submitted if each.claimed is not None]
+    started = [*filter(None, map(_claim_of_request, submitted))]
     for key, count in _counted(started).items():
         metrics.task_wait[key].observe(0.0, count)
 
