@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pgprog.codec import Misfit, decode
-from pgprog.errors import ConfigError
+from pgprog.errors import ConfigError, InvalidArgument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,8 +145,16 @@ def key_id_of(raw: bytes) -> str:
 
 
 def canonical(raw: bytes) -> bytes:
-    """Return JSON in the one form that all have which jsonb holds to be equal."""
-    return msgspec.json.encode(_canonical(decode(raw, numbers="decimal")), order="sorted")
+    """Return JSON in the one form that all have which jsonb holds to be equal.
+
+    Raises:
+        InvalidArgument: It has none here, though PostgreSQL may hold it.
+    """
+    try:
+        return msgspec.json.encode(_canonical(decode(raw, numbers="decimal")), order="sorted")
+    except (ValueError, ArithmeticError, RecursionError) as e:
+        msg = "under a key it cannot be sealed: it is nested too deeply, or has too great a number"
+        raise InvalidArgument(msg, hint="ask for it without an idempotency key") from e
 
 
 def _canonical(plain: Any) -> Any:  # noqa: ANN401 - JSON

@@ -16,11 +16,18 @@ from tests.integration.conftest import QUICK
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, Step
 from pgprog.cli import main
+from pgprog.client import AsyncTask
 from pgprog.codec import Misfit
 from pgprog.config import Config, EncryptionConfig
 from pgprog.encryption import Encryption
 from pgprog.engine import Worker
-from pgprog.errors import CallTimeout, IdempotencyConflict, Rejected, StepFailed
+from pgprog.errors import (
+    CallTimeout,
+    IdempotencyConflict,
+    InvalidArgument,
+    Rejected,
+    StepFailed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,6 +191,24 @@ async def test_a_repeat_under_a_key_is_recognised_and_another_request_refused(
             )
 
     assert again.task_id == first.task_id
+
+
+async def test_who_asks_beside_args_that_cannot_be_sealed_is_served(db: str, ledger: Any) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(600):
+        deep = {"deeper": deep}
+    async with Engine(db, [ledger], worker=QUICK, encryption=encryption()) as engine:
+        await engine.init("ledger", "p", {"name": "x"})
+        outcomes = await asyncio.gather(
+            *(
+                engine.submit("notify", "ledger", "p", args, idempotency_key=key, timeout=5)
+                for key, args in [("a", {"name": "y"}), ("b", deep), ("c", {"name": "z"})]
+            ),
+            return_exceptions=True,
+        )
+
+    assert isinstance(outcomes[1], InvalidArgument)
+    assert [isinstance(each, AsyncTask) for each in outcomes] == [True, False, True]
 
 
 async def test_a_bound_client_seals_too(db: str, ledger: Any, stored: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgprog.encryption import Encryption, canonical, is_sealed, key_id_of, sealed_process
-from pgprog.errors import ConfigError
+from pgprog.errors import ConfigError, InvalidArgument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +116,18 @@ def test_args_under_a_key_are_recognised_though_their_ciphertext_differs() -> No
 )
 def test_json_is_compared_as_jsonb_is(one: bytes, other: bytes, same: bool) -> None:
     assert (canonical(one) == canonical(other)) is same
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"a":' * 900 + b"1" + b"}" * 900, b"1" * 5000, b"1e99999999999999999999"],
+    ids=["deep", "long", "great"],
+)
+def test_what_cannot_be_compared_is_refused_under_a_key_and_only_there(raw: bytes) -> None:
+    with pytest.raises(InvalidArgument, match="under a key"):
+        encryption().seal_args(raw, idempotency_key="k")
+
+    assert encryption().seal_args(raw, idempotency_key=None) is not None
 
 
 def test_a_process_to_be_put_has_its_payloads_sealed_and_the_rest_open() -> None:

@@ -10,6 +10,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from pgprog.errors import InvalidArgument
+from pgprog.store.faults import DataFault
 from pgprog.store.rows import RawRequest
 
 if TYPE_CHECKING:
@@ -87,14 +89,20 @@ class Columns(Sequence[RawRequest]):
 
 
 def columns_of(requests: Sequence[RawRequest], encryption: Encryption | None) -> Fields:
-    """Return the fields of requests as they lie in the database, each of all requests."""
+    """Return the fields of requests as they lie in the database, each of all requests.
+
+    Raises:
+        DataFault: One of them cannot be sealed.
+    """
     columns = requests if isinstance(requests, Columns) else Columns.of(requests)
     if encryption is None:
         return columns.fields
-    argss = [
-        encryption.seal_args(args, idempotency_key=key)
-        for args, key in zip(columns.fields.argss, columns.fields.keys, strict=True)
-    ]
+    pairs = zip(columns.fields.argss, columns.fields.keys, strict=True)
+    try:
+        argss = [encryption.seal_args(args, idempotency_key=key) for args, key in pairs]
+    except InvalidArgument as e:
+        msg = f"args: {e}"
+        raise DataFault(msg) from e
     return columns.fields._replace(argss=argss)
 
 
