@@ -131,7 +131,7 @@ def read_context(raw: bytes | None) -> tuple[Mapping[str, str], list[str]]:
         return NOTHING, []
     try:
         given = _ANY_OBJECT.decode(raw)
-    except ValueError:  # an array or a text, which is the application's own
+    except (ValueError, RecursionError):  # an array, a text, a great depth: the application's own
         return NOTHING, []
     return checked({name: given.get(name) for name in _FAULTS})
 
@@ -147,7 +147,7 @@ def context_with(raw: bytes | None, carried: Mapping[str, str]) -> bytes | None:
         return msgspec.json.encode({**carried})
     try:
         own = _RAW_OBJECT.decode(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw
     if own.get(TRACEPARENT) is not None:  # a tracestate belongs to its own traceparent
         carried = {name: text for name, text in carried.items() if name != TRACESTATE}

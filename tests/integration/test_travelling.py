@@ -13,7 +13,7 @@ import pytest
 
 import pgprog
 from pgprog import Engine, logs
-from pgprog.errors import PgprogError
+from pgprog.errors import PgprogError, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,6 +162,21 @@ async def test_garbage_from_sql_is_warned_of_and_loses_no_task(
         "correlation_id is no text",
     ]
     assert program.SECRET not in logged.text
+
+
+async def test_a_context_that_is_nested_too_deeply_ends_its_own_task_and_takes_no_place(
+    make_engine: Any, program: Any, sql: psycopg.Connection[Any]
+) -> None:
+    deep = '{"correlation_id": "c", "deep": %s}' % ("[" * 3000 + "]" * 3000)
+    async with make_engine(program.asking) as engine:
+        await engine.init(program.begin, "p")
+        asked = "select pgprog.notify('asking', 'p', name => 'note', context => %s::jsonb)"
+        [[task_id]] = sql.execute(asked, (deep,)).fetchall()
+
+        with pytest.raises(StepFailed, match="recursion"):
+            await engine.wait(task_id, timeout=5)
+
+    assert engine._worker._runner.busy == 0
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -67,8 +67,11 @@ async def test_a_lock_that_a_child_waited_for_in_vain_is_no_fault_of_its_step() 
     async def answered(_: object) -> wire.Answered:
         return wire.Answered(error="LockTimeout", detail="a stranger holds it")
 
+    async def dies() -> None:
+        pytest.fail("it lives")
+
     child: Any = SimpleNamespace(ask=answered)
-    transaction = ChildTransaction(child, on_death=lambda: answered(None))
+    transaction = ChildTransaction(child, on_death=dies)
 
     with pytest.raises(RolledBack, match="a stranger holds it"):
         await transaction.commit()

@@ -228,9 +228,9 @@ class Runner:
                 self._free()
 
     async def _run(self, held: Held) -> None:
-        held.runs = True  # what was given up before its start never comes here
         traces.enter(held, worker_id=self._lease.worker_id)
         attempt = self._attempts.make(held.claimed)
+        held.runs = True  # what was given up before its start never comes here
         try:
             if held.claimed.attempt > 1:
                 # Its worker may have died of it: this time a crash must count, however quick.
