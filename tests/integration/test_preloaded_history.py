@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgprog import Intent, Namespace, Step
+from pgprog.errors import StepFailed
 from pgprog.store.engine_store import EngineStore
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 def noting(history: Any) -> Namespace[Any]:
@@ -140,3 +144,19 @@ async def test_a_bad_limit_is_refused_with_a_preload_too(make_engine: Any) -> No
 
         with pytest.raises(Exception, match="limit is -1, 0 to 100000 are allowed"):
             await task.wait()
+
+
+async def test_an_event_that_is_nested_too_deeply_fails_the_steps_that_read_it_alone(
+    make_engine: Any, sql: psycopg.Connection[Any]
+) -> None:
+    async with make_engine(noting(5)) as engine:
+        await engine.init("notes", "n")
+        sql.execute(
+            "select pgprog.put(jsonb_set(jsonb_set(pgprog.get('notes', 'n', 1),"
+            " '{process_id}', '\"deep\"'), '{history,0,payload}', %s::jsonb))",
+            ("[" * 3000 + "]" * 3000,),
+        )
+        with pytest.raises(StepFailed, match="cannot be read"):
+            await engine.call("notes", "deep", {"text": "x"}, name="note", timeout=5)
+
+        assert await engine.call("notes", "n", {"text": "x"}, name="note", timeout=5) == ["began"]
