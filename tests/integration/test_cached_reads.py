@@ -22,7 +22,7 @@ import pgprog
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step, UnsetTimer
 from pgprog.config import CacheSettings
 from pgprog.embedded import EmbeddedPostgres
-from pgprog.errors import InvalidArgument, StaleRead
+from pgprog.errors import CallTimeout, InvalidArgument, StaleRead
 from pgprog.store.beats import Beats
 
 if TYPE_CHECKING:
@@ -139,6 +139,37 @@ async def test_own_writes_are_read_while_the_stream_stands_still(
 
     assert process is not None
     assert (len(process.state["lines"]), process.source) == (length, "postgresql")
+
+
+async def test_own_writes_are_read_by_who_waited_for_them_twice(
+    make_engine: Any, orders: Namespace[Order], session: Any
+) -> None:
+    may_add = asyncio.Event()
+
+    @orders.call
+    async def add_late(step: Step[Order]) -> Intent[Order]:
+        await may_add.wait()
+        return Intent(state=Order([*step.state.lines, "late"]))
+
+    impatient = replace(CACHED, wait=timedelta(milliseconds=20))
+    served = orders.with_settings(replace(orders.settings, cache=impatient))
+    async with make_engine(served) as engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        task = await engine.submit("call", "orders", "o-1", name="add_late")
+        with pytest.raises(CallTimeout):
+            await engine.wait(task.task_id, timeout=0.01)
+        [[sender]] = session().execute(f"select active_pid {SLOTS}").fetchall()
+        os.kill(sender, signal.SIGSTOP)
+        try:
+            may_add.set()
+            await engine.wait(task.task_id, timeout=5)
+            process = await engine.get("orders", "o-1")
+        finally:
+            os.kill(sender, signal.SIGCONT)
+
+    assert process is not None
+    assert process.state["lines"] == ["first", "late"]
 
 
 async def test_own_removal_and_next_init_are_read_at_once(engine: Engine) -> None:

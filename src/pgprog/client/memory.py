@@ -116,7 +116,7 @@ class Memory(ABC):
 
     def process_of(self, task_id: int) -> Key | None:
         """Return whose a task is that this client has asked for, None if it is another's."""
-        return self._asked.pop(task_id, None)
+        return self._asked.get(task_id)  # who gave up to wait for it may wait again
 
     @abstractmethod
     def _is_of(self, server: str) -> bool:
