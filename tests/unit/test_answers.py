@@ -9,6 +9,7 @@ import pytest
 
 from pgprog.client.answers import Answers
 from pgprog.engine.deadlines import Deadlines
+from pgprog.errors import SchemaMismatch
 from pgprog.store.rows import Ended
 
 if TYPE_CHECKING:
@@ -66,3 +67,23 @@ async def test_an_end_that_cannot_be_seen_yet_is_looked_for_again_and_again(
 
     assert end == ENDED
     assert asked == [[7]] * 4
+
+
+async def test_what_refuses_to_tell_of_ends_is_told_to_who_waits_and_ends_nothing(
+    asked: list[list[int]],
+) -> None:
+    async def results(task_ids: Sequence[int]) -> list[Ended]:
+        asked.append(sorted(task_ids))
+        if len(asked) == 1:
+            raise SchemaMismatch("there is no such function")
+        return [ENDED]
+
+    answers = Answers(results, deadlines=Deadlines())
+    running = asyncio.create_task(answers.run())
+    async with asyncio.timeout(5):
+        with pytest.raises(SchemaMismatch):
+            await answers.wait(7, seconds=2, is_new=False)
+        end = await answers.wait(7, seconds=2, is_new=False)
+    running.cancel()
+
+    assert end == ENDED

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pgprog.client.within import within
 from pgprog.codec import Codec
-from pgprog.errors import Overloaded, Rejected, StepFailed, StoreUnavailable, TaskCancelled
+from pgprog.errors import (
+    Overloaded,
+    PgprogError,
+    Rejected,
+    StepFailed,
+    StoreUnavailable,
+    TaskCancelled,
+)
 from pgprog.model import TaskStatus
 
 if TYPE_CHECKING:
@@ -56,6 +63,7 @@ class Answers:
         Raises:
             TimeoutError: It did not come in time.
             StoreUnavailable: The client is closed, or was meanwhile; the task goes on.
+            PgprogError: Nobody may ask for ends, or can.
         """
         if self._closed is not None:
             raise StoreUnavailable(str(self._closed))
@@ -98,9 +106,7 @@ class Answers:
     def close(self, error: StoreUnavailable) -> None:
         """Raise *error* in all who wait and will."""
         self._closed = error
-        for future in [future for futures in self._waiting.values() for future in futures]:
-            if not future.done():
-                future.set_exception(error)
+        self._raise_in_all(error)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -117,6 +123,13 @@ class Answers:
                 await self._poll()
             except (StoreUnavailable, Overloaded):
                 await asyncio.sleep(_PAUSE_SECONDS)
+            except PgprogError as e:  # who may not ask, or asks an older schema, is told
+                self._raise_in_all(e)
+
+    def _raise_in_all(self, error: PgprogError) -> None:
+        for future in [future for futures in self._waiting.values() for future in futures]:
+            if not future.done():
+                future.set_exception(error)
 
     def _look_for(self, task_ids: Iterable[int], *, pause: float) -> None:
         """Look now and, while they are waited for, again after pauses twice as long each."""
