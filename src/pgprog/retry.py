@@ -49,7 +49,7 @@ class RetryPolicy:
         try:
             return self.initial_interval * self.backoff_coefficient ** (failures - 1)
         except OverflowError:
-            return self.max_interval
+            return self.max_interval if self.initial_interval else timedelta()
 
 
 ONE_ATTEMPT = RetryPolicy(max_attempts=1)

@@ -27,6 +27,12 @@ def test_the_cap_is_not_an_end_however_often_the_step_failed() -> None:
     assert delay(FOREVER, 999_999) == seconds(180)
 
 
+def test_no_interval_is_none_however_often_the_step_failed() -> None:
+    policy = RetryPolicy(initial_interval=seconds(0), max_attempts=1_000_000)
+
+    assert [delay(policy, failures) for failures in (1, 999_999)] == [seconds(0)] * 2
+
+
 def test_an_interval_above_the_cap_is_cut_at_once() -> None:
     policy = RetryPolicy(initial_interval=seconds(500), jitter=0.0)
 
