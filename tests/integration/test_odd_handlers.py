@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgprog import Intent, Namespace, PermanentError, Reject, Step, TransientError
+from pgprog import Intent, Namespace, PermanentError, Reject, SetTimer, Step, TransientError
 from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
@@ -149,3 +149,19 @@ async def test_a_step_ends_whatever_the_code_of_its_error_is(
         async with asyncio.timeout(5):
             while not [task for task in await engine.trace("odd", "o") if task.error]:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("remove", [None, "yes", 2])
+async def test_a_timer_that_says_no_truth_of_remove_fails_its_own_step(
+    make_engine: Any, odd: Namespace[Any], remove: Any
+) -> None:
+    @odd.call
+    def wind(step: Step[Any]) -> Intent[Any]:
+        return Intent(timers=[SetTimer(after=timedelta(days=1), remove=remove)])
+
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        with pytest.raises(StepFailed, match=r"timers\[0\]\.remove"):
+            await engine.call("odd", "o", name="wind", timeout=5)
+
+        assert await engine.call("odd", "o", name="live", timeout=5) == "lives"

@@ -248,6 +248,9 @@ def _timers(timers: object) -> tuple[TimerChange, ...]:
                 raise InvalidArgument(msg)
         if change.name != "":
             check_text(change.name, field=f"{field}.name", limit=_NAME_BYTES)
+        if not isinstance(change.remove, bool):
+            msg = f"{field}.remove: must be True or False, not {type(change.remove).__name__}"
+            raise InvalidArgument(msg)
         _check_time(change, field=field)
         changes[change.name] = change
     return tuple(changes.values())
