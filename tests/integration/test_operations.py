@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,6 +117,23 @@ async def test_a_process_that_was_got_can_be_put_and_is_the_same(
         first.timers,
         first.metadata,
     )
+
+
+async def test_decimals_of_plain_json_are_numbers_when_they_are_put(make_engine: Any) -> None:
+    exact = Namespace[Any]("exact", numbers="decimal")
+
+    @exact.init
+    async def begin(step: Step[Any], price: Decimal) -> Intent[Any]:
+        return Intent(state={"price": price}, events=[{"price": price}], metadata={"price": price})
+
+    async with make_engine(exact) as engine:
+        await engine.init("exact", "e", {"price": Decimal("1.50")})
+        first = await engine.get(exact, "e", max_events=1)
+        await engine.put(replace(first, process_id="f"))
+        second = await engine.get(exact, "f", max_events=1)
+
+    price = {"price": Decimal("1.50")}
+    assert [second.state, second.metadata, second.history[0].payload] == [price] * 3
 
 
 async def test_removing_a_process_tells_those_who_wait(

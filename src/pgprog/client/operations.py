@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pgprog.client.figures import Figures
+    from pgprog.codec import Numbers
     from pgprog.encryption import Encryption
     from pgprog.metrics.exposition import CollectorRegistry
     from pgprog.namespace import Namespace
@@ -91,7 +92,9 @@ class AsyncOperations(AsyncFiltered):
         """
         _check_key(idempotency_key)
         plain = as_get_gives_it(process) if isinstance(process, Process) else process
-        raw = encode(plain, field="process", limit=_MOST_BYTES)
+        known = self.namespace_of(str(plain.get("namespace")))
+        numbers: Numbers = "float" if known is None else known.settings.numbers
+        raw = encode(plain, field="process", limit=_MOST_BYTES, numbers=numbers)
         version = await self._store.put(raw, idempotency_key)
         self._note((str(plain["namespace"]), str(plain["process_id"])), version)
         self._due.add(str(plain["namespace"]))  # its timers may be due
