@@ -14,7 +14,7 @@ from pgprog import Intent, Namespace, Step
 from pgprog.engine.attempt import Attempt, Attempts
 from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
-from pgprog.errors import StoreUnavailable
+from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.rows import Claimed
 from pgprog.store.transactions import StepTransactions
@@ -203,3 +203,43 @@ async def test_what_a_handler_raises_after_a_read_that_failed_is_its_own(
         await attempt.run()
 
     assert not attempt.access.is_interrupted
+
+
+class BegunLate(Well):
+    """A transaction that begins when it is let, and counts how often it is undone."""
+
+    def __init__(self) -> None:
+        self.is_let = asyncio.Event()
+        self.undone = 0
+
+    async def begin(self, **_: object) -> BegunLate:
+        await self.is_let.wait()
+        return self
+
+    async def rollback(self) -> None:
+        self.undone += 1
+
+
+async def test_a_transaction_that_begins_when_its_step_is_over_is_undone() -> None:
+    orders: Namespace[Any] = Namespace("orders")
+    left: list[asyncio.Task[None]] = []
+
+    @orders.call
+    async def leave(step: Step[Any]) -> None:
+        async def work() -> None:
+            async with step.transaction():
+                pass
+
+        left.append(asyncio.create_task(work()))
+        await asyncio.sleep(0)
+
+    transactions = BegunLate()
+    attempt = _attempt(orders, "leave", transactions=transactions)
+    await attempt.run()
+    attempt.access.close()
+    transactions.is_let.set()
+
+    with pytest.raises(LeaseLost, match="over"):
+        await left[0]
+    assert transactions.undone == 1
+    assert attempt.access.open_transaction() is None

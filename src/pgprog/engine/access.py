@@ -192,7 +192,11 @@ class AsyncAccess(Access):
         async with self._beginning:
             if self._transaction is None:
                 with self._blaming():
-                    self._transaction = await self._transactions.begin(patience=self._patience())
+                    begun = await self._transactions.begin(patience=self._patience())
+                if self._is_closed:  # meanwhile: nobody else would end it
+                    await asyncio.shield(begun.rollback())
+                    self._check_open()
+                self._transaction = begun
             transaction = self._transaction
             transaction.blocks += 1
         try:
@@ -240,7 +244,11 @@ class SyncAccess(Access):
         with self._beginning:
             if self._transaction is None:
                 with self._blaming():
-                    self._transaction = self._transactions.begin_blocking(patience=self._patience())
+                    begun = self._transactions.begin_blocking(patience=self._patience())
+                if self._is_closed:  # meanwhile: nobody else might end it
+                    begun.rollback()
+                    self._check_open()
+                self._transaction = begun
             transaction = self._transaction
             transaction.blocks += 1
         try:
