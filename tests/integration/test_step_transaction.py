@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from psycopg.rows import dict_row
 
@@ -17,8 +18,6 @@ from pgprog.errors import Rejected, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import psycopg
 
 INSERT = "insert into public.app_rows (process_id) values (%s)"
 
@@ -389,3 +388,40 @@ async def test_a_step_that_finds_no_connection_free_is_run_again_and_burns_no_at
         assert await engine.call("free", "g", name="insert", timeout=10) == 1
         with pytest.raises(StepFailed, match="StepTimeout"):
             await held.wait()
+
+
+async def test_what_a_step_has_left_behind_in_its_transaction_meets_no_other_step(
+    db: str, free: Namespace[Any], rows: Any
+) -> None:
+    is_inside, may_insert = asyncio.Event(), asyncio.Event()
+    left: list[asyncio.Task[None]] = []
+
+    @free.call
+    async def leave(step: Step[Any]) -> None:
+        async def insert_late() -> None:
+            async with step.transaction() as connection:
+                is_inside.set()
+                await may_insert.wait()
+                await connection.execute(INSERT, ("left behind",))
+
+        left.append(asyncio.create_task(insert_late()))
+        await is_inside.wait()
+        raise ValueError("as gather does, which lets the others run")
+
+    @free.call
+    async def insert(step: Step[Any]) -> Intent[Any, int]:
+        async with step.transaction() as connection:
+            may_insert.set()
+            await asyncio.wait(left)
+            await connection.execute(INSERT, (step.process_id,))
+        return Intent(response=1)
+
+    async with Engine(db, [free], pool=PoolConfig(transactions=1)) as engine:
+        await engine.init("free", "f")
+        with pytest.raises(StepFailed, match="as gather does"):
+            await engine.call("free", "f", name="leave", timeout=5)
+
+        assert await engine.call("free", "f", name="insert", timeout=5) == 1
+
+    assert rows() == 1
+    assert isinstance(left[0].exception(), psycopg.OperationalError)

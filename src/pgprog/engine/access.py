@@ -203,11 +203,12 @@ class AsyncAccess(Access):
             yield transaction.connection
         except BaseException as e:
             self._judge(e, transaction)
-            if transaction.blocks == 1:
+            transaction.blocks -= 1
+            if not transaction.blocks:
                 self._transaction = None
                 await asyncio.shield(transaction.rollback())
             raise
-        finally:
+        else:
             transaction.blocks -= 1
 
 
@@ -255,9 +256,10 @@ class SyncAccess(Access):
             yield transaction.connection
         except BaseException as e:
             self._judge(e, transaction)
-            if transaction.blocks == 1:
+            transaction.blocks -= 1
+            if not transaction.blocks:
                 self._transaction = None
                 transaction.rollback()
             raise
-        finally:
+        else:
             transaction.blocks -= 1

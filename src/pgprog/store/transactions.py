@@ -132,7 +132,8 @@ class StepTransactions:
 class StepTransaction:
     """An open transaction; ended once, by `commit` or by `rollback`.
 
-    *blocks* is how many blocks of the handler are inside it.  Between `complete` and `commit` it
+    *blocks* is how many blocks of the handler are inside it; those that are still when it ends find
+    its connection closed, for no other step may have it then.  Between `complete` and `commit` it
     may stand still for a *lease* at most; then nothing will be committed.
     """
 
@@ -147,6 +148,7 @@ class StepTransaction:
         self._encryption = encryption
         self.connection = connection
         self.blocks = 0
+        self._is_over = False
         self._pool = pool
         self._lease = lease
 
@@ -185,19 +187,31 @@ class StepTransaction:
             RolledBack: Nothing was.
             StoreUnavailable: The outcome is unknown.
         """
+        self._is_over = True
         try:
             with _refused_at_commit():
                 await self.connection.execute("commit")
         finally:
-            await self._pool.putconn(self.connection)
+            await self._end()
 
     async def rollback(self) -> None:
-        """Undo all; never fails, for a connection that is gone has nothing to undo."""
+        """Undo all; never fails, for a connection that is gone has nothing to undo.
+
+        For a block that was left behind when it ended, there is nothing to undo either.
+        """
+        if self._is_over:
+            return
+        self._is_over = True
         try:
             with contextlib.suppress(psycopg.Error):
                 await self.connection.execute("rollback")
         finally:
-            await self._pool.putconn(self.connection)
+            await self._end()
+
+    async def _end(self) -> None:
+        if self.blocks:
+            await self.connection.close()
+        await self._pool.putconn(self.connection)
 
 
 class BlockingTransaction:
@@ -214,6 +228,7 @@ class BlockingTransaction:
         self._encryption = encryption
         self.connection = connection
         self.blocks = 0
+        self._is_over = False
         self._pool = pool
         self._lease = lease
 
@@ -237,16 +252,27 @@ class BlockingTransaction:
 
     def commit(self) -> None:
         """Commit all; raises as `StepTransaction.commit` does."""
+        self._is_over = True
         try:
             with _refused_at_commit():
                 self.connection.execute("commit")
         finally:
-            self._pool.putconn(self.connection)
+            self._end()
 
     def rollback(self) -> None:
         """Undo all; never fails."""
-        with contextlib.suppress(psycopg.Error):
-            self.connection.execute("rollback")
+        if self._is_over:
+            return
+        self._is_over = True
+        try:
+            with contextlib.suppress(psycopg.Error):
+                self.connection.execute("rollback")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self.blocks:
+            self.connection.close()
         self._pool.putconn(self.connection)
 
 
