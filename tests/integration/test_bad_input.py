@@ -300,6 +300,20 @@ async def test_a_number_that_is_no_task_is_not_found(client: AsyncClient, task_i
         await client.wait(task_id)
 
 
+@pytest.mark.parametrize("version", ["x", True, 1.5, -1, 1 << 63])
+async def test_a_version_that_can_be_none_is_refused_and_removes_nothing(
+    client: AsyncClient, version: Any
+) -> None:
+    with pytest.raises(InvalidArgument, match="version is"):
+        await client.remove("fragile", "f-1", version=version)
+
+    assert await client.get("fragile", "f-1") is not None
+
+
+async def test_a_time_out_greater_than_any_float_is_for_ever(client: AsyncClient) -> None:
+    assert await client.call("fragile", "f-1", {"amount": 1}, name="add", timeout=10**400) == 1
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5"])
 async def test_a_time_out_that_is_none_is_refused_before_anything_is_sent(
     client: AsyncClient, count: Any, timeout: Any

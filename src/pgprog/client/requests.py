@@ -30,6 +30,7 @@ ASKED = (TaskType.INIT, TaskType.CALL, TaskType.NOTIFY, TaskType.REPAIR)
 
 DEFAULTS = Limits()
 _MOST_PRIORITY = 1_000_000
+_FOR_EVER_SECONDS = 1 << 40  # there are greater integers than a float holds
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9998, 12, 31, tzinfo=UTC)
 
@@ -195,7 +196,7 @@ def seconds_of(timeout: float | timedelta | None, *, default: float) -> float:
     if not isinstance(seconds, int | float) or not seconds >= 0:
         msg = f"timeout is {timeout!r}, a number of seconds from 0 is needed"
         raise InvalidArgument(msg)
-    return float(seconds)
+    return float(min(seconds, _FOR_EVER_SECONDS)) if isinstance(seconds, int) else seconds
 
 
 def _form(field: Payload, namespace: Namespace[Any] | None) -> tuple[int, Numbers]:
