@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +31,20 @@ class Coded(Exception):  # noqa: N818 - what it is
     """An error of a library, with a code that is no text."""
 
     code: Mapping[str, int] = {"status": 503}
+
+
+class Span(timedelta):
+    """As pendulum has them: it divides by none but its own."""
+
+    def __floordiv__(self, other: Any) -> Any:
+        raise AttributeError("_to_microseconds")
+
+
+class Moment(datetime):
+    """As pendulum has them: what lies between two is a span of its own."""
+
+    def __sub__(self, other: Any) -> Any:
+        return Span(days=1)
 
 
 class Unwritable(Mapping[str, int]):
@@ -165,3 +179,22 @@ async def test_a_timer_that_says_no_truth_of_remove_fails_its_own_step(
             await engine.call("odd", "o", name="wind", timeout=5)
 
         assert await engine.call("odd", "o", name="live", timeout=5) == "lives"
+
+
+async def test_a_timer_may_be_due_at_an_instant_of_another_library(
+    make_engine: Any, odd: Namespace[Any]
+) -> None:
+    due_at = Moment(2100, 1, 1, tzinfo=UTC)
+
+    @odd.call
+    def wind(step: Step[Any]) -> Intent[Any]:
+        later = SetTimer(after=Span(days=3), name="later")
+        return Intent(timers=[SetTimer(at=due_at), later])
+
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        await engine.call("odd", "o", name="wind", timeout=5)
+        process = await engine.get("odd", "o")
+
+    assert process.timers[""] == datetime(2100, 1, 1, tzinfo=UTC)
+    assert "later" in process.timers

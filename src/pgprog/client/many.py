@@ -149,6 +149,5 @@ def _priorities(priorities: Sequence[int]) -> Sequence[int]:
 
 def _run_ats(run_ats: Sequence[datetime | None]) -> Sequence[datetime | None]:
     if _are_one(run_ats):
-        checked_run_at(run_ats[0])
-        return run_ats
+        return [checked_run_at(run_ats[0])] * len(run_ats)
     return [*map(checked_run_at, run_ats)]

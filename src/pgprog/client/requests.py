@@ -13,6 +13,7 @@ from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
 from pgprog.texts import check_text
+from pgprog.times import plain_instant
 from pgprog.tracing import sent_context
 from pgprog.tracing.spans import requesting
 
@@ -155,7 +156,7 @@ def checked_run_at(run_at: object) -> datetime | None:
     if not _EARLIEST <= run_at <= _LATEST:
         msg = f"run_at is {run_at.isoformat()}, a time from 1970 to 9998 is needed"
         raise InvalidArgument(msg)
-    return run_at
+    return plain_instant(run_at)
 
 
 def asked(

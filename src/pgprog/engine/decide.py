@@ -27,6 +27,7 @@ from pgprog.model import (
 )
 from pgprog.store.rows import Claimed, Completion, NewEvent, Outcome, Then, TimerChange
 from pgprog.texts import check_text
+from pgprog.times import plain_duration, plain_instant
 
 if TYPE_CHECKING:
     from pgprog.config import NamespaceSettings
@@ -180,7 +181,7 @@ def _retry_after(given: object) -> timedelta:
     if not isinstance(given, timedelta):
         msg = f"retry_after: must be a timedelta, not {type(given).__name__}"
         raise InvalidArgument(msg)
-    return min(max(given, timedelta()), _LONGEST)
+    return min(max(plain_duration(given), timedelta()), _LONGEST)
 
 
 def _end(claimed: Claimed, *, settings: NamespaceSettings) -> Outcome:
@@ -248,12 +249,19 @@ def _timers(timers: object) -> tuple[TimerChange, ...]:
                 raise InvalidArgument(msg)
         if change.name != "":
             check_text(change.name, field=f"{field}.name", limit=_NAME_BYTES)
-        if not isinstance(change.remove, bool):
-            msg = f"{field}.remove: must be True or False, not {type(change.remove).__name__}"
-            raise InvalidArgument(msg)
+        _check_truth(change.remove, field=f"{field}.remove")
         _check_time(change, field=field)
-        changes[change.name] = change
+        changes[change.name] = change._replace(
+            at=None if change.at is None else plain_instant(change.at),
+            after=None if change.after is None else plain_duration(change.after),
+        )
     return tuple(changes.values())
+
+
+def _check_truth(value: object, *, field: str) -> None:
+    if not isinstance(value, bool):
+        msg = f"{field}: must be True or False, not {type(value).__name__}"
+        raise InvalidArgument(msg)
 
 
 def _check_time(change: TimerChange, *, field: str) -> None:
