@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pgprog import Request
+from pgprog import Namespace, Request
 from pgprog.client.many import parts_of
 from pgprog.client.requests import checked_run_at
+from pgprog.errors import ConfigError
 from pgprog.store.packing import instants
 from pgprog.times import plain_duration, plain_instant
 
@@ -20,6 +21,9 @@ class Span(timedelta):
     """As pendulum's: it divides by none but its own."""
 
     def __floordiv__(self, other: Any) -> Any:
+        raise AttributeError("_to_microseconds")
+
+    def __mod__(self, other: Any) -> Any:
         raise AttributeError("_to_microseconds")
 
     @property
@@ -59,3 +63,11 @@ def test_requests_may_be_due_at_an_instant_of_another_library(moment: Moment) ->
     found = [checked_run_at(moment), *(each.run_at for each in part.requests)]
 
     assert instants(found) == instants([plain_instant(moment)] * 3)
+
+
+def test_a_setting_may_be_a_duration_of_another_library() -> None:
+    shop = Namespace[Any]("shop", step_timeout=Span(seconds=5))
+
+    assert shop.settings.to_json()["step_timeout"] == "5s"
+    with pytest.raises(ConfigError, match="8d"):
+        Namespace[Any]("shop", step_timeout=Span(days=8))

@@ -34,6 +34,7 @@ from typing import (
 
 from pgprog.config.units import format_duration, parse_duration, parse_size
 from pgprog.errors import ConfigError
+from pgprog.times import plain_duration
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -296,7 +297,7 @@ def _number(raw: object) -> float:
 
 
 def _duration(raw: object) -> timedelta:
-    return raw if isinstance(raw, timedelta) else parse_duration(_text(raw))
+    return plain_duration(raw) if isinstance(raw, timedelta) else parse_duration(_text(raw))
 
 
 def _size(raw: object) -> int:
@@ -334,4 +335,4 @@ def _under(path: str, key: str) -> str:
 
 
 def _shown(raw: object) -> str:
-    return format_duration(raw) if isinstance(raw, timedelta) else reprlib.repr(raw)
+    return format_duration(plain_duration(raw)) if isinstance(raw, timedelta) else reprlib.repr(raw)
