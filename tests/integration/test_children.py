@@ -178,6 +178,16 @@ async def test_a_child_process_is_killed_at_the_step_time_out_and_the_next_attem
     assert (first.attempt, second.attempt) == (1, 2)
 
 
+async def test_a_child_process_whose_engine_breaks_is_a_crash_of_its_step(
+    engine: Engine, hazards: Any
+) -> None:
+    await engine.init("apart", "b")
+    with pytest.raises(StepFailed, match="zombie detected"):
+        await engine.call(hazards.break_the_engine, "a")
+
+    assert (await engine.call(hazards.look, "b"))["attempt"] == 1
+
+
 async def test_a_child_process_that_dies_is_a_crash_of_its_step_alone(
     engine: Engine,
     hazards: Any,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgprog import Intent, Namespace, PermanentError, Reject, SetTimer, Step, TransientError
+from pgprog.engine import traces
 from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
@@ -120,6 +121,29 @@ async def test_whatever_a_handler_raises_ends_its_step_and_frees_its_place(
                 await engine.call("odd", "o", name="fail", timeout=5)
 
         assert await engine.call("odd", "o", name="live", timeout=5) == "lives"
+
+
+async def test_a_step_that_breaks_the_engine_runs_again_so_often_as_one_that_crashes_its_worker(
+    make_engine: Any, odd: Namespace[Any], sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled = traces.handled
+
+    def break_down(held: Any, completion: Any) -> Any:
+        if held.claimed.name == "unforeseen":
+            raise ZeroDivisionError
+        return handled(held, completion)
+
+    odd.call("unforeseen")(lambda step: None)
+    monkeypatch.setattr(traces, "handled", break_down)
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        await engine.init("odd", "other")
+        with pytest.raises(StepFailed, match="zombie detected"):
+            await engine.call("odd", "o", name="unforeseen", timeout=20)
+
+        assert await engine.call("odd", "other", name="live", timeout=5) == "lives"
+    ended = sql.execute("select attempt, crashes from pgprog_data.tasks where name = 'unforeseen'")
+    assert ended.fetchall() == [(3, 3)]
 
 
 async def test_a_handler_that_cancels_its_own_task_fails_and_frees_its_place(

@@ -41,6 +41,7 @@ class World:
         self.chains: list[bool] = []
         self.told: dict[int, Outcome] = {}
         self.renewals = 0
+        self.crashes: list[int] = []
         self.gone_on: list[int] = []
         self.due_in_seconds: list[float] = []
         self.next_: Claimed | None = None
@@ -88,6 +89,10 @@ class World:
 
     def renew_now(self) -> None:
         self.renewals += 1
+
+    async def report_crash(self, worker_id: int, *, task_id: int, claim_id: int) -> bool:
+        self.crashes.append(claim_id)
+        return self.answer(claim_id) == "done"
 
 
 @asynccontextmanager
@@ -342,3 +347,24 @@ async def test_a_neighbour_waits_for_some_of_the_ends_of_a_batch_and_nobody_else
     assert len(world.batches[0]) == 200
     at_once = max(after - before for before, after in pairwise(settled))
     assert at_once == 200 if is_alone else at_once < 50
+
+
+async def test_a_step_that_broke_is_reported_as_a_crash_and_looked_for_at_once() -> None:
+    async with running() as world:
+        world.answer = lambda _: "done"
+        world.completer.broke(world.holdings.add(make_claim(1), since=0))
+        await world.settle()
+
+    assert (world.crashes, world.due_in_seconds, len(world.holdings)) == ([1], [0.0], 0)
+
+
+@pytest.mark.parametrize("error", [None, StoreUnavailable(), RolledBack()])
+async def test_a_crash_that_cannot_be_reported_leaves_the_claim_to_the_next_renewal(
+    error: Exception | None,
+) -> None:
+    async with running() as world:
+        world.answer = raising_once(error) if error else lambda _: "lost"
+        world.completer.broke(world.holdings.add(make_claim(1), since=0))
+        await world.settle()
+
+    assert (world.renewals, world.due_in_seconds, len(world.holdings)) == (1, [], 0)

@@ -119,12 +119,16 @@ class Endings:
     def __init__(self) -> None:
         self.ended: list[int] = []
         self.given_back: list[int] = []
+        self.broken: list[int] = []
 
     def add(self, held: Held, completion: object) -> None:
         self.ended.append(held.claimed.claim_id)
 
     def give_back(self, held: Held) -> None:
         self.given_back.append(held.claimed.claim_id)
+
+    def broke(self, held: Held) -> None:
+        self.broken.append(held.claimed.claim_id)
 
 
 class Lease:

@@ -99,6 +99,7 @@ class Completer:
         self._batches = Batcher(self._flush, most=_MOST, size_of=_size)
         self._few = Batcher(self._flush_few, most=_FEW, size_of=_size)
         self._patient = Batcher(self._flush_patiently, most=_MOST, size_of=_size)
+        self._broken = Batcher(self._flush_broken, most=1)
 
     def add(self, held: Held, completion: Completion) -> None:
         """Commit the completion with the next batch; where it is one of few, beside the others."""
@@ -133,6 +134,10 @@ class Completer:
         self._holdings.remove(held)
         self._lease.renew_now()
 
+    def broke(self, held: Held) -> None:
+        """Count a crash of a step that broke the engine: it runs again, but not for ever."""
+        self._broken.add(held)
+
     async def run(self) -> None:
         """Flush until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -140,9 +145,11 @@ class Completer:
                 tasks.create_task(self._batches.run())
             tasks.create_task(self._few.run())
             tasks.create_task(self._patient.run())
+            tasks.create_task(self._broken.run())
 
     async def wait_idle(self) -> None:
         """Return when every completion has its outcome."""
+        await self._broken.wait_idle()
         await self._few.wait_idle()
         await self._batches.wait_idle()
         await self._patient.wait_idle()
@@ -159,6 +166,20 @@ class Completer:
     async def _flush_patiently(self, endings: list[_Ending]) -> None:
         await asyncio.sleep(_BUSY_PAUSE_SECONDS)
         await self._flush_group(endings)
+
+    async def _flush_broken(self, broken: list[Held]) -> None:
+        [held] = broken
+        claimed, worker_id = held.claimed, self._lease.worker_id
+        try:
+            is_counted = not held.is_dropped and await self._store.report_crash(
+                worker_id, task_id=claimed.task_id, claim_id=claimed.claim_id
+            )
+        except (RolledBack, StoreUnavailable) as e:
+            log.warning("crash_not_reported", detail=str(e))
+            is_counted = False
+        self.give_back(held)  # what was not counted is handed back by the next renewal
+        if is_counted:
+            self._owner.due_in(0.0)
 
     async def _flush_group(
         self, endings: Sequence[_Ending], *, lane: CompletionLane = "batches"

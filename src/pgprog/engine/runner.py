@@ -54,6 +54,10 @@ class Endings(Protocol):
         """Hand the claim back with no attempt burned: it was not the handler's fault."""
         ...
 
+    def broke(self, held: Held) -> None:
+        """Count a crash of a step that ended by an error which nobody foresaw, and let it go."""
+        ...
+
 
 class Reporter(Protocol):
     """The lease, as far as runs need it."""
@@ -209,10 +213,10 @@ class Runner:
         """Leave no claim behind, whatever ended its step."""
         if not held.runs:
             self._free()
-        if isinstance(error, Exception):
+        if is_ours := isinstance(error, Exception):
             log.error("step_broke", **fields_of(held.claimed), error=error)
         if error is not None and not held.is_dropped:
-            self._endings.give_back(held)
+            (self._endings.broke if is_ours else self._endings.give_back)(held)
 
     async def _try(self, held: Held) -> None:
         """Run a handler of which nobody knows whether it waits."""
@@ -239,8 +243,7 @@ class Runner:
             completion = traces.handled(held, await self._outcome(attempt, held))
         finally:
             attempt.access.close()
-            straggler = attempt.straggler
-            if straggler is None:
+            if (straggler := attempt.straggler) is None:
                 self._free()
             else:
                 self._stragglers += 1

@@ -25,6 +25,7 @@ from pgprog import (
     Step,
     TransientError,
 )
+from pgprog.engine.runner import Runner
 
 AT_ONCE = {"initial_interval": "10ms", "jitter": 0.0}
 
@@ -175,6 +176,16 @@ def die(step: Step[Account]) -> None:
     if step.attempt == 2:
         os._exit(3)
     ctypes.string_at(0)
+
+
+@apart.call
+def break_the_engine(step: Step[Account]) -> None:
+    """Have the engine meet what nobody foresaw behind the step."""
+
+    async def break_down(*_: object) -> None:
+        raise ZeroDivisionError
+
+    Runner._end = break_down  # type: ignore[assignment]
 
 
 @apart.call

@@ -159,6 +159,10 @@ class _Child:
         """Tell that it was interrupted."""
         self._end(held, wire.Ended(None))
 
+    def broke(self, _: Held) -> None:
+        """End this process, as a crash of the step: the worker counts it."""
+        raise SystemExit(os.EX_SOFTWARE)
+
     async def commit(
         self, held: Held, completion: Completion, transaction: OpenTransaction
     ) -> None:
