@@ -21,6 +21,7 @@ MEANINGS: list[tuple[str, type[Exception]]] = [
     ("55P03", LockTimeout),
     ("57014", RolledBack),
     ("53300", RolledBack),
+    ("58030", RolledBack),
     ("22P02", DataFault),
     ("23505", DataFault),
     ("P0001", DataFault),

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 _DATA = ("22", "23", "54")
 # No such schema, table or function: those of pgprog are missing.
 _SCHEMA = ("3F000", "42P01", "42883")
-# Serialisation, deadlock, lock time-out, cancelled statement, lack of resources: repeat.
-_ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53")
+# Serialisation, deadlock, lock time-out, cancelled statement, lack of resources, a disk that fails:
+# repeat.
+_ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "53", "58")
 _READ_ONLY = "25006"
 _NAME_A_PRIMARY = (
     "nothing was done: the server is a standby, or was made read-only; let the DSN lead to the"
