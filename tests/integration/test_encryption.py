@@ -201,7 +201,9 @@ async def test_who_asks_beside_args_that_cannot_be_sealed_is_served(db: str, led
         await engine.init("ledger", "p", {"name": "x"})
         outcomes = await asyncio.gather(
             *(
-                engine.submit("notify", "ledger", "p", args, idempotency_key=key, timeout=5)
+                engine.submit(
+                    "call", "ledger", "p", args, name="read", idempotency_key=key, timeout=5
+                )
                 for key, args in [("a", {"name": "y"}), ("b", deep), ("c", {"name": "z"})]
             ),
             return_exceptions=True,
