@@ -134,6 +134,49 @@ async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Ho
     scanning.cancel()
 
 
+class PacedStore:
+    """Answers at once; by its own clock a claim takes the next of *seconds*."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.metrics = Metrics()
+        self.now = 0.0
+        self.seconds = seconds
+        self.asked: list[int] = []
+        self.is_over = asyncio.Event()
+
+    async def claim(self, worker_id: int, max_tasks: int, **_: object) -> Claims:
+        if not self.seconds:
+            self.is_over.set()
+            await asyncio.Event().wait()
+        self.asked.append(max_tasks)
+        self.now += self.seconds.pop(0)
+        return Claims([make_claim(len(self.asked))], 0.0)
+
+
+class Wide(Free):
+    """A runner with room for all that comes."""
+
+    room = 1000
+
+    def take(self, held: Held) -> None:
+        pass
+
+
+async def test_behind_a_claim_that_took_long_comes_one_that_may_bring_more(
+    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, wide = PacedStore([0.001, 0.05, 0.05, 0.001, 0.001]), Wide()
+    monkeypatch.setattr("pgprog.engine.scanner.time.monotonic", lambda: store.now)
+    parts: Any = {"lease": wide, "runner": wide, "holdings": holdings, "settings": Settings()}
+    scanning = asyncio.create_task(
+        Scanner(store, **parts, poll_every=timedelta(hours=1)).run()  # type: ignore[arg-type] # a fake
+    )
+    await asyncio.wait_for(store.is_over.wait(), 5)
+    scanning.cancel()
+
+    assert store.asked == [200, 200, 400, 400, 200]
+
+
 class BusyStore:
     """Keeps the first claim in flight, and answers those for few at once, with one task in all."""
 
