@@ -27,7 +27,11 @@ _MOST = 200
 # A claim that takes so long passes by many rows which have ended and are kept by somebody's old
 # snapshot: the more it brings, the less each of them costs.
 _SLOW_SECONDS = 0.02
+_SLOW_SECONDS_OF_ONE = 60e-6
 _MOST_OF_SLOW = 400
+# Where nothing was left to do when it was answered the next brings twice as much, and more than
+# there are places: they would wait for the claim after it.
+_MOST_AHEAD = 1600
 # While several namespaces have steps: those of another may come with the claim, and wait for it.
 _MOST_SHARED = 100
 _MOST_OF_FEW = 16
@@ -41,10 +45,11 @@ _LONGEST_AGAIN_SECONDS = 0.05
 class Scanner:
     """Claims when places are free and something is due, and sleeps on a reason otherwise.
 
-    Claims no more than can start by the time the claim is answered.  *has_backlog* says that
-    the last claim left due tasks behind; *answers* counts the claims that the database answered,
-    the last one at *answered_at*, monotonic.  While a neighbour's backlog keeps it busy, what it is
-    told of is claimed beside that, for namespaces of which few steps are held.
+    Claims no more than can start by the time the claim is answered, or, where claims take long and
+    steps do not, the next one.  *has_backlog* says that the last claim left due tasks
+    behind; *answers* counts the claims that the database answered, the last one at *answered_at*,
+    monotonic.  While a neighbour's backlog keeps it busy, what it is told of is claimed beside it,
+    for namespaces of which few steps are held.
     """
 
     def __init__(
@@ -71,6 +76,8 @@ class Scanner:
         self._told = asyncio.Event()
         self._freed = asyncio.Event()
         self._most = _MOST
+        self._ahead = 0
+        self._was_full = False
         self._is_stopping = False
         self._sleeps_until = 0.0
         self._due_at = math.inf
@@ -119,7 +126,7 @@ class Scanner:
                 continue
             self._awake.clear()
             try:
-                wait_seconds = await self._claim(room)
+                wait_seconds = await self._claim(max(room, self._ahead))
             except LeaseLost:
                 self._answered()
                 self._lease.renew_now()
@@ -153,14 +160,25 @@ class Scanner:
         if self._due_at <= began_at:
             self._due_at = math.inf
         claims = await self._take(room)
-        is_slow = time.monotonic() - began_at > _SLOW_SECONDS
-        self._most = _MOST_OF_SLOW if is_slow else _MOST
+        self._learn(claims, asked=room, seconds=time.monotonic() - began_at)
         self.has_backlog = claims.wait_seconds == 0
         if claims.tasks or not self.has_backlog:
             self._again_seconds = _FIRST_AGAIN_SECONDS
             return min(claims.wait_seconds, self._poll_seconds)
         self._again_seconds = min(2 * self._again_seconds, _LONGEST_AGAIN_SECONDS)
         return self._again_seconds
+
+    def _learn(self, claims: Claims, *, asked: int, seconds: float) -> None:
+        """Let the next claim bring more, or less, by how this one did."""
+        is_slow = seconds > max(_SLOW_SECONDS, asked * _SLOW_SECONDS_OF_ONE)
+        self._most = _MOST_OF_SLOW if is_slow else _MOST
+        is_full = len(claims.tasks) == asked
+        was_idle = self._was_full and is_full and len(self._holdings) == asked
+        self._was_full = is_full
+        if is_slow and was_idle and not self._holdings.is_shared:
+            self._ahead = min(2 * asked, _MOST_AHEAD)
+        else:
+            self._ahead //= 2
 
     async def _run_beside(self) -> None:
         """Claim on a lane of its own for those of whom few are held, when something was made due.
