@@ -185,6 +185,18 @@ def test_a_task_left_by_one_worker_is_left_by_the_next_when_its_process_grew_new
     assert ids(make_worker(version=3).claim()) == ["q0"]
 
 
+def test_what_was_left_and_is_tried_again_is_claimed_as_soon_as_it_is_due(
+    app: Any, worker: Any, newer: Any, make_processes: Any, upgrade: Any
+) -> None:
+    make_processes(1)
+    upgrade("q0")
+    app.execute(CALL, ("q0",))
+    assert worker.claim() == []
+    newer.complete(*newer.claim(), outcome=3, retry_after=0)
+
+    assert ids(newer.claim()) == ["q0"]
+
+
 def test_calls_of_a_newer_process_that_were_left_run_in_their_order(
     app: Any, worker: Any, newer: Any, make_processes: Any, upgrade: Any
 ) -> None:

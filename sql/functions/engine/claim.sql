@@ -172,6 +172,11 @@ begin
         for update skip locked
       ) as d));
   end if;
+  -- What has come due may have been set aside before it was tried, and waits with those only now.
+  if not v_is_aside and (v_is_due or v_is_patient) then
+    v_is_aside := exists (select 1 from pgprog_data.queue as q where q.status = 'w' and q.needs_version is not null)
+      or exists (select 1 from pgprog_data.timers as t where t.status = 'w' and t.needs_version is not null);
+  end if;
 
   if v_is_aside then
     select a.namespaces, a.versions into v_aside_in, v_aside
