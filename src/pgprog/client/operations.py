@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, overload
 from pgprog.client.answers import response_of
 from pgprog.client.bound import AsyncBound, Bound, bound_to
 from pgprog.client.filtered import AsyncFiltered
-from pgprog.client.freshness import is_within
-from pgprog.client.reads import checked_names, checked_task_id
+from pgprog.client.reads import checked_names, checked_task_id, checked_version
 from pgprog.client.requests import PLAIN
 from pgprog.client.tasks import AsyncTask
 from pgprog.codec import encode
-from pgprog.errors import InvalidArgument
 from pgprog.model import Limits, Process, TaskId
 from pgprog.texts import check_text
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from pgprog.store.rows import Ended
     from pgprog.store.wakeups import Hints
 
-_BIGINT = (1 << 63) - 1
 _KEY_BYTES = Limits().key_bytes
 # What one value of PostgreSQL may have; the database checks the parts by the namespace's limits.
 _MOST_BYTES = (1 << 28) - 1
@@ -115,10 +112,7 @@ class AsyncOperations(AsyncFiltered):
             InvalidArgument: *version* can be none.
         """
         names = checked_names(namespace, process_id)
-        if version is not None and not is_within(version, 0, _BIGINT):
-            msg = f"version is {version!r}, that of a process is needed"
-            raise InvalidArgument(msg)
-        was_there = await self._store.remove(*names, version)
+        was_there = await self._store.remove(*names, checked_version(version))
         self._note(names)
         return was_there
 

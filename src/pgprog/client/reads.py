@@ -12,7 +12,7 @@ from pgprog.client import reading
 from pgprog.client.freshness import check_range, is_within, range_of, wanted
 from pgprog.client.memory import TooSoon
 from pgprog.engine.events import events_of
-from pgprog.errors import StaleRead, TaskNotFound
+from pgprog.errors import InvalidArgument, StaleRead, TaskNotFound
 from pgprog.model import Limits
 from pgprog.namespace import Namespace
 from pgprog.texts import check_text
@@ -257,6 +257,18 @@ def checked_task_id(task_id: int) -> int:
         msg = f"no task {task_id}"
         raise TaskNotFound(msg)
     return task_id
+
+
+def checked_version(version: int | None) -> int | None:
+    """Return *version*, if a process can have it, or None.
+
+    Raises:
+        InvalidArgument: It can be none.
+    """
+    if version is not None and not is_within(version, 0, _BIGINT):
+        msg = f"version is {version!r}, that of a process is needed"
+        raise InvalidArgument(msg)
+    return version
 
 
 def checked_names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
