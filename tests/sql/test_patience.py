@@ -195,3 +195,18 @@ def test_a_process_is_not_removed_while_another_claim_ends_the_patience_of_its_t
 
     assert worker.claim() == []
     assert app.execute("select count(*) from pgprog.processes").fetchone() == (0,)
+
+
+def test_a_timer_whose_patience_has_ended_is_claimed_whatever_a_claim_passes_by(
+    app: Any, worker: Any, process: str
+) -> None:
+    set_timers(app, worker, process)
+    hold(app, worker, process)
+    assert worker.claim() == []  # and the timer is patient now
+
+    pass_patience(app)
+
+    [timer, _] = worker.connection.execute(
+        "select type from pgprog_engine.claim(%s, 10, since => 'infinity')", (worker.worker_id,)
+    ).fetchall()
+    assert timer == ("timeout",)

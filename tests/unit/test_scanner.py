@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from pgprog.engine.holdings import Held
+    from pgprog.store.rows import Place
 
 
 class SlowStore:
@@ -134,110 +135,6 @@ async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Ho
     scanning.cancel()
 
 
-class PacedStore:
-    """Answers at once; by its own clock a claim takes the next of *seconds*."""
-
-    def __init__(self, seconds: list[float]) -> None:
-        self.metrics = Metrics()
-        self.now = 0.0
-        self.seconds = seconds
-        self.asked: list[int] = []
-        self.is_over = asyncio.Event()
-
-    async def claim(self, worker_id: int, max_tasks: int, **_: object) -> Claims:
-        if not self.seconds:
-            self.is_over.set()
-            await asyncio.Event().wait()
-        self.asked.append(max_tasks)
-        self.now += self.seconds.pop(0)
-        return Claims([make_claim(len(self.asked))], 0.0)
-
-
-class Wide(Free):
-    """A runner with room for all that comes."""
-
-    room = 1000
-
-    def take(self, held: Held) -> None:
-        pass
-
-
-async def test_behind_a_claim_that_took_long_comes_one_that_may_bring_more(
-    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, wide = PacedStore([0.001, 0.05, 0.05, 0.001, 0.001]), Wide()
-    monkeypatch.setattr("pgprog.engine.scanner.time.monotonic", lambda: store.now)
-    parts: Any = {"lease": wide, "runner": wide, "holdings": holdings, "settings": Settings()}
-    scanning = asyncio.create_task(
-        Scanner(store, **parts, poll_every=timedelta(hours=1)).run()  # type: ignore[arg-type] # a fake
-    )
-    await asyncio.wait_for(store.is_over.wait(), 5)
-    scanning.cancel()
-
-    assert store.asked == [200, 200, 400, 400, 200]
-
-
-class FullStore(PacedStore):
-    """Answers with as many as were asked for; those before have ended by then, if *ends*."""
-
-    def __init__(
-        self, seconds: list[float], *, holdings: Holdings, runner: Narrow, ends: bool
-    ) -> None:
-        super().__init__(seconds)
-        self.holdings = holdings
-        self.runner = runner
-        self.ends = ends
-        self.claimed = 0
-
-    async def claim(self, worker_id: int, max_tasks: int, **_: object) -> Claims:
-        await super().claim(worker_id, max_tasks)
-        while self.ends and self.runner.held:
-            self.holdings.remove(self.runner.held.pop())
-        first, self.claimed = self.claimed, self.claimed + max_tasks
-        return Claims([make_claim(each) for each in range(first, self.claimed)], 0.0)
-
-
-class Narrow(Free):
-    """A runner with a hundred places, and room for as many whatever it holds."""
-
-    room = 100
-
-    def __init__(self) -> None:
-        self.held: list[Held] = []
-
-    def take(self, held: Held) -> None:
-        self.held.append(held)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "ends", "asked"),
-    [
-        pytest.param([0.1] * 7, True, [100, 100, 200, 400, 800, 1600, 1600], id="slow claims"),
-        pytest.param([0.1] * 4, False, [100, 100, 100, 100], id="slow steps"),
-        pytest.param([0.03, 0.03, 0.03, 0.03, 0.001], True, [100, 100, 200, 400, 800], id="both"),
-        pytest.param([0.001] * 3, True, [100, 100, 100], id="neither"),
-    ],
-)
-async def test_where_claims_take_long_and_steps_do_not_more_is_claimed_than_there_are_places(
-    holdings: Holdings,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: list[float],
-    ends: bool,
-    asked: list[int],
-) -> None:
-    narrow = Narrow()
-    store = FullStore(seconds, holdings=holdings, runner=narrow, ends=ends)
-    monkeypatch.setattr("pgprog.engine.scanner.time.monotonic", lambda: store.now)
-    parts: Any = {"lease": narrow, "runner": narrow, "holdings": holdings, "settings": Settings()}
-    scanning = asyncio.create_task(
-        Scanner(store, **parts, poll_every=timedelta(hours=1)).run()  # type: ignore[arg-type] # a fake
-    )
-    await asyncio.wait_for(store.is_over.wait(), 5)
-    scanning.cancel()
-
-    assert store.asked == asked
-
-
 class BusyStore:
     """Keeps the first claim in flight, and answers those for few at once, with one task in all."""
 
@@ -249,7 +146,13 @@ class BusyStore:
         self.is_lost = False
 
     async def claim(
-        self, worker_id: int, max_tasks: int, *, held: Mapping[str, int], most: int | None
+        self,
+        worker_id: int,
+        max_tasks: int,
+        *,
+        held: Mapping[str, int],
+        most: int | None,
+        since: Place | None,
     ) -> Claims:
         if most is None:
             self.busy.set()

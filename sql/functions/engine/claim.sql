@@ -5,7 +5,8 @@
  * left; 20 ms: a namespace is being paused, or work in
  * one with a limit is due; a day: nothing is due or planned in the served namespaces
  * before that).  Its due_at is the time, by the database's clock.  Its version is the sum of the settings_version of the served namespaces: while it stays, their
- * settings do.
+ * settings do.  With since the next claim may begin at the rank
+ * that is its created_at and the task that is its incarnation.
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
  * is smaller than their number, those come first of which the worker holds the fewest tasks by its own count
@@ -19,6 +20,9 @@
  * What belongs to processes whose state is newer than the worker reads is left to others.  Where the claim
  * meets such, it sets them aside, a thousand at once (_set_aside); it looks only at those set aside that it can
  * read, and while there are none at all that costs one look.
+ *
+ * since: only what ranks there or later is looked at, beginning with since_task, and what comes due now.  Rows that have ended and are kept by an
+ * old snapshot all rank before it; so may what was given back, freed or committed late: first_rank finds it.
  *
  * alone: the task was lost with a worker before, whether or not it is known to have begun: whatever
  * it does, nothing else should run in the same operating-system process.
@@ -34,6 +38,7 @@
 create or replace function pgprog_engine.claim(
   worker_id bigint, max_tasks integer,
   held_in text[] default '{}', held integer[] default '{}', most integer default null,
+  since timestamptz default null, since_task bigint default 0,
   out task_id bigint, out claim_id bigint, out incarnation bigint, out namespace text, out process_id text,
   out type text, out name text, out attempt integer, out created_at timestamptz, out due_at timestamptz,
   out args jsonb, out context jsonb, out status text, out state_version integer, out state jsonb,
@@ -67,6 +72,13 @@ declare
   v_is_due boolean;
   v_is_patient boolean;
   v_is_aside boolean;
+  v_since timestamptz := coalesce(claim.since, '-infinity');
+  v_since_task bigint := claim.since_task;
+  v_ranks timestamptz[];
+  v_all bigint[];
+  v_all_in text[];
+  v_seen timestamptz;
+  v_seen_task bigint;
   v_active text[];
   v_limited text[];
   v_counted text[];
@@ -145,32 +157,44 @@ begin
 
   -- 2. What has come due joins the waiting ones; like an insert this needs no process lock.
   if v_is_due then
-    update pgprog_data.queue as q
-    set status = 'w'
-    where q.task_id = any (array(
-      select d.task_id
-      from unnest(v_served) as s(namespace)
-      cross join lateral (
-        select l.task_id from pgprog_data.queue as l
-        where l.namespace = s.namespace and l.status in ('f', 'h') and l.due_at <= v_now
-        order by l.due_at limit 1000
-        for update skip locked
-      ) as d));
+    with due as (
+      update pgprog_data.queue as q
+      set status = 'w'
+      where q.task_id = any (array(
+        select d.task_id
+        from unnest(v_served) as s(namespace)
+        cross join lateral (
+          select l.task_id from pgprog_data.queue as l
+          where l.namespace = s.namespace and l.status in ('f', 'h') and l.due_at <= v_now
+          order by l.due_at limit 1000
+          for update skip locked
+        ) as d))
+      returning q.rank
+    )
+    select least(v_since, min(d.rank)), case when min(d.rank) <= v_since then 0 else v_since_task end
+    into v_since, v_since_task
+    from due as d;
   end if;
   -- So do timers whose patience with a task in retry has ended.
   if v_is_patient then
-    update pgprog_data.timers as t
-    set status = 'w'
-    where t.task_id = any (array(
-      select d.task_id
-      from unnest(v_served) as s(namespace)
-      join pgprog_data.namespaces as n on n.namespace = s.namespace
-      cross join lateral (
-        select p.task_id from pgprog_data.timers as p
-        where p.namespace = s.namespace and p.status = 'p' and p.due_at <= v_now - n.timer_patience
-        order by p.due_at limit 1000
-        for update skip locked
-      ) as d));
+    with due as (
+      update pgprog_data.timers as t
+      set status = 'w'
+      where t.task_id = any (array(
+        select d.task_id
+        from unnest(v_served) as s(namespace)
+        join pgprog_data.namespaces as n on n.namespace = s.namespace
+        cross join lateral (
+          select p.task_id from pgprog_data.timers as p
+          where p.namespace = s.namespace and p.status = 'p' and p.due_at <= v_now - n.timer_patience
+          order by p.due_at limit 1000
+          for update skip locked
+        ) as d))
+      returning t.due_at
+    )
+    select least(v_since, min(d.due_at)), case when min(d.due_at) <= v_since then 0 else v_since_task end
+    into v_since, v_since_task
+    from due as d;
   end if;
   -- What has come due may have been set aside before it was tried, and waits with those only now.
   if not v_is_aside and (v_is_due or v_is_patient) then
@@ -196,11 +220,13 @@ begin
       left join lateral (
         select q.task_id from pgprog_data.queue as q
         where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
+          and (q.rank, q.task_id) >= (v_since, v_since_task)
         order by q.rank limit 1
       ) as q on true
       left join lateral (
         select t.task_id from pgprog_data.timers as t
-        where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
+        where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null
+          and t.due_at >= v_since and t.due_at <= v_now
         order by t.due_at limit 1
       ) as t on true
       where q.task_id is not null or t.task_id is not null or s.namespace = any (v_aside_in);
@@ -248,37 +274,39 @@ begin
          order by t.due_at limit v_share)
       ) as a;
     end if;
-    select array_agg(c.task_id), array_agg(c.incarnation), array_agg(c.namespace)
-    into v_candidates, v_wanted, v_due_in
+    select array_agg(c.task_id), array_agg(c.incarnation), array_agg(c.namespace), array_agg(c.rank)
+    into v_candidates, v_wanted, v_due_in, v_ranks
     from (
-      select c.task_id, c.incarnation, s.namespace
+      select c.task_id, c.incarnation, s.namespace, c.rank
       from (
         select a.namespace, a.room, coalesce(claim.held[array_position(claim.held_in, a.namespace)], 0) as held
         from unnest(v_active, v_rooms) as a(namespace, room)
         offset 0
       ) as s
       cross join lateral (
-        select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank) as no
+        select u.task_id, u.incarnation, u.rank, row_number() over (order by u.rank, u.task_id) as no
         from (
           (select q.task_id, q.incarnation, q.rank from pgprog_data.queue as q
            where q.namespace = s.namespace and q.status = 'w' and q.needs_version is null
-             and q.incarnation <> all (v_elsewhere)
+             and (q.rank, q.task_id) >= (v_since, v_since_task) and q.incarnation <> all (v_elsewhere)
            order by q.rank, q.task_id limit v_share)
           union all
           (select t.task_id, t.incarnation, t.due_at from pgprog_data.timers as t
-           where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
-             and t.incarnation <> all (v_elsewhere)
+           where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null
+             and t.due_at >= v_since and t.due_at <= v_now and t.incarnation <> all (v_elsewhere)
            order by t.due_at limit v_share)
           union all
           (select v_aside_tasks[a.i], v_aside_incarnations[a.i], v_aside_ranks[a.i]
            from generate_subscripts(v_aside_tasks, 1) as a(i)
            where v_aside_spaces[a.i] = s.namespace)
         ) as u
-        order by u.rank limit least(v_share, s.room)
+        order by u.rank, u.task_id limit least(v_share, s.room)
       ) as c
       order by s.held + c.no, c.rank limit claim.max_tasks - v_got
     ) as c;
     exit when v_candidates is null;
+    v_all := v_wanted;
+    v_all_in := v_due_in;
     if cardinality(v_candidates) > 1 then
       v_wanted := array(select distinct x.incarnation from unnest(v_wanted) as x(incarnation));
       v_due_in := array(select distinct x.namespace from unnest(v_due_in) as x(namespace));
@@ -313,6 +341,22 @@ begin
       for no key update skip locked
     ) as l;
     v_at := pgprog_engine._clock();
+    -- Up to the last candidate of each namespace all was looked at; where one has none here, or no room, not.
+    if claim.since is not null and v_elsewhere = '{}'
+      and (cardinality(v_reads_in) = 1 or (v_limited is null and cardinality(v_due_in) = cardinality(v_active)))
+    then
+      select a.rank, a.task_id into v_seen, v_seen_task
+      from (
+        (select distinct on (c.namespace) c.rank, c.task_id
+         from unnest(v_all_in, v_ranks, v_candidates) as c(namespace, rank, task_id)
+         order by c.namespace, c.rank desc, c.task_id desc)
+        union all
+        (select c.rank, c.task_id
+         from unnest(v_all, v_ranks, v_candidates) as c(incarnation, rank, task_id)
+         where c.incarnation <> all (v_locked))
+      ) as a
+      order by a.rank, a.task_id limit 1;
+    end if;
 
     -- 5. End what can never run.
     v_gone := null;
@@ -528,6 +572,8 @@ begin
   -- 10. When to ask again.
   task_id := null;
   due_at := pgprog_engine._clock();
+  created_at := v_seen;
+  incarnation := v_seen_task;
   -- Later than the choice: what was asked for after a change of settings runs under it.
   select coalesce(sum(n.settings_version), 0) into version
   from pgprog_data.namespaces as n
@@ -560,5 +606,5 @@ begin
 end
 $$;
 
-comment on function pgprog_engine.claim(bigint, integer, text[], integer[], integer)
+comment on function pgprog_engine.claim(bigint, integer, text[], integer[], integer, timestamptz, bigint)
   is 'Claim due tasks for a worker, at most one of each process, with all a step needs';

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pgprog import logs
+from pgprog.engine.passing import Passing
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store.faults import RolledBack
 
@@ -19,19 +20,11 @@ if TYPE_CHECKING:
     from pgprog.engine.runner import Runner
     from pgprog.engine.settings import Settings
     from pgprog.store.engine_store import EngineStore
-    from pgprog.store.rows import Claims
+    from pgprog.store.rows import Claims, Place
 
 log = logs.get(__name__)
 
 _MOST = 200
-# A claim that takes so long passes by many rows which have ended and are kept by somebody's old
-# snapshot: the more it brings, the less each of them costs.
-_SLOW_SECONDS = 0.02
-_SLOW_SECONDS_OF_ONE = 60e-6
-_MOST_OF_SLOW = 400
-# Where nothing was left to do when it was answered the next brings twice as much, and more than
-# there are places: they would wait for the claim after it.
-_MOST_AHEAD = 1600
 # While several namespaces have steps: those of another may come with the claim, and wait for it.
 _MOST_SHARED = 100
 _MOST_OF_FEW = 16
@@ -45,11 +38,10 @@ _LONGEST_AGAIN_SECONDS = 0.05
 class Scanner:
     """Claims when places are free and something is due, and sleeps on a reason otherwise.
 
-    Claims no more than can start by the time the claim is answered, or, where claims take long and
-    steps do not, the next one.  *has_backlog* says that the last claim left due tasks
-    behind; *answers* counts the claims that the database answered, the last one at *answered_at*,
-    monotonic.  While a neighbour's backlog keeps it busy, what it is told of is claimed beside it,
-    for namespaces of which few steps are held.
+    Claims no more than can start by the time the claim is answered.  *has_backlog* says that the
+    last claim left due tasks behind; *answers* counts the claims that the database answered, the
+    last one at *answered_at*, monotonic.  While a neighbour's backlog keeps it busy, what it is
+    told of is claimed beside it, for namespaces of which few steps are held.
     """
 
     def __init__(
@@ -75,9 +67,7 @@ class Scanner:
         self._awake = asyncio.Event()
         self._told = asyncio.Event()
         self._freed = asyncio.Event()
-        self._most = _MOST
-        self._ahead = 0
-        self._was_full = False
+        self._passing = Passing(store, holdings=holdings, poll_seconds=self._poll_seconds)
         self._is_stopping = False
         self._sleeps_until = 0.0
         self._due_at = math.inf
@@ -105,6 +95,7 @@ class Scanner:
     def stop(self) -> None:
         """Claim no more; `run` returns after the claim in flight."""
         self._is_stopping = True
+        self._passing.stop()
         self.wake()
         self.freed()
 
@@ -113,20 +104,21 @@ class Scanner:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._run())
             loops.create_task(self._run_beside())
+            loops.create_task(self._passing.run())
 
     async def _run(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._is_stopping:
             await self._lease.wait()
             self._freed.clear()
-            most = _MOST_SHARED if self._holdings.is_shared else self._most
+            most = _MOST_SHARED if self._holdings.is_shared else _MOST
             room = min(self._runner.room, most)
             if not room:
                 await self._freed.wait()
                 continue
             self._awake.clear()
             try:
-                wait_seconds = await self._claim(max(room, self._ahead))
+                wait_seconds = await self._claim(room)
             except LeaseLost:
                 self._answered()
                 self._lease.renew_now()
@@ -159,26 +151,16 @@ class Scanner:
         began_at = time.monotonic()
         if self._due_at <= began_at:
             self._due_at = math.inf
-        claims = await self._take(room)
-        self._learn(claims, asked=room, seconds=time.monotonic() - began_at)
+        since = self._passing.since
+        claims = await self._take(room, since=since)
+        seconds = time.monotonic() - began_at
+        self._passing.learn(claims, since=since, asked=room, seconds=seconds)
         self.has_backlog = claims.wait_seconds == 0
         if claims.tasks or not self.has_backlog:
             self._again_seconds = _FIRST_AGAIN_SECONDS
             return min(claims.wait_seconds, self._poll_seconds)
         self._again_seconds = min(2 * self._again_seconds, _LONGEST_AGAIN_SECONDS)
         return self._again_seconds
-
-    def _learn(self, claims: Claims, *, asked: int, seconds: float) -> None:
-        """Let the next claim bring more, or less, by how this one did."""
-        is_slow = seconds > max(_SLOW_SECONDS, asked * _SLOW_SECONDS_OF_ONE)
-        self._most = _MOST_OF_SLOW if is_slow else _MOST
-        is_full = len(claims.tasks) == asked
-        was_idle = self._was_full and is_full and len(self._holdings) == asked
-        self._was_full = is_full
-        if is_slow and was_idle and not self._holdings.is_shared:
-            self._ahead = min(2 * asked, _MOST_AHEAD)
-        else:
-            self._ahead //= 2
 
     async def _run_beside(self) -> None:
         """Claim on a lane of its own for those of whom few are held, when something was made due.
@@ -207,15 +189,16 @@ class Scanner:
             return 0
         return min(self._runner.turns, _MOST_OF_FEW)
 
-    async def _take(self, room: int, *, most: int | None = None) -> Claims:
+    async def _take(
+        self, room: int, *, most: int | None = None, since: Place | None = None
+    ) -> Claims:
+        worker_id, held = self._lease.worker_id, self._holdings.by_namespace
         with self._holdings.trip():
-            since = self._holdings.drops
-            claims = await self._store.claim(
-                self._lease.worker_id, room, held=self._holdings.by_namespace, most=most
-            )
+            drops = self._holdings.drops
+            claims = await self._store.claim(worker_id, room, held=held, most=most, since=since)
             await self._settings.follow(claims.settings_version)
             for claimed in claims.tasks:
-                self._runner.take(self._holdings.add(claimed, since=since))
+                self._runner.take(self._holdings.add(claimed, since=drops))
         return claims
 
     async def _sleep(self, seconds: float) -> None:

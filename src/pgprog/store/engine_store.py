@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from pgprog.metrics import Metrics
 from pgprog.store import completions
@@ -24,6 +24,7 @@ from pgprog.store.rows import (
     Claims,
     Completed,
     Completion,
+    Place,
     RawRequest,
     Served,
     Stored,
@@ -34,7 +35,7 @@ from pgprog.store.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from pgprog.encryption import Encryption
     from pgprog.model import Direction
@@ -44,13 +45,13 @@ RequestLane = Literal["batches", "many", "alone"]
 # 'few' is for namespaces of which few steps are held: they do not wait for the batch of another.
 CompletionLane = Literal["batches", "few"]
 
-_CLAIM: Final = "select * from pgprog_engine.claim(%s, %s, %s, %s, %s)"
+_CLAIM: Final = "select * from pgprog_engine.claim(%s, %s, %s, %s, %s, %s, %s)"
 _CLAIM_WITH_EVENTS: Final = """
 select
   pgprog_engine.newest_events(
     c.incarnation, c.last_event_id, (%s::integer[])[array_position(%s::text[], c.namespace)]),
   c.*
-from pgprog_engine.claim(%s, %s, %s, %s, %s) as c
+from pgprog_engine.claim(%s, %s, %s, %s, %s, %s, %s) as c
 """
 _START: Final = "select * from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _START_WITH_EVENTS: Final = """
@@ -61,6 +62,9 @@ from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 """
 _VERSION: Final = Claimed._fields.index("version")
 _TOLD_AT: Final = Claimed._fields.index("due_at")
+_SEEN: Final = Claimed._fields.index("created_at")
+_SEEN_TASK: Final = Claimed._fields.index("incarnation")
+_NO_PLACE: Final = (None, 0)
 
 
 class EngineStore(Housekeeping):
@@ -144,17 +148,20 @@ class EngineStore(Housekeeping):
         *,
         held: Mapping[str, int],
         most: int | None = None,
+        since: Place | None = None,
     ) -> Claims:
         """Claim up to *max_tasks* due tasks, at most one of each process.
 
         Where they are fewer than the namespaces, those come first of which fewest are *held*.  With
-        *most* only namespaces count of which fewer than that are held, on the lane for few.
+        *most* only namespaces count of which fewer than that are held, on the lane for few.  With
+        *since* nothing is claimed of what is before it, but what comes due now: `first_rank`.
 
         Raises:
             LeaseLost: Nothing was claimed.
         """
         on = self._claims if most is None else self._claims_of_few
-        asked = (worker_id, max_tasks, texts([*held]), integers([*held.values()]), most)
+        held_in, counts = texts([*held]), integers([*held.values()])
+        asked = (worker_id, max_tasks, held_in, counts, most, *(since or _NO_PLACE))
         began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_CLAIM, asked)
@@ -167,7 +174,13 @@ class EngineStore(Housekeeping):
             tasks = [self._preloaded(Claimed(*row[:-1]), raw) for raw, *row in rows]
         seconds, told_at = time.monotonic() - began_at, last[_TOLD_AT]
         measure_claim(self.metrics, tasks, served=self._served, told_at=told_at, seconds=seconds)
-        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION])
+        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION], _seen(last))
+
+    async def first_rank(self, since: Place) -> datetime | None:
+        """Return the lowest rank of what waits before a place; None if nothing does."""
+        statement = "select pgprog_engine.first_rank(%s, %s, %s)"
+        [[rank]] = await self._upkeep.fetch(statement, (texts(self._served), *since))
+        return cast("datetime | None", rank)
 
     async def complete(
         self,
@@ -295,6 +308,10 @@ class EngineStore(Housekeeping):
         few = (self._claims_of_few, self._completions_of_few, self._hints_of_few)
         others = (self._reads, self._upkeep, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
+
+
+def _seen(last: Sequence[Any]) -> Place | None:
+    return None if last[_SEEN] is None else Place(last[_SEEN], last[_SEEN_TASK])
 
 
 def _windowed(claimed: Claimed, raw: bytes, *, most: int) -> Claimed:

@@ -195,15 +195,24 @@ class NamespaceStats(NamedTuple):
     is_paused: bool
 
 
+class Place(NamedTuple):
+    """A place in the order of claims: what is of a lower rank, or an earlier task, is before it."""
+
+    rank: datetime
+    task_id: int
+
+
 class Claims(NamedTuple):
     """Claimed tasks, and how many seconds later to ask again; 0 means that more are due.
 
-    *settings_version* is the sum of those of all served namespaces.
+    *settings_version* is the sum of those of all served namespaces.  Where the claim began at a
+    place *seen* is where the next may begin, None if that is the same.
     """
 
     tasks: list[Claimed]
     wait_seconds: float
     settings_version: int = 0
+    seen: Place | None = None
 
 
 class Stored(NamedTuple):

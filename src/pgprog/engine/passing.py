@@ -1,0 +1,101 @@
+"""Where claims begin to look, while an old snapshot keeps what has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from pgprog import logs
+from pgprog.errors import StoreUnavailable
+from pgprog.store.faults import RolledBack
+from pgprog.store.rows import Place
+
+if TYPE_CHECKING:
+    from pgprog.engine.holdings import Holdings
+    from pgprog.store.engine_store import EngineStore
+    from pgprog.store.rows import Claims
+
+log = logs.get(__name__)
+
+# What takes so long passes by many rows that have ended.
+_SLOW_SECONDS: Final = 0.005
+_SLOW_SECONDS_OF_ONE: Final = 60e-6
+# Between two looks at all, a multiple of what one takes: they may have a fifth of a core.
+_SHORTEST_REST_SECONDS: Final = 0.1
+_REST: Final = 4
+_FIRST: Final = Place(datetime.min.replace(tzinfo=UTC), 0)
+
+
+class Passing:
+    """Lets claims pass by what the last ones have looked at, while looking at all takes long.
+
+    Rows that have ended stay while somebody's old snapshot may see them, all before what waits: a
+    claim that looks at everything passes by each of them.  Behind one that took long they begin
+    where the last one has come to, *since*.  What comes to wait before that, by its priority, from
+    a commit that took long or from a worker that died, is looked for beside the claims, for a fifth
+    of the time while steps run, and *poll_every* seconds apart otherwise; claims go back to it.
+    """
+
+    def __init__(self, store: EngineStore, *, holdings: Holdings, poll_seconds: float) -> None:
+        self.since: Place | None = None
+        self._store = store
+        self._holdings = holdings
+        self._poll_seconds = poll_seconds
+        self._changed = asyncio.Event()
+        self._is_stopping = False
+
+    def learn(self, claims: Claims, *, since: Place | None, asked: int, seconds: float) -> None:
+        """Choose where the next claim begins, by one that began at *since* and took *seconds*."""
+        if since is not self.since:
+            return  # what was found meanwhile comes first
+        is_slow = seconds > max(_SLOW_SECONDS, asked * _SLOW_SECONDS_OF_ONE)
+        if not is_slow and (since is None or since is _FIRST):
+            self.since = None
+        elif since is None:
+            self.since = _FIRST  # the next one is as slow, and says how far it has come
+            self._changed.set()
+        else:
+            self.since = claims.seen or since
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._is_stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Look for what claims pass by, until `stop`."""
+        while not self._is_stopping:
+            await self._changed.wait()
+            self._changed.clear()
+            rest = _SHORTEST_REST_SECONDS
+            while self.since is not None and not await self._stopped_within(rest):
+                rest = await self._look(self.since)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _look(self, since: Place) -> float:
+        """Let claims go back to what waits before *since*, and return how long to rest."""
+        if since is _FIRST:
+            return _SHORTEST_REST_SECONDS
+        began_at = time.monotonic()
+        try:
+            rank = await self._store.first_rank(since)
+        except (RolledBack, StoreUnavailable) as e:
+            log.warning("look_failed", detail=str(e))
+            self.since = None  # the next claim finds it
+            return _SHORTEST_REST_SECONDS
+        seconds = time.monotonic() - began_at
+        if seconds < _SLOW_SECONDS:
+            self.since = None
+        elif rank is not None:
+            self.since = Place(rank, 0)
+        rest = max(_SHORTEST_REST_SECONDS, _REST * seconds)
+        return rest if len(self._holdings) else max(rest, self._poll_seconds)

@@ -1,0 +1,154 @@
+"""Where claims begin to look, while an old snapshot keeps what has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.unit.claims import make_claim
+
+from pgprog.engine.holdings import Holdings
+from pgprog.engine.passing import Passing
+from pgprog.errors import StoreUnavailable
+from pgprog.store.rows import Claims, Place
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+MORNING = NOON - timedelta(hours=3)
+SLOW, QUICK = 0.05, 0.001
+
+
+class Looked:
+    """A store whose looks take, by the clock of the module, so long, and find this."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seconds = SLOW
+        self.found: datetime | None = None
+        self.error: Exception | None = None
+        self.before: asyncio.Queue[Place] = asyncio.Queue()
+        self.may_answer = asyncio.Event()
+
+    async def first_rank(self, since: Place) -> datetime | None:
+        self.before.put_nowait(since)
+        await self.may_answer.wait()
+        self.may_answer.clear()
+        self.now += self.seconds
+        if self.error is not None:
+            raise self.error
+        return self.found
+
+
+@pytest.fixture
+async def store(monkeypatch: pytest.MonkeyPatch) -> Looked:
+    looked = Looked()
+    monkeypatch.setattr("pgprog.engine.passing.time.monotonic", lambda: looked.now)
+    monkeypatch.setattr("pgprog.engine.passing._SHORTEST_REST_SECONDS", 0)
+    monkeypatch.setattr("pgprog.engine.passing._REST", 0)
+    return looked
+
+
+@pytest.fixture
+async def passing(store: Looked) -> AsyncIterator[Passing]:
+    fake: Any = store
+    holdings = Holdings(["orders"])
+    holdings.add(make_claim(1), since=0)
+    passing = Passing(fake, holdings=holdings, poll_seconds=3600)
+    running = asyncio.create_task(passing.run())
+    yield passing
+    passing.stop()
+    store.may_answer.set()
+    with contextlib.suppress(StoreUnavailable):
+        await asyncio.wait_for(running, 5)
+
+
+def learn(passing: Passing, seen: Place | None, *, seconds: float = SLOW) -> None:
+    """Tell of a claim of ten that began where it was told to."""
+    passing.learn(Claims([], 0.0, seen=seen), since=passing.since, asked=10, seconds=seconds)
+
+
+async def test_claims_that_are_quick_look_at_everything(passing: Passing) -> None:
+    learn(passing, None, seconds=QUICK)
+
+    assert passing.since is None
+
+
+async def test_behind_a_claim_that_took_long_each_begins_where_the_last_one_has_come_to(
+    passing: Passing,
+) -> None:
+    learn(passing, None)
+    assert passing.since is not None  # the next looks at everything, too, and says how far it came
+    assert passing.since.rank < MORNING
+
+    learn(passing, Place(MORNING, 7))
+    assert passing.since == (MORNING, 7)
+    learn(passing, Place(NOON, 8), seconds=QUICK)
+    assert passing.since == (NOON, 8)
+    learn(passing, None, seconds=QUICK)  # found nothing
+    assert passing.since == (NOON, 8)
+
+
+async def test_a_claim_of_everything_that_is_quick_again_ends_the_passing_by(
+    passing: Passing,
+) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8), seconds=QUICK)
+
+    assert passing.since is None
+
+
+async def test_a_great_claim_may_take_longer(passing: Passing) -> None:
+    claims = Claims([], 0.0)
+    passing.learn(claims, since=None, asked=1000, seconds=SLOW)
+    assert passing.since is None
+
+    passing.learn(claims, since=None, asked=100, seconds=SLOW)
+    assert passing.since is not None
+
+
+async def test_claims_go_back_to_what_came_to_wait_before_them(
+    passing: Passing, store: Looked
+) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    store.found = MORNING
+    assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
+    in_flight = passing.since
+    store.may_answer.set()
+    await asyncio.wait_for(store.before.get(), 5)  # looks again: what it found is known
+
+    assert passing.since == (MORNING, 0)
+    late = Claims([], 0.0, seen=Place(NOON, 9))
+    passing.learn(late, since=in_flight, asked=10, seconds=QUICK)
+    assert passing.since == (MORNING, 0)  # the claim in flight began behind it
+
+
+async def test_a_look_that_was_quick_ends_the_passing_by(passing: Passing, store: Looked) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    store.seconds = QUICK
+    await asyncio.wait_for(store.before.get(), 5)
+    store.may_answer.set()
+    while passing.since is not None:
+        await asyncio.sleep(0)
+
+    learn(passing, None)  # and a slow claim begins it again
+    learn(passing, Place(NOON, 8))
+    assert await asyncio.wait_for(store.before.get(), 5)
+
+
+async def test_after_a_look_that_failed_claims_look_at_everything(
+    passing: Passing, store: Looked
+) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    store.error = StoreUnavailable()
+    await asyncio.wait_for(store.before.get(), 5)
+    store.may_answer.set()
+    while passing.since is not None:
+        await asyncio.sleep(0)
