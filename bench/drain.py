@@ -65,7 +65,14 @@ async def drained(
     meter = Meter(dsn)
     async with worker:
         with meter:
-            await countdown.is_over.wait()
+            ends = {
+                asyncio.create_task(countdown.is_over.wait()),
+                asyncio.create_task(worker.wait_failed()),
+            }
+            [end], rest = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for other in rest:
+            other.cancel()
+        end.result()
     return meter.sample(count)
 
 

@@ -67,6 +67,12 @@ async def passing(store: Looked) -> AsyncIterator[Passing]:
         await asyncio.wait_for(running, 5)
 
 
+async def turns() -> None:
+    """Let whoever rests in the loop go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 def learn(passing: Passing, seen: Place | None, *, seconds: float = SLOW) -> None:
     """Tell of a claim of ten that began where it was told to."""
     passing.learn(Claims([], 0.0, seen=seen), since=passing.since, asked=10, seconds=seconds)
@@ -94,12 +100,17 @@ async def test_behind_a_claim_that_took_long_each_begins_where_the_last_one_has_
 
 
 async def test_a_claim_of_everything_that_is_quick_again_ends_the_passing_by(
-    passing: Passing,
+    passing: Passing, store: Looked
 ) -> None:
     learn(passing, None)
+    await turns()
     learn(passing, Place(NOON, 8), seconds=QUICK)
-
     assert passing.since is None
+    await turns()
+
+    learn(passing, None)  # and a slow one begins it again
+    learn(passing, Place(NOON, 8))
+    assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
 
 
 async def test_a_great_claim_may_take_longer(passing: Passing) -> None:

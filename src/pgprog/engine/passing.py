@@ -70,8 +70,8 @@ class Passing:
             await self._changed.wait()
             self._changed.clear()
             rest = _SHORTEST_REST_SECONDS
-            while self.since is not None and not await self._stopped_within(rest):
-                rest = await self._look(self.since)
+            while not await self._stopped_within(rest) and (since := self.since) is not None:
+                rest = await self._look(since)
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
