@@ -112,12 +112,12 @@ class Encryption(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         key = self.keys.get(key_id)
         if key is None:
             return found[0]
-        sealed = base64.urlsafe_b64decode(found[2])
         try:
+            sealed = base64.urlsafe_b64decode(found[2])
             plain: bytes = _aes(key).decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound(key_id)
             )
-        except (InvalidTag, ValueError):
+        except (InvalidTag, ValueError):  # damaged, or no base64 at all
             return found[0]
         return plain
 

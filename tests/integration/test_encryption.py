@@ -12,6 +12,7 @@ import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.types.json import Jsonb
 from tests.integration.conftest import QUICK
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, Step
@@ -170,6 +171,22 @@ async def test_a_worker_without_the_key_leaves_the_task_to_one_that_has_it(
     assert {vars(r)["fields"]["key_id"] for r in told} == {"k1"}
     assert told[0].levelname == "ERROR"
     assert len(told) <= 5
+
+
+async def test_args_that_only_look_sealed_hold_up_nobody_else(
+    db: str, ledger: Any, sql: psycopg.Connection[Any]
+) -> None:
+    odd, plain = {"pgprog:sealed": "1.k1.abcde"}, {"name": "y"}
+    call = "select pgprog.call('ledger', %s, %s, name => 'read')"
+    async with Engine(db, [ledger], worker=QUICK, encryption=encryption("k1")) as engine:
+        await engine.init("ledger", "p", {"name": "x"})
+        await engine.init("ledger", "q", {"name": "x"})
+        sql.execute(call, ("p", Jsonb(odd)))
+        row = sql.execute(call, ("q", Jsonb(plain))).fetchone()
+        assert row is not None
+        answer = await engine.wait(row[0], timeout=20)
+
+    assert answer[2] == "y"
 
 
 async def test_a_repeat_under_a_key_is_recognised_and_another_request_refused(

@@ -73,6 +73,13 @@ def test_a_payload_that_was_changed_stays_sealed() -> None:
     assert encryption().open(damaged) == damaged
 
 
+@pytest.mark.parametrize("text", ["", "A", "AAAA", "AAAAA", "AA=A", "===="])
+def test_what_only_looks_like_a_sealed_payload_stays_as_it_is(text: str) -> None:
+    raw = json.dumps({"pgprog:sealed": f"1.new.{text}"}).encode()
+
+    assert encryption().open(raw) == raw
+
+
 def test_nothing_and_what_is_sealed_are_not_sealed_again() -> None:
     sealed = encryption().seal(RAW)
 
