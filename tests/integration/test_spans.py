@@ -328,6 +328,21 @@ async def test_a_program_that_has_set_up_no_provider_makes_no_span(
         assert await engine.call("shop", "p", name="pay") is None
 
 
+async def test_what_travels_stays_where_opentelemetry_is_switched_off(
+    make_engine: Any, shop: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider())
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "p")
+        without = await engine.call("shop", "p", name="pay")
+        with pgprog.carry(traceparent=TRACE):
+            within = await engine.call("shop", "p", name="pay")
+
+    assert (without, within) == (None, TRACE)
+    assert "trace_context_ignored" not in caplog.messages
+
+
 async def test_an_endpoint_that_is_traced_goes_on_with_its_own_span(spans: Spans) -> None:
     app = fastapi.FastAPI(dependencies=[fastapi.Depends(carry_request)])
 

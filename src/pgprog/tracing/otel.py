@@ -51,7 +51,7 @@ class OpenTelemetry:
             set_status_on_exception=False,
         ) as span:
             here = current.get()
-            token = current.set(here.with_trace(*_carried(span)))
+            token = current.set(here.with_trace(*_carried(span)) if _is_one(span) else here)
             try:
                 yield OpenRequest(span)
             except Exception as e:
@@ -60,8 +60,8 @@ class OpenTelemetry:
             finally:
                 current.reset(token)
 
-    def begin_step(self, here: Current) -> StepSpan:
-        """Begin the span of a step, within the trace that it carries."""
+    def begin_step(self, here: Current) -> StepSpan | None:
+        """Begin the span of a step, within the trace that it carries; None where it has none."""
         task = here.task
         if task is None:
             msg = "no step was entered"
@@ -81,8 +81,10 @@ class OpenTelemetry:
             kind=SpanKind.CONSUMER,
             attributes=attributes,
         )
-        here.carried = here.with_trace(*_carried(span)).carried
         contexts.attach(trace.set_span_in_context(span, contexts.Context()))
+        if not _is_one(span):
+            return None
+        here.carried = here.with_trace(*_carried(span)).carried
         return StepSpan(self._tracer, span, task)
 
     def attach(self, here: Current) -> None:
@@ -186,6 +188,11 @@ def _attributes(task: Requested | RunningTask, *, operation: str, kind: str) -> 
     if task.name:
         attributes["pgprog.task.name"] = task.name
     return attributes
+
+
+def _is_one(span: Span) -> bool:
+    """Return whether it is a span: a tracer that is switched off gives one without a trace."""
+    return span.get_span_context().is_valid
 
 
 def _carried(span: Span) -> tuple[str, str | None]:
