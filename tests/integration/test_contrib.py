@@ -13,7 +13,13 @@ import pytest
 import sqlalchemy
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import scoped_session, sessionmaker
 
 from pgprog import AsyncClient, Intent, Namespace, Reject, Step, correlation_id, traceparent
 from pgprog.contrib.fastapi import Pgprog, carry_request, install, lifespan
@@ -95,6 +101,45 @@ async def test_an_asynchronous_connection_of_core_does_too(
         assert await engine.get(counters, "gone") is None
         assert await engine.get(counters, "kept") is not None
     await database.dispose()
+
+
+def test_the_session_of_a_scope_is_bound_as_itself(
+    database: sqlalchemy.Engine, make_engine: EngineFactory, counters: Namespace[Any]
+) -> None:
+    scope = scoped_session(sessionmaker(database))
+    with make_engine(counters) as engine:
+        bind(scope).submit("init", "counters", "gone")
+        scope.rollback()
+        task_id = bind(scope).submit("init", "counters", "kept")
+        scope.commit()
+        scope.remove()
+        engine.wait(task_id)
+
+        assert engine.get(counters, "gone") is None
+
+
+async def test_the_asynchronous_session_of_a_scope_is_too(
+    db: str, make_engine: EngineFactory, counters: Namespace[Any]
+) -> None:
+    database = create_async_engine(URL, connect_args=conninfo_to_dict(db))
+    scope = async_scoped_session(async_sessionmaker(database), scopefunc=asyncio.current_task)
+    async with make_engine(counters) as engine:
+        task_id = await (await bind_async(scope)).submit("init", "counters", "kept")
+        await scope.commit()
+        await scope.remove()
+
+        assert await engine.wait(task_id) is None
+    await database.dispose()
+
+
+async def test_what_is_no_session_of_the_colour_is_refused(database: sqlalchemy.Engine) -> None:
+    session: Any = AsyncSession(create_async_engine(URL))
+    engine: Any = database
+
+    with pytest.raises(TypeError, match="has one, not AsyncSession"):
+        bind(session)
+    with pytest.raises(TypeError, match="has one, not Engine"):
+        await bind_async(engine)
 
 
 def test_another_driver_is_refused() -> None:

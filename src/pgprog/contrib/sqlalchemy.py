@@ -5,19 +5,18 @@ The engine's URL begins with ``postgresql+psycopg``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
 
 from pgprog.client.bound import AsyncBound, Bound, bound_to
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
+C = TypeVar("C")
 
 
-def bind(session: Session | Connection) -> Bound:
+def bind(session: Session | scoped_session[Any] | Connection) -> Bound:
     """Return what submits in the transaction of *session*, which begins here if there is none.
 
     It is for that transaction only: afterwards the session may have another connection.  A refusal
@@ -26,7 +25,8 @@ def bind(session: Session | Connection) -> Bound:
     Raises:
         TypeError: The driver is not psycopg 3, or is asynchronous.
     """
-    connection = session.connection() if isinstance(session, Session) else session
+    found = session.connection() if isinstance(session, Session | scoped_session) else session
+    connection = _checked(found, Connection)
     if not connection.in_transaction():
         connection.begin()  # as SQLAlchemy does by itself before a statement of its own
     bound = bound_to(connection.connection.driver_connection)  # type: ignore[arg-type]
@@ -36,13 +36,17 @@ def bind(session: Session | Connection) -> Bound:
     return bound
 
 
-async def bind_async(session: AsyncSession | AsyncConnection) -> AsyncBound:
+async def bind_async(
+    session: AsyncSession | async_scoped_session[Any] | AsyncConnection,
+) -> AsyncBound:
     """Return what submits in the transaction of an asynchronous session, as `bind` does.
 
     Raises:
         TypeError: The driver is not psycopg 3.
     """
-    connection = await session.connection() if isinstance(session, AsyncSession) else session
+    is_session = isinstance(session, AsyncSession | async_scoped_session)
+    found = await session.connection() if is_session else session
+    connection = _checked(found, AsyncConnection)
     if not connection.in_transaction():
         _ = await connection.begin()
     raw = await connection.get_raw_connection()
@@ -51,3 +55,11 @@ async def bind_async(session: AsyncSession | AsyncConnection) -> AsyncBound:
         msg = f"psycopg 3 is needed, not {connection.dialect.driver}"
         raise TypeError(msg)
     return bound
+
+
+def _checked(found: object, class_: type[C]) -> C:
+    if not isinstance(found, class_):
+        given = type(found).__name__
+        msg = f"needed is a {class_.__name__} of SQLAlchemy or a session that has one, not {given}"
+        raise TypeError(msg)
+    return found
