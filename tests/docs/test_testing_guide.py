@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pgprog import Client, testing
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,3 +38,12 @@ def test_the_examples_of_the_guide_pass(db: str, tmp_path: Path) -> None:
     )
 
     assert re.match(r"\.{5} +\[100%\]", done.stdout), done.stdout
+
+
+def test_a_run_has_the_methods_of_a_client_but_those_that_the_guide_names() -> None:
+    guide = (ROOT / "docs/how-to/testing.md").read_text()
+    named = re.search(r"programs is not there: ([^.]*)\.", guide)
+    missing = {name for name in vars(Client) if name[0] != "_" and not hasattr(testing.Run, name)}
+
+    assert named is not None
+    assert missing - {"over"} == {*re.findall(r"`(\w+)`", named[1])}  # over makes a client

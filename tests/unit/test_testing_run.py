@@ -34,6 +34,7 @@ from pgprog.errors import (
     ProcessFinished,
     ProcessNotFound,
     Rejected,
+    StaleRead,
     StepFailed,
     TaskCancelled,
 )
@@ -310,13 +311,59 @@ def test_a_process_is_carried_over_cancelled_and_removed(t: testing.Run) -> None
     assert payloads(t) == [{"opened": "10"}, {"reminded": 1}, {"expired": True}]
 
 
+def test_decimals_of_plain_json_are_numbers_when_they_are_put_here_too() -> None:
+    exact = Namespace[Any]("exact", numbers="decimal")
+
+    @exact.init
+    def begin(step: Step[Any], args: Any) -> Intent[Any]:
+        return Intent(state=args, events=[args], metadata={"price": args["price"]})
+
+    with testing.run(exact) as t:
+        t.init("exact", "p", {"price": Decimal("0.12345678901234567890")})
+        before = t.get(exact, "p", max_events=1)
+        assert before is not None
+        t.remove("exact", "p")
+        t.put(before)
+        after = t.get(exact, "p", max_events=1)
+
+    assert after is not None
+    assert after.state == before.state == {"price": Decimal("0.12345678901234567890")}
+    assert after.history[0].payload == before.history[0].payload
+    assert after.metadata == before.metadata
+
+
+def test_what_asks_a_client_how_fresh_a_read_is_may_ask_here(t: testing.Run) -> None:
+    t.init(open_order, "o-1", due=Decimal(10))
+    task = t.submit("call", "orders", "o-1", {"amount": 1}, name="pay", timeout=5)
+    task.wait()
+    assert task.version is not None
+
+    found = t.get(orders, "o-1", at_least=task.version, max_lag=1, cache=False, timeout=5)
+
+    assert found is not None
+    assert found.state.paid == 1
+    with pytest.raises(StaleRead):
+        t.get("orders", "o-1", at_least=task.version + 1)
+    with pytest.raises(InvalidArgument):
+        t.get("orders", "o-1", at_least=-1)
+
+
+def test_all_events_are_read_as_by_a_client(t: testing.Run) -> None:
+    t.init(open_order, "o-1", due=Decimal(10))
+    t.advance(MONTH)
+
+    assert [event.event_id for event in t.events("orders", "o-1")] == [1, 2, 3]
+    assert [e.event_id for e in t.events(orders, "o-1", after=3, direction="backward")] == [2, 1]
+
+
 def test_many_requests_have_an_outcome_each(t: testing.Run) -> None:
     made = t.submit_many(
         [
             Request("init", "orders", "o-1", {"due": 1}),
             Request("init", "orders", "o-1", {"due": 1}),
             Request("call", "orders", "o-1", {"amount": 1}, name="pay"),
-        ]
+        ],
+        timeout=5,
     )
 
     assert isinstance(made[1], ProcessExists)

@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pgprog.client.answers import response_of
 from pgprog.client.blocking import BlockingRequests
+from pgprog.client.freshness import wanted
 from pgprog.client.operations import as_get_gives_it
 from pgprog.client.reading import process_of
 from pgprog.client.requests import PLAIN, raw_request, seconds_of
 from pgprog.client.tasks import check_not_current
-from pgprog.codec import encode
+from pgprog.codec import Codec, encode
 from pgprog.engine.events import events_of
-from pgprog.errors import CallTimeout, PgprogError, StepFailed
+from pgprog.errors import CallTimeout, PgprogError, StaleRead, StepFailed
 from pgprog.model import Process, TaskId
 from pgprog.namespace import Namespace
 from pgprog.testing.driver import Driver
 from pgprog.testing.twin import Twin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from typing_extensions import Unpack
+
+    from pgprog.client.freshness import Freshness
     from pgprog.client.requests import Asked
+    from pgprog.codec import Numbers
     from pgprog.model import (
         Direction,
         Event,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _ANSWER_SECONDS = 30.0
+_OBJECT = Codec(dict[str, Any], "decimal")
 
 
 def run(
@@ -135,8 +141,14 @@ class Run(BlockingRequests[RunTask]):
         ended = self.end_of(task_id, seconds_of(timeout, default=_ANSWER_SECONDS))
         return PLAIN.decode(self.response_of(ended))
 
-    def submit_many(self, requests: Iterable[Request]) -> list[RunTask | PgprogError]:
-        """Queue many requests; return the task or the error of each, in order."""
+    def submit_many(
+        self, requests: Iterable[Request], *, timeout: Timeout = None
+    ) -> list[RunTask | PgprogError]:
+        """Queue many requests; return the task or the error of each, in order.
+
+        Nothing is waited for here, however short the *timeout*.
+        """
+        seconds_of(timeout, default=_ANSWER_SECONDS)
         made: list[RunTask | PgprogError] = []
         for request in requests:
             try:
@@ -168,8 +180,10 @@ class Run(BlockingRequests[RunTask]):
     ) -> int:
         """Import a process as `get` gives it, as `Client.put` does."""
         plain = as_get_gives_it(process) if isinstance(process, Process) else process
-        raw = encode(plain, field="process", limit=sys.maxsize)
-        version = self._twin.put(PLAIN.decode(raw), idempotency_key)
+        known = self._namespaces.get(str(plain.get("namespace")))
+        numbers: Numbers = "float" if known is None else known.settings.numbers
+        raw = encode(plain, field="process", limit=sys.maxsize, numbers=numbers)
+        version = self._twin.put(_OBJECT.decode(raw), idempotency_key)
         self._driver.settle()
         return version
 
@@ -202,6 +216,7 @@ class Run(BlockingRequests[RunTask]):
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[S] | None: ...
 
     @overload
@@ -213,6 +228,7 @@ class Run(BlockingRequests[RunTask]):
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[Any] | None: ...
 
     def get(
@@ -223,11 +239,22 @@ class Run(BlockingRequests[RunTask]):
         max_events: int = 0,
         after: int | None = None,
         direction: Direction = "forward",
+        **freshness: Unpack[Freshness],
     ) -> Process[Any] | None:
-        """Return a process, None when there is none, as `Client.get` does."""
+        """Return a process, None when there is none, as `Client.get` does.
+
+        Every read is as fresh as can be.
+
+        Raises:
+            StaleRead: There is nothing as new as *at_least*.
+        """
+        at_least = wanted(freshness).at_least
         found = self._twin.get(_name(namespace), process_id, max_events, after, direction)
         if found is None:
             return None
+        if found["version"] < at_least:
+            msg = f"process {process_id} is of version {found['version']}, not {at_least}"
+            raise StaleRead(msg)
         raw = encode(found, field="process", limit=sys.maxsize, numbers="decimal")
         return process_of(raw, namespace=namespace if isinstance(namespace, Namespace) else None)
 
@@ -244,6 +271,19 @@ class Run(BlockingRequests[RunTask]):
         rows = self._twin.history(_name(namespace), process_id, after, max_events, direction)
         typed = namespace if isinstance(namespace, Namespace) else None
         return [*events_of(rows, namespace=typed)]
+
+    def events(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        *,
+        after: int | None = None,
+        direction: Direction = "forward",
+    ) -> Iterator[Event]:
+        """Yield all events, as `Client.events` does."""
+        yield from self.history(
+            namespace, process_id, after=after, max_events=sys.maxsize, direction=direction
+        )
 
     def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process, as `Client.trace` does."""

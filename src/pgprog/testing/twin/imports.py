@@ -113,14 +113,16 @@ def _event(raw: Mapping[str, Any], *, limit: int) -> KeptEvent:
         event_id=raw["event_id"],
         at=_time(raw["at"]),
         task_id=raw["task_id"],
-        payload=encode(raw.get("payload"), field="payload", limit=limit),
+        payload=encode(raw.get("payload"), field="payload", limit=limit, numbers="decimal"),
         metadata=_json(raw.get("metadata"), limit=limit),
         state_version=raw.get("state_version") or 1,
     )
 
 
 def _json(plain: object, *, limit: int) -> bytes | None:
-    return None if plain is None else encode(plain, field="a part of the process", limit=limit)
+    if plain is None:
+        return None
+    return encode(plain, field="a part of the process", limit=limit, numbers="decimal")
 
 
 def _status(status: str | None) -> ProcessStatus | None:
