@@ -327,3 +327,54 @@ def test_stopping_a_server_that_never_was_changes_nothing(development: Developme
 
     assert not development.home.exists()
     assert not development.status().is_running
+
+
+def test_a_home_behind_a_closed_directory_is_replaced_by_another(user: User, place: Path) -> None:
+    if os.geteuid() == 0 and user.account.uid is None:
+        pytest.skip("nothing is closed to root")
+    closed = place / "closed"
+    closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    script = f"""
+import os
+from pgprog.embedded.home import find_home
+os.environ["HOME"] = {str(closed / "somebody")!r}
+print(find_home({{}}), find_home({{"XDG_DATA_HOME": os.environ["HOME"]}}))
+"""
+
+    printed = user.run(script, home=place)
+
+    uid = os.geteuid() if user.account.uid is None else user.account.uid
+    assert printed == f"/var/tmp/pgprog-{uid} /var/tmp/pgprog-{uid}"
+
+
+def test_a_home_that_cannot_be_entered_is_named(user: User, place: Path) -> None:
+    if os.geteuid() == 0 and user.account.uid is None:
+        pytest.skip("nothing is closed to root")
+    closed = place / "closed"
+    closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    script = """
+from pgprog.embedded import DevelopmentServer
+from pgprog.errors import ConfigError
+for what in (DevelopmentServer.start, DevelopmentServer.stop, DevelopmentServer.status):
+    try:
+        what(DevelopmentServer())
+    except ConfigError as e:
+        print(e.hint)
+"""
+
+    hints = user.run(script, home=closed / "home").splitlines()
+
+    assert len(hints) == 3
+    assert all("PGPROG_HOME" in hint for hint in hints)
+
+
+@pytest.mark.parametrize("below", ["file", "file/home"])
+def test_a_home_that_is_no_directory_is_named_and_has_no_server(place: Path, below: str) -> None:
+    (place / "file").touch()
+    server = DevelopmentServer(place / below)
+
+    server.stop()
+
+    assert not server.status().is_running
+    with pytest.raises(ConfigError, match="is not a directory"):
+        server.start()

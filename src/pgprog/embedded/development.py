@@ -94,9 +94,10 @@ class DevelopmentServer:
         """Stop the server and wait for its end; its data stay.  One that does not run is left so.
 
         Raises:
+            ConfigError: The home belongs to another account.
             PgprogError: It did not end in time; the message has its process id.
         """
-        if not self._base.exists():
+        if cluster.read_postmaster(self.datadir) is None and not self._base.is_dir():
             return
         with self._alone():
             server = cluster.read_postmaster(self.datadir)
@@ -116,7 +117,7 @@ class DevelopmentServer:
         is_running = server is not None and server.phase == "ready"
         try:
             version = int((self.datadir / "PG_VERSION").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             version = None
         return ServerStatus(
             is_running=is_running,

@@ -38,8 +38,7 @@ def make_home(path: Path) -> None:
         path.mkdir(mode=0o711)
         path.chmod(0o711)  # whatever the umask: root's server passes through as another account
     except FileExistsError:
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), 0}:
+        if not _is_ours(path):
             msg = f"{path} is not a directory of user {os.geteuid()}"
             raise ConfigError(msg, hint="set PGPROG_HOME to a directory of your own") from None
     except OSError as e:
@@ -57,6 +56,17 @@ def _data_home(environ: Mapping[str, str]) -> Path | None:
         return None
 
 
+def _is_ours(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except NotADirectoryError:  # a file stands on the way
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in {os.geteuid(), 0}
+
+
 def _may_write(path: Path) -> bool:
-    nearest = next(p for p in (path, *path.parents) if p.exists())
+    try:
+        nearest = next(p for p in (path, *path.parents) if p.exists())
+    except PermissionError:  # it lies behind a directory that is closed to us
+        return False
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
