@@ -405,6 +405,35 @@ def test_a_transaction_commits_with_its_step(weather: Weather) -> None:
     assert table.rows == ["a", "gone"]
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_connection_that_refuses_the_commit_fails_the_step(crash: bool) -> None:
+    @contextmanager
+    def refusing() -> Iterator[None]:
+        yield
+        raise KeyError("a constraint that is deferred")
+
+    guarded = Namespace[Any]("guarded")
+
+    @guarded.init
+    def begin(step: Step[Any]) -> Intent[Any]:
+        return Intent(state=0)
+
+    @guarded.call
+    def insert(step: Step[Any]) -> Intent[Any]:
+        with step.transaction():
+            return Intent(state=1, events=["inserted"])
+
+    with testing.run(guarded, connect=refusing, crash=crash) as t:
+        t.init(begin, "p")
+        with pytest.raises(StepFailed, match="deferred") as failed:
+            t.call(insert, "p")
+        process = t.get(guarded, "p")
+
+    assert isinstance(failed.value.__cause__, KeyError)
+    assert process is not None
+    assert (process.status, process.state, process.last_event_id) == ("error", 0, 0)
+
+
 def test_in_crash_mode_a_step_dies_at_every_boundary_and_commits_once(weather: Weather) -> None:
     table = Table()
     with testing.run(letters, connect=table.connect, crash=True) as t:
@@ -427,6 +456,11 @@ def test_steps_without_an_end_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with testing.run(endless) as t, pytest.raises(ConfigError, match="more are due"):
         t.init("endless", "p")
+
+
+def test_a_run_begins_at_a_time_with_its_zone() -> None:
+    with pytest.raises(InvalidArgument, match="2030-01-01T00:00:00"):
+        testing.run(orders, now=datetime(2030, 1, 1))  # noqa: DTZ001 - is refused
 
 
 def test_a_handler_does_not_move_the_clock() -> None:

@@ -118,11 +118,21 @@ class Driver:
 
     def _run(self, claimed: Claimed) -> None:
         played, completion = self._attempt(claimed)
-        [ended] = self._twin.complete(self._worker, [completion], [False])
-        if played is not None and ended.outcome == "done":
-            played.commit()
-        elif played is not None:
+        if played is not None and self._twin.world.living(claimed.incarnation) is None:
             played.undo(Killed())  # its handler removed the process
+        elif played is not None:
+            completion = self._committed(played, claimed)
+        self._twin.complete(self._worker, [completion], [False])
+
+    def _committed(self, played: Played, claimed: Claimed) -> Completion:
+        """Commit what a step did on its connection; one that refuses fails the step."""
+        try:
+            played.commit()
+        except Exception as e:  # noqa: BLE001 - the connection is the application's
+            self.errors[claimed.task_id] = e
+            settings = self._namespaces[claimed.namespace].settings
+            return decide.after_data_fault(claimed, e, settings=settings)
+        return played.completion
 
     def _attempt(self, claimed: Claimed) -> tuple[Played | None, Completion]:
         """Return how a step ends, in crash mode after it was killed everywhere before."""

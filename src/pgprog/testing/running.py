@@ -15,7 +15,7 @@ from pgprog.client.requests import PLAIN, raw_request, seconds_of
 from pgprog.client.tasks import check_not_current
 from pgprog.codec import Codec, encode
 from pgprog.engine.events import events_of
-from pgprog.errors import CallTimeout, PgprogError, StaleRead, StepFailed
+from pgprog.errors import CallTimeout, InvalidArgument, PgprogError, StaleRead, StepFailed
 from pgprog.model import Process, TaskId
 from pgprog.namespace import Namespace
 from pgprog.testing.driver import Driver
@@ -67,7 +67,13 @@ def run(
     step burns no attempt here.
 
     There is no step time-out, and one step runs at a time.
+
+    Raises:
+        InvalidArgument: *now* has no time zone.
     """
+    if now is not None and now.utcoffset() is None:
+        msg = f"now has no time zone: {now.isoformat()}"
+        raise InvalidArgument(msg, hint="give an aware datetime, such as one with tzinfo=UTC")
     return Run(namespaces, now=now or datetime.now(UTC), connect=connect, crash=crash)
 
 
