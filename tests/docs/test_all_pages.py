@@ -15,6 +15,7 @@ from pgprog.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("bench/**/*.md")])
+RULES = ROOT / "deploy/prometheus/pgprog.rules.yml"
 # Commands that pages speak of before they are written.
 COMING: set[str] = set()
 _TYPED = re.compile(r"(?:^ {4}|^\$ |`)((?:\.venv/bin/)?pgprog [^`\n]+)", flags=re.MULTILINE)
@@ -49,6 +50,22 @@ def test_every_command_of_a_page_is_one_with_these_options(page: Path, command: 
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
 
     assert given - options <= {"--help", "--version"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    sorted(set(re.findall(r"pgprog ([a-z][a-z -]+)", RULES.read_text()))),
+)
+def test_every_command_of_an_alert_is_one(command: str) -> None:
+    place: click.Command = main
+    words = command.split()
+    while isinstance(place, click.Group):
+        found = place.get_command(click.Context(place), words.pop(0))
+        assert found is not None
+        place = found
+    options = {each for parameter in place.params for each in parameter.opts}
+
+    assert {word for word in words if word.startswith("--")} - {"--all"} <= options
 
 
 def _words(command: str) -> list[str]:
