@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -33,6 +33,13 @@ import sys
 from pgprog.embedded import EmbeddedPostgres
 server = EmbeddedPostgres(durable=False).start()
 print(server.pid, server.base, flush=True)
+sys.stdin.read()
+"""
+KEEPING = """
+import sys
+from pathlib import Path
+from pgprog.embedded import EmbeddedPostgres
+print(EmbeddedPostgres(Path({datadir!r})).start().pid, flush=True)
 sys.stdin.read()
 """
 DEVELOPMENT = """
@@ -175,6 +182,30 @@ def test_a_private_server_ends_when_its_parent_is_killed(user: User, place: Path
 
     _wait_for_end(int(pid))
     shutil.rmtree(base)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_a_data_directory_is_taken_over_from_a_program_that_was_killed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = User(account=Account(), python=sys.executable, environment={"PATH": os.environ["PATH"]})
+    with user.popen(KEEPING.format(datadir=str(place / "data")), home=place) as killed:
+        assert killed.stdout
+        pid = int(killed.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)  # its server ends when we say so
+        killed.kill()
+    wait = EmbeddedPostgres._wait
+
+    def refused_once(server: EmbeddedPostgres, *given: Any, **more: Any) -> None:
+        try:
+            wait(server, *given, **more)
+        except PgprogError:
+            os.kill(pid, signal.SIGCONT)
+            raise
+
+    monkeypatch.setattr(EmbeddedPostgres, "_wait", refused_once)
+    with EmbeddedPostgres(place / "data") as server:
+        assert _answer(server.dsn) == "logical"
 
 
 def test_what_a_killed_parent_left_behind_is_swept(tmp_path: Path) -> None:

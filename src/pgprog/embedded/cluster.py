@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What every server of ours can do.  synchronous_commit stays on: decoding sees flushed WAL only.
 REPLICATION = {"wal_level": "logical", "max_wal_senders": "20", "max_replication_slots": "20"}
+# Pauses between tries after a crash: the old server, or its children, need a moment to end.
+AFTER_A_CRASH = (0.2, 0.5, 1.0, 2.0)
 
 _LOG_TAIL_BYTES = 3000
 

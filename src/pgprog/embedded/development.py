@@ -30,8 +30,6 @@ _SETTINGS = {
     "max_slot_wal_keep_size": "1GB",  # a forgotten slot does not fill the disk
 }
 _PATIENCE_SECONDS = 60
-# Pauses between tries after a crash: the old server's children need a moment to notice it.
-_AFTER_A_CRASH = (0.2, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +160,7 @@ class DevelopmentServer:
         """Start a server that is nobody's child."""
         crashed = (self.datadir / "postmaster.pid").exists()
         options = cluster.server_options(_SETTINGS, sockets=self._sockets)
-        for pause in (0.0, *(_AFTER_A_CRASH if crashed else ())):
+        for pause in (0.0, *(cluster.AFTER_A_CRASH if crashed else ())):
             time.sleep(pause)
             done = self._account.run(
                 *(bindir / "pg_ctl", "start", "-D", self.datadir, "-l", self.log, "-s", "-w"),

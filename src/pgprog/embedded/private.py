@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 from pgprog.embedded import cluster, programs
 from pgprog.embedded.account import find_account, server_environment
 from pgprog.embedded.sockets import dsn, temporary_root
+from pgprog.errors import PgprogError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,6 +85,8 @@ class EmbeddedPostgres:
     def start(self, *, timeout: float = 60) -> Self:
         """Start the server and wait until it takes connections.
 
+        A data directory may be taken over at once from a program that was killed.
+
         Raises:
             ConfigError: There are no programs, or the data directory cannot be made.
             PgprogError: The server ended, or was not ready within *timeout* seconds; the message
@@ -100,9 +103,7 @@ class EmbeddedPostgres:
             if not (datadir / "PG_VERSION").exists():
                 flush = () if self._durable else ("--no-sync",)
                 cluster.initialise(datadir, programs=bindir, account=self._account, options=flush)
-            cluster.remove_stale_locks(datadir, sockets=self._base)
-            self._process = self._spawn(bindir, datadir=datadir)
-            self._wait(datadir, timeout=timeout)
+            self._launch(bindir, datadir=datadir, timeout=timeout)
         except BaseException:
             self.stop()
             raise
@@ -138,6 +139,21 @@ class EmbeddedPostgres:
         fcntl.flock(held, fcntl.LOCK_EX)
         self._account.own(base)
         return base
+
+    def _launch(self, bindir: Path, *, datadir: Path, timeout: float) -> None:
+        """Start the server, again where that of a killed program may be about to end."""
+        pauses = cluster.AFTER_A_CRASH if (datadir / "postmaster.pid").exists() else ()
+        for pause in (*pauses, None):
+            cluster.remove_stale_locks(datadir, sockets=self.base)
+            self._process = self._spawn(bindir, datadir=datadir)
+            try:
+                self._wait(datadir, timeout=timeout)
+            except PgprogError:
+                if pause is None or self._process.poll() is None:
+                    raise
+                time.sleep(pause)
+            else:
+                return
 
     def _spawn(self, bindir: Path, *, datadir: Path) -> subprocess.Popen[bytes]:
         options = cluster.server_options(self._settings, sockets=self.base)
