@@ -24,18 +24,28 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from pgprog import AsyncClient, Intent, Namespace, Reject, Step, correlation_id, traceparent
 from pgprog.contrib.fastapi import Pgprog, carry_request, install, lifespan
 from pgprog.contrib.sqlalchemy import bind, bind_async
+from pgprog.encryption import Encryption, is_sealed
 from pgprog.errors import ProcessNotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    import psycopg
     from tests.conftest import SessionFactory
     from tests.integration.conftest import EngineFactory
 
 pytestmark = pytest.mark.slow  # engines are opened
 
 URL = "postgresql+psycopg://"
+ENCRYPTION = Encryption(keys={"k": b"k" * 32}, current="k", fingerprint_key=b"f" * 16)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def args_of(sql: psycopg.Connection[Any]) -> bytes:
+    """Return the args of the last request, as they lie in the database."""
+    row = sql.execute("select args::text from pgprog_data.queue order by task_id desc").fetchone()
+    assert row is not None
+    return str(row[0]).encode()
 
 
 @pytest.fixture
@@ -185,6 +195,46 @@ def test_in_django_a_refusal_fails_only_the_atomic_block_around_it(
         engine.wait(task_id)
 
         assert engine.get(counters, "kept") is not None
+
+
+@pytest.mark.usefixtures("_django")
+def test_in_django_requests_are_sealed_as_those_of_its_client_are(
+    make_engine: EngineFactory,
+    counters: Namespace[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    sql: psycopg.Connection[Any],
+) -> None:
+    from pgprog.contrib.django import bind as bind_django  # noqa: PLC0415 - needs settings
+
+    monkeypatch.setitem(settings.PGPROG, "encryption", ENCRYPTION)
+    with make_engine(counters):
+        pass
+    bind_django().submit("init", "counters", "c", {"start": "secret"})
+
+    assert is_sealed(args_of(sql))
+
+
+async def test_with_sqlalchemy_requests_are_sealed_under_the_keys_that_are_given(
+    database: sqlalchemy.Engine,
+    db: str,
+    make_engine: EngineFactory,
+    counters: Namespace[Any],
+    sql: psycopg.Connection[Any],
+) -> None:
+    async with make_engine(counters):
+        pass
+    with database.begin() as connection:
+        bind(connection, encryption=ENCRYPTION).submit("init", "counters", "a", {"start": "secret"})
+    first = args_of(sql)
+    asynchronous = create_async_engine(URL, connect_args=conninfo_to_dict(db))
+    async with asynchronous.begin() as connection_async:
+        bound = await bind_async(connection_async, encryption=ENCRYPTION)
+        await bound.submit("init", "counters", "b", {"start": "secret"})
+    await asynchronous.dispose()
+
+    assert is_sealed(first)
+    assert is_sealed(args_of(sql))
+    assert first != args_of(sql)
 
 
 @pytest.mark.usefixtures("_django")

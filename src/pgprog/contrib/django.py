@@ -24,14 +24,15 @@ def bind(using: str = DEFAULT_DB_ALIAS) -> Bound:
 
     Inside ``transaction.atomic()`` a request is made when that commits; without it at once.  A
     refusal fails the transaction, as any error of SQL does, so catch it around an ``atomic()`` of
-    its own.
+    its own.  With ``encryption`` in ``settings.PGPROG`` args are sealed, as those of `client`.
 
     Raises:
         TypeError: The driver is not psycopg 3.
     """
     connection = connections[using]
     connection.ensure_connection()
-    bound = bound_to(connection.connection)
+    encryption = getattr(settings, "PGPROG", {}).get("encryption")
+    bound = bound_to(connection.connection, encryption=encryption)
     if not isinstance(bound, Bound):
         msg = "Django has an asynchronous connection"
         raise TypeError(msg)
