@@ -43,6 +43,7 @@ select string_agg(t::text, ' ') from (
   union all select p::text from pgprog_data.processes as p
   union all select e::text from pgprog_data.events as e
   union all select k::text from pgprog_data.keys as k
+  union all select c::text from pgprog_data.campaigns as c
 ) as t
 """
 
@@ -50,6 +51,14 @@ select string_agg(t::text, ' ') from (
 def encryption(current: str = "k1", *known: str) -> Encryption:
     keys = {key_id: KEYS[key_id] for key_id in known or (current,)}
     return Encryption(keys=keys, current=current, fingerprint_key=b"fingerprint-key-1")
+
+
+def write_keys(directory: Path) -> Path:
+    """Return a file of keys as the configuration names one."""
+    keys = directory / "keys.json"
+    plain = {"current": "k1", "keys": {"k1": KEYS["k1"]}, "fingerprint_key": b"fingerprint-key-1"}
+    keys.write_bytes(msgspec.json.encode(plain))
+    return keys
 
 
 @pytest.fixture
@@ -288,9 +297,7 @@ def test_who_has_no_key_sees_sealed_payloads_and_may_give_plain_ones(
 def test_commands_with_the_file_of_keys_show_payloads(
     db: str, ledger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = tmp_path / "keys.json"
-    plain = {"current": "k1", "keys": {"k1": KEYS["k1"]}, "fingerprint_key": b"fingerprint-key-1"}
-    keys.write_bytes(msgspec.json.encode(plain))
+    keys = write_keys(tmp_path)
     command = ["process", "get", "ledger", "p", "--json", "--dsn", db]
     with Engine(db, [ledger], worker=QUICK, encryption=encryption()) as engine:
         engine.init("ledger", "p", {"name": "x"})
@@ -303,12 +310,37 @@ def test_commands_with_the_file_of_keys_show_payloads(
     assert with_keys["state"] == {"name": "x"}
 
 
+def test_a_campaign_seals_what_it_repairs_with(
+    db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: Any
+) -> None:
+    frail = Namespace[Any]("frail")
+
+    @frail.init
+    def fail(step: Step[Any]) -> None:
+        raise KeyError("no")
+
+    @frail.repair
+    def mend(step: Step[Any], name: str) -> Intent[Any]:
+        return Intent(state=name)
+
+    monkeypatch.setenv("PGPROG_ENCRYPTION_KEYS_FILE", str(write_keys(tmp_path)))
+    command = ["process", "repair", "--all", "--namespace", "frail", "--yes", "--dsn", db]
+    with Engine(db, [frail], worker=QUICK, encryption=encryption()) as engine:
+        with pytest.raises(StepFailed):
+            engine.init("frail", "p")
+        done = CliRunner().invoke(main, [*command, json.dumps({"name": SECRET})])
+        process = engine.get("frail", "p")
+
+    assert done.exit_code == 0, done.output
+    assert process is not None
+    assert process.state == SECRET
+    assert SECRET not in stored()
+
+
 async def test_a_worker_takes_its_keys_from_the_file_of_its_configuration(
     db: str, ledger: Any, tmp_path: Path, stored: Any
 ) -> None:
-    keys = tmp_path / "keys.json"
-    plain = {"current": "k1", "keys": {"k1": KEYS["k1"]}, "fingerprint_key": b"fingerprint-key-1"}
-    keys.write_bytes(msgspec.json.encode(plain))
+    keys = write_keys(tmp_path)
     config = Config(dsn=db, worker=QUICK, encryption=EncryptionConfig(keys_file=str(keys)))
     async with Worker(config, [ledger]), AsyncClient(db, encryption=encryption()) as client:
         await client.init("ledger", "p", {"name": SECRET})

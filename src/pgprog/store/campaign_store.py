@@ -65,14 +65,14 @@ class CampaignStore(OperatorStore):
 
     async def begin_campaign(self, broken: Broken, asked: Asked, *, reason: str | None) -> int:
         """Fix the processes that are meant; return the campaign, which has asked for none yet."""
-        args = None if asked.args is None else asked.args.decode()
+        args = asked.args if self._encryption is None else self._encryption.seal(asked.args)
         [[campaign_id]] = await self._fetch(
             "select pgprog.begin_campaign(  %s, %s, %s, %s::text::jsonb, %s, %s, %s, %s, %s)",
             (
                 broken.namespace,
                 "simple_repair" if asked.is_simple else "repair",
                 asked.name,
-                args,
+                None if args is None else args.decode(),
                 asked.priority,
                 broken.error_type,
                 broken.detail_like,
