@@ -16,7 +16,7 @@ from pgprog.client.bound import AsyncBound, Bound, bound_to
 if TYPE_CHECKING:
     from pgprog.encryption import Encryption
 
-C = TypeVar("C")
+_C = TypeVar("_C")
 
 
 def bind(
@@ -67,7 +67,7 @@ async def bind_async(
     return bound
 
 
-def _checked(found: object, class_: type[C]) -> C:
+def _checked(found: object, class_: type[_C]) -> _C:
     if not isinstance(found, class_):
         given = type(found).__name__
         msg = f"needed is a {class_.__name__} of SQLAlchemy or a session that has one, not {given}"
