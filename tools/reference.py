@@ -36,6 +36,12 @@ MODULES = {
     "pgprog.contrib.django": set(),
     "pgprog.contrib.sqlalchemy": set(),
 }
+# Of modules that are for pgprog itself, what programs give to it.
+_GIVEN = {
+    "pgprog.config": ["CacheSettings", "PoolConfig", "WorkerConfig"],
+    "pgprog.encryption": ["Encryption"],
+    "pgprog.logs": ["StepFields"],
+}
 _KEYWORDS = {"pgprog.client.requests": ["Options"], "pgprog.client.freshness": ["Freshness"]}
 # For other parts of pgprog, though their names are without an underscore.
 _INTERNAL = {"ask", "end_of", "look", "namespace_of", "over", "queue", "wait_ended"}
@@ -75,6 +81,10 @@ def python_page() -> Iterator[str]:
         for each, value in _public(module):
             if each not in left_out:
                 yield from _about(each, value)
+    for name, classes in _GIVEN.items():
+        yield f"## {name}"
+        for each in classes:
+            yield from _about(each, getattr(importlib.import_module(name), each))
     yield "## Options of requests and reads"
     for name, classes in _KEYWORDS.items():
         for each in classes:

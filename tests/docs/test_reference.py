@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +18,9 @@ from pgprog import config, errors
 
 if TYPE_CHECKING:
     from tests.conftest import SessionFactory
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +69,35 @@ def test_each_public_name_is_in_it(pages: dict[str, str]) -> None:
     missing = [name for name in pgprog.__all__ if f"# {name}" not in text]
 
     assert missing == []
+
+
+def test_each_name_that_a_page_imports_is_in_it(pages: dict[str, str]) -> None:
+    sections = {
+        section.partition("\n")[0]: section for section in pages["python"].split("\n## ")[1:]
+    }
+    missing = [
+        (module, name)
+        for module, name in imported_by_pages()
+        if not hasattr(errors, name)
+        and not re.search(rf"^### {name}$|`{name}`", sections.get(module, ""), flags=re.MULTILINE)
+    ]
+
+    assert missing == []
+
+
+def imported_by_pages() -> set[tuple[str, str]]:
+    """Return what the Python of all pages imports of pgprog, but for modules."""
+    text = "".join(page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return {
+        (node.module, alias.name)
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pgprog")
+        for alias in node.names
+        if hasattr(importlib.import_module(node.module), alias.name)
+        and not inspect.ismodule(getattr(sys.modules[node.module], alias.name))
+    }
 
 
 def test_each_error_is_in_it_with_its_code(pages: dict[str, str]) -> None:

@@ -73,7 +73,7 @@ def lifespan(
 
 
 def get_client(connection: HTTPConnection) -> AsyncClient:
-    """Return the client of the application, for ``Depends``."""
+    """Return the client of the application, for ``Depends``: what a parameter of `Pgprog` gets."""
     return cast("AsyncClient", connection.state.pgprog)
 
 
