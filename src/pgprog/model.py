@@ -181,16 +181,14 @@ class Process(Generic[S_co]):
 
         def __getattr__(self, name: str) -> object:
             """Decode a state that came from a cache, when it is looked at for the first time."""
-            if name == "state" and (unread := vars(self).pop("_unread_state", None)) is not None:
-                vars(self)["state"] = state = unread()
-                return state
+            if name == "state" and (unread := vars(self).get("_unread_state")) is not None:
+                return vars(self).setdefault("state", unread())  # of two threads the first one's
             message = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(message, name=name, obj=self)
 
         def __getstate__(self) -> dict[str, object]:
             """Return what a copy or a pickle needs: the state itself, not the way to decode it."""
-            _ = self.state
-            return vars(self)
+            return {**vars(self), "state": self.state, "_unread_state": None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from pgprog.cache.snapshots import Snapshot
 from pgprog.client.entry_reading import entry_from, process_from
 from pgprog.codec import encode
+from pgprog.namespace import Namespace
 
 if TYPE_CHECKING:
     from pgprog.cache.entries import Entry
@@ -51,3 +53,22 @@ def test_an_entry_takes_no_more_than_it_says(events: int, timers: int) -> None:
 
     said = sum(entry.size for entry in entries)
     assert 0.95 < said / taken < 1.35
+
+
+def test_threads_may_look_at_once_at_a_state_that_nobody_has_decoded() -> None:
+    orders = Namespace[Any]("orders", state_version=2)
+    upcast: list[object] = []
+    seen: list[object] = []
+
+    @orders.upcast(from_version=1)
+    def grow(old: object) -> object:
+        upcast.append(old)
+        if len(upcast) == 2:  # the first is that of the read, which tells what does not fit
+            with ThreadPoolExecutor() as other:
+                seen.append(other.submit(lambda: process.state).result())
+        return old
+
+    entry = entry_from(raw(1, events=0, timers=0), snapshot=Snapshot(1, 1), as_of=1.0)
+    process = process_from(entry, orders, (), 0.1)
+
+    assert [process.state] == seen == [{"pad": "x" * 900}]
