@@ -8,6 +8,7 @@ import io
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,3 +124,10 @@ def test_the_commands_of_the_readme_are_done_while_the_shop_is_served(
 
     assert [answer.exit_code for answer in answers] == [0] * 9
     assert answers[1].stdout == '"5.50"\n'
+
+
+def test_the_readme_names_every_extra_that_users_may_want() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = set(re.findall(r"pgprog\[(\w+)\]", README))
+
+    assert set(project["optional-dependencies"]) - {"check", "test"} <= named
