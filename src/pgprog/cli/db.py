@@ -87,8 +87,8 @@ def migrate(*, dsn: str | None, dry_run: bool, again: bool, as_json: bool) -> No
 def roles(*, is_printed: bool, dsn: str | None, as_json: bool) -> None:
     """Make the roles of pgprog and give them their rights in a database.
 
-    Repeat it after each migration, as a role that may create roles and owns the schema.  Then give
-    a login one of them: grant pgprog_app to shop.
+    Once in a database, as a role that may create roles and owns the schema: migrations give the
+    rights again.  Then give a login one of them: grant pgprog_app to shop.
     """
     if is_printed:
         click.echo(schema.roles(), nl=False)
