@@ -220,6 +220,11 @@ def test_what_a_killed_parent_left_behind_is_swept(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["pgprog-private-young"]
 
 
+def test_the_dsn_of_a_private_server_has_the_port_that_it_was_given() -> None:
+    with EmbeddedPostgres(settings={"port": "6543"}) as server:
+        assert _answer(server.dsn) == "logical"
+
+
 def test_a_server_that_does_not_start_says_what_its_log_says() -> None:
     with pytest.raises(PgprogError, match="nonsense"):
         EmbeddedPostgres(settings={"shared_buffers": "nonsense"}).start()

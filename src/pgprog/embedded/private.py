@@ -75,7 +75,7 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """How to connect to the running server, as its superuser."""
-        return dsn(self.base)
+        return dsn(self.base, port=self._settings.get("port", "5432"))
 
     @property
     def pid(self) -> int | None:

@@ -21,9 +21,9 @@ _FIT = re.compile(r"/[A-Za-z0-9._/+-]{1,80}")
 _SHORT = Path("/tmp")  # noqa: S108 - what is made in it is checked
 
 
-def dsn(sockets: Path) -> str:
+def dsn(sockets: Path, *, port: str = "5432") -> str:
     """Return how to connect to the server that listens in *sockets*."""
-    return f"host={sockets} port=5432 user=postgres dbname=postgres"
+    return f"host={sockets} port={port} user=postgres dbname=postgres"
 
 
 def temporary_root() -> Path:
