@@ -348,6 +348,24 @@ def test_what_asks_a_client_how_fresh_a_read_is_may_ask_here(t: testing.Run) -> 
         t.get("orders", "o-1", at_least=-1)
 
 
+@pytest.mark.parametrize("process_id", [5, "", "a" * 257, None])
+def test_an_id_that_can_be_none_is_refused_as_by_a_client(t: testing.Run, process_id: Any) -> None:
+    asked: list[Any] = [t.get, t.history, t.trace, t.explain, t.remove, t.simple_repair]
+
+    for ask in asked:
+        with pytest.raises(InvalidArgument, match="process_id"):
+            ask("orders", process_id)
+
+
+def test_a_range_that_can_be_none_is_refused_as_by_a_client(t: testing.Run) -> None:
+    t.init(open_order, "o-1", due=Decimal(10))
+
+    with pytest.raises(InvalidArgument, match="max_events"):
+        t.get("orders", "o-1", max_events=-1)
+    with pytest.raises(InvalidArgument, match="after"):
+        t.history("orders", "o-1", after="1")  # type: ignore[arg-type] # is refused
+
+
 def test_all_events_are_read_as_by_a_client(t: testing.Run) -> None:
     t.init(open_order, "o-1", due=Decimal(10))
     t.advance(MONTH)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pgprog.client.answers import response_of
 from pgprog.client.blocking import BlockingRequests
-from pgprog.client.freshness import wanted
+from pgprog.client.freshness import check_range, wanted
 from pgprog.client.operations import as_get_gives_it
 from pgprog.client.reading import process_of
+from pgprog.client.reads import checked_names, checked_version
 from pgprog.client.requests import PLAIN, raw_request, seconds_of
 from pgprog.client.tasks import check_not_current
 from pgprog.codec import Codec, encode
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _ANSWER_SECONDS = 30.0
+_ALL_EVENTS = (1 << 31) - 1
 _OBJECT = Codec(dict[str, Any], "decimal")
 
 
@@ -171,12 +173,10 @@ class Run(BlockingRequests[RunTask]):
         idempotency_key: str | None = None,
     ) -> RunTask | None:
         """Mend a process in error without repair code, as `Client.simple_repair` does."""
-        name = _name(namespace)
-        task_id = self._twin.simple_repair(name, process_id, idempotency_key)
+        names = checked_names(namespace, process_id)
+        task_id = self._twin.simple_repair(*names, idempotency_key)
         self._driver.settle()
-        return (
-            None if task_id is None else RunTask(self, TaskId(task_id), process=(name, process_id))
-        )
+        return None if task_id is None else RunTask(self, TaskId(task_id), process=names)
 
     def put(
         self,
@@ -197,7 +197,7 @@ class Run(BlockingRequests[RunTask]):
         self, namespace: str | Namespace[Any], process_id: str, *, version: int | None = None
     ) -> bool:
         """Remove a process, as `Client.remove` does."""
-        return self._twin.remove(_name(namespace), process_id, version)
+        return self._twin.remove(*checked_names(namespace, process_id), checked_version(version))
 
     def cancel(self, task_id: int) -> bool:
         """End a task that has not started; return whether it was there to be cancelled."""
@@ -255,7 +255,9 @@ class Run(BlockingRequests[RunTask]):
             StaleRead: There is nothing as new as *at_least*.
         """
         at_least = wanted(freshness).at_least
-        found = self._twin.get(_name(namespace), process_id, max_events, after, direction)
+        check_range(max_events, after)
+        names = checked_names(namespace, process_id)
+        found = self._twin.get(*names, max_events, after, direction)
         if found is None:
             return None
         if found["version"] < at_least:
@@ -274,7 +276,9 @@ class Run(BlockingRequests[RunTask]):
         direction: Direction = "forward",
     ) -> list[Event]:
         """Return events, as `Client.history` does."""
-        rows = self._twin.history(_name(namespace), process_id, after, max_events, direction)
+        names = checked_names(namespace, process_id)
+        check_range(max_events, after)
+        rows = self._twin.history(*names, after, max_events, direction)
         typed = namespace if isinstance(namespace, Namespace) else None
         return [*events_of(rows, namespace=typed)]
 
@@ -288,12 +292,12 @@ class Run(BlockingRequests[RunTask]):
     ) -> Iterator[Event]:
         """Yield all events, as `Client.events` does."""
         yield from self.history(
-            namespace, process_id, after=after, max_events=sys.maxsize, direction=direction
+            namespace, process_id, after=after, max_events=_ALL_EVENTS, direction=direction
         )
 
     def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process, as `Client.trace` does."""
-        return self._twin.trace(_name(namespace), process_id)
+        return self._twin.trace(*checked_names(namespace, process_id))
 
     def result(self, task_id: int) -> TaskResult:
         """Return where a task is, as `Client.result` does."""
@@ -301,7 +305,7 @@ class Run(BlockingRequests[RunTask]):
 
     def explain(self, namespace: str | Namespace[Any], process_id: str) -> Explanation:
         """Return the one reason why a process is not moving, as `Client.explain` does."""
-        return self._twin.explain(_name(namespace), process_id)
+        return self._twin.explain(*checked_names(namespace, process_id))
 
     # ---- Inside ----
 
