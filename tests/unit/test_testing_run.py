@@ -33,6 +33,7 @@ from pgprog.errors import (
     ProcessExists,
     ProcessFinished,
     ProcessNotFound,
+    QueueFull,
     Rejected,
     StaleRead,
     StepFailed,
@@ -364,6 +365,29 @@ def test_a_range_that_can_be_none_is_refused_as_by_a_client(t: testing.Run) -> N
         t.get("orders", "o-1", max_events=-1)
     with pytest.raises(InvalidArgument, match="after"):
         t.history("orders", "o-1", after="1")  # type: ignore[arg-type] # is refused
+
+
+@pytest.mark.parametrize("on_full", ["refuse", "drop_lowest"])
+def test_a_queue_is_full_once_that_was_measured(on_full: str) -> None:
+    shop = Namespace[Any]("shop", max_queue=2, on_full=on_full)
+
+    @shop.init
+    def begin(step: Step[Any]) -> None: ...
+
+    @shop.processor
+    def take(step: Step[Any]) -> None: ...
+
+    with testing.run(shop) as t:
+        t.init("shop", "p")
+        t.pause("shop")
+        tasks = [t.submit("call", "shop", "p") for _ in range(3)]
+        t.advance(seconds=1)
+        if on_full == "refuse":
+            with pytest.raises(QueueFull):
+                t.submit("call", "shop", "p")
+        else:
+            with pytest.raises(TaskCancelled, match="queue full"):
+                tasks[-1].wait()
 
 
 def test_all_events_are_read_as_by_a_client(t: testing.Run) -> None:

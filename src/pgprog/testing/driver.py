@@ -106,6 +106,7 @@ class Driver:
     def _pass_to(self, instant: datetime) -> None:
         self._twin.advance_to(instant)
         self._twin.maintain()
+        self._twin.measure_queues()
 
     def _run_due(self) -> None:
         for _ in range(_MOST_STEPS):
