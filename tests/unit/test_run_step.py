@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -198,3 +198,15 @@ def test_a_transaction_without_a_connection_says_what_to_give() -> None:
         run_step(orders, "call", name="write", args={"fail": False}, state=Order(Decimal(1)))
 
     assert "connect=" in str(raised.value.hint)
+
+
+def test_the_timer_of_the_default_name_has_that_name() -> None:
+    names = Namespace[Any]("names")
+
+    @names.processor
+    def tell(step: Step[Any]) -> Intent[Any, Any]:
+        return Intent(response=step.name)
+
+    assert run_step(names, "timeout").response == ""
+    assert run_step(names, "timeout", name="fee").response == "fee"
+    assert run_step(names, "init").response is None

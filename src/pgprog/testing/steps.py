@@ -65,8 +65,9 @@ def run_step(  # noqa: PLR0913 - each is a part of the step
     """
     now = datetime.now(UTC)
     events = _numbered(history, at=now)
+    is_default_timer = name is None and type == TaskType.TIMEOUT
     claimed = _claim(TaskType(type), namespace=namespace, now=now)._replace(
-        name=name,
+        name="" if is_default_timer else name,
         process_id=process_id,
         attempt=attempt,
         args=_raw(args, field="args", namespace=namespace),
