@@ -15,15 +15,9 @@ returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pgprog, pg_temp
 as $$
-declare
-  v_task_id bigint := pgprog_engine._submit(
-    'repair', namespace, process_id, args, name, idempotency_key, context, priority, null);
 begin
-  -- It has drawn a number in any case; where the key was known already, that task has an older one.
-  if v_task_id = currval('pgprog_data.task_ids') then
-    perform pgprog_engine._audit('repair', namespace, process_id, v_task_id, jsonb_build_object('name', name), null);
-  end if;
-  return v_task_id;
+  return pgprog_engine._submit(
+    'repair', namespace, process_id, args, name, idempotency_key, context, priority, null);
 end
 $$;
 

@@ -50,10 +50,6 @@ begin
         priorities[1], run_ats[1]);
       -- It has drawn a number in any case; what is known has an older one.
       outcome := case when task_id = currval('pgprog_data.task_ids') then 'queued' else 'known' end;
-      if types[1] = 'repair' and outcome = 'queued' then
-        perform pgprog_engine._audit(
-          'repair', namespaces[1], process_ids[1], task_id, jsonb_build_object('name', names[1]), null);
-      end if;
     exception
       when sqlstate 'UP001' or sqlstate 'UP003' or sqlstate 'UP004' or sqlstate 'UP005' or sqlstate 'UP006'
         or sqlstate 'UP007' or sqlstate 'UP008' or sqlstate 'UP009' or sqlstate 'UP010' or sqlstate 'UP015'

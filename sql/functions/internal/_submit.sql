@@ -4,7 +4,7 @@
  * Takes no lock on the process and always inserts a waiting task: an application's open transaction
  * holds up nobody.  What it saw of the process is only an expectation, which the claim verifies.
  * Repeating it under an idempotency key returns the same task.  Waits only for an open transaction
- * with the same key or the same new process_id.
+ * with the same key or the same new process_id.  A repair is noted for the audit, a repeat of it is not.
  *
  * Raises UP001, UP003 to UP010 and UP015, as the specification's table of operations says.
  */
@@ -98,6 +98,10 @@ begin
     case when v_due_at > v_now then 'f' else 'w' end, _submit.priority,
     v_due_at, greatest(v_due_at, v_now) - _submit.priority * interval '10 s', v_now,
     _submit.idempotency_key, _submit.args, _submit.context);
+  if _submit.type = 'repair' then
+    perform pgprog_engine._audit(
+      'repair', _submit.namespace, _submit.process_id, v_task_id, jsonb_build_object('name', _submit.name), null);
+  end if;
   return v_task_id;
 end
 $$;
