@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import psycopg
 from psycopg import AsyncCursor, Cursor
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pgprog.encryption import Encryption
     from pgprog.metrics import Sample
     from pgprog.store.rows import Completed, Completion
+
+C = TypeVar("C", bound=psycopg.AsyncConnection | psycopg.Connection)
+P = TypeVar("P")
 
 _BEGIN = "begin isolation level read committed"
 # The worker's row is locked from here to the commit, and no collector can end the worker: when it
@@ -129,8 +132,8 @@ class StepTransactions:
             await asyncio.to_thread(self._blocking_pool.close)
 
 
-class StepTransaction:
-    """An open transaction; ended once, by `commit` or by `rollback`.
+class _Transaction(Generic[C, P]):
+    """What both colours share: an open transaction, ended once, by `commit` or by `rollback`.
 
     *blocks* is how many blocks of the handler are inside it; those that are still when it ends find
     its connection closed, for no other step may have it then.  Between `complete` and `commit` it
@@ -139,8 +142,8 @@ class StepTransaction:
 
     def __init__(
         self,
-        connection: psycopg.AsyncConnection,
-        pool: AsyncPool,
+        connection: C,
+        pool: P,
         *,
         lease: timedelta,
         encryption: Encryption | None,
@@ -157,6 +160,24 @@ class StepTransaction:
         """Whether the connection is gone, and the transaction with it."""
         return self.connection.closed
 
+    def _parameters(
+        self, worker_id: int, completion: Completion, *, chain: bool
+    ) -> tuple[object, ...]:
+        """Return those of the statement that ends the step, which can end in this transaction.
+
+        Raises:
+            InvalidArgument: The handler ended the transaction by itself, or left it failed.
+        """
+        _check_open(self.connection.pgconn)
+        parameters = completions.parameters(
+            worker_id, [completion], chains=[chain], encryption=self._encryption
+        )
+        return (_milliseconds(self._lease), *parameters)
+
+
+class StepTransaction(_Transaction[psycopg.AsyncConnection, AsyncPool]):
+    """One for an async handler."""
+
     async def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
         """End the step in this transaction; nothing is committed yet.
 
@@ -165,15 +186,11 @@ class StepTransaction:
                 no step can end in it: read-only, or under a role without rights.
             DataFault, RolledBack, StoreUnavailable: Nothing will be committed.
         """
-        _check_open(self.connection.pgconn)
+        values = self._parameters(worker_id, completion, chain=chain)
         with _refused():
             # The connection's own factories are the handler's.
             async with AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
                 packing.register(cursor, encryption=self._encryption)
-                parameters = completions.parameters(
-                    worker_id, [completion], chains=[chain], encryption=self._encryption
-                )
-                values = (_milliseconds(self._lease), *parameters)
                 await cursor.execute(_COMPLETE, values, binary=True)
                 [completed] = completions.results([completion], await cursor.fetchall())
         return completed
@@ -214,38 +231,14 @@ class StepTransaction:
         await self._pool.putconn(self.connection)
 
 
-class BlockingTransaction:
+class BlockingTransaction(_Transaction[psycopg.Connection, ConnectionPool]):
     """The same for the thread of a sync handler, and any thread after it."""
-
-    def __init__(
-        self,
-        connection: psycopg.Connection,
-        pool: ConnectionPool,
-        *,
-        lease: timedelta,
-        encryption: Encryption | None,
-    ) -> None:
-        self._encryption = encryption
-        self.connection = connection
-        self.blocks = 0
-        self._is_over = False
-        self._pool = pool
-        self._lease = lease
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the connection is gone, and the transaction with it."""
-        return self.connection.closed
 
     def complete(self, worker_id: int, completion: Completion, *, chain: bool) -> Completed:
         """End the step in this transaction, as `StepTransaction.complete` does."""
-        _check_open(self.connection.pgconn)
+        values = self._parameters(worker_id, completion, chain=chain)
         with _refused(), Cursor(self.connection, row_factory=tuple_row) as cursor:
             packing.register(cursor, encryption=self._encryption)
-            parameters = completions.parameters(
-                worker_id, [completion], chains=[chain], encryption=self._encryption
-            )
-            values = (_milliseconds(self._lease), *parameters)
             cursor.execute(_COMPLETE, values, binary=True)
             [completed] = completions.results([completion], cursor.fetchall())
         return completed
