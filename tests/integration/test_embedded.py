@@ -42,6 +42,14 @@ from pgprog.embedded import EmbeddedPostgres
 print(EmbeddedPostgres(Path({datadir!r})).start().pid, flush=True)
 sys.stdin.read()
 """
+MEMORY = """
+from pathlib import Path
+from pgprog.embedded import EmbeddedPostgres, private
+with EmbeddedPostgres(durable=False, bindir=Path({bindir!r})) as server:
+    print("ready")
+    shelters = [*private.temporary_root().glob("pgprog-private-*/programs-*")]
+print("left" if any(shelter.exists() for shelter in shelters) else "swept")
+"""
 DEVELOPMENT = """
 from pgprog.embedded import DevelopmentServer
 server = DevelopmentServer()
@@ -252,6 +260,29 @@ def test_programs_under_a_closed_home_are_copied_and_the_home_stays_closed(place
         assert _answer(server.dsn) == "logical"
 
     assert _modes(closed) == before
+
+
+@root_only
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts are Linux's")
+def test_programs_are_copied_to_where_they_run_though_memory_runs_none(place: Path) -> None:
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    found = programs.find_programs()
+    package = found.parent.parent
+    for each in (package, package.parent / f"{package.name}.libs"):
+        (closed / each.name).symlink_to(each)
+    script = MEMORY.format(bindir=str(closed / package.name / found.parent.name / "bin"))
+    # As in a container: what is mounted so here is so for this program alone.
+    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    mounted = 'mount -o remount,bind,noexec /dev/shm && exec "$0" -c "$1"'
+    if subprocess.run([*apart, "mount -o remount,bind,noexec /dev/shm"], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+
+    done = subprocess.run(
+        [*apart, mounted, sys.executable, script], check=False, capture_output=True, text=True
+    )
+
+    assert done.stdout.split() == ["ready", "swept"], done.stderr
 
 
 @root_only

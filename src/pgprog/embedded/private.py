@@ -95,9 +95,9 @@ class EmbeddedPostgres:
         if self._process is not None:
             return self
         try:
-            self._base = self._make_base()
+            self._base = self._make_base(temporary_root() if self._durable else _scratch_root())
             found = self._bindir or programs.find_programs()
-            bindir = programs.within_reach(found, account=self._account, shelter=self._base)
+            bindir = programs.within_reach(found, account=self._account, shelter=self._shelter())
             datadir = self._datadir or self._base / "data"
             self._account.own(datadir)
             if not (datadir / "PG_VERSION").exists():
@@ -129,8 +129,14 @@ class EmbeddedPostgres:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    def _make_base(self) -> Path:
-        root = _scratch_root() if not self._durable else temporary_root()
+    def _shelter(self) -> Path:
+        """Return where copies of programs run: in containers that is often not in memory."""
+        may_copy = self._account.uid is not None
+        if may_copy and os.statvfs(self.base).f_flag & getattr(os, "ST_NOEXEC", 0):
+            return self._make_base(temporary_root())
+        return self.base
+
+    def _make_base(self, root: Path) -> Path:
         _sweep(root, owner=self._account.owner)
         base = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
         self._resources.callback(shutil.rmtree, base, ignore_errors=True)
