@@ -18,7 +18,14 @@ import psycopg
 import pytest
 
 import pgprog
-from pgprog.embedded import DevelopmentServer, EmbeddedPostgres, private, programs, sockets
+from pgprog.embedded import (
+    DevelopmentServer,
+    EmbeddedPostgres,
+    cluster,
+    private,
+    programs,
+    sockets,
+)
 from pgprog.embedded.account import Account, find_account
 from pgprog.errors import ConfigError, PgprogError
 
@@ -367,6 +374,22 @@ def test_a_lock_whose_process_id_is_another_programs_by_now_counts_for_nothing(
 
         assert development.status().is_running
         stranger.kill()
+
+
+def test_a_server_is_found_again_where_there_is_no_proc(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_PROC", place / "no proc, as on macOS")
+    server = DevelopmentServer(place / "a home with spaces")
+    server.start()
+    first = server.status()
+
+    server.start()
+
+    assert first.is_running
+    assert server.status().pid == first.pid
+    server.stop()
+    assert not server.status().is_running
 
 
 def test_a_home_with_a_long_path_gets_short_sockets(place: Path) -> None:

@@ -20,6 +20,7 @@ REPLICATION = {"wal_level": "logical", "max_wal_senders": "20", "max_replication
 # Pauses between tries after a crash: the old server, or its children, need a moment to end.
 AFTER_A_CRASH = (0.2, 0.5, 1.0, 2.0)
 
+_PROC = Path("/proc")
 _LOG_TAIL_BYTES = 3000
 
 
@@ -78,7 +79,7 @@ def read_postmaster(datadir: Path) -> Postmaster | None:
     if not lines or not lines[0].strip().isdecimal():
         return None
     pid = int(lines[0])
-    if str(datadir) not in _arguments(pid):
+    if not _is_server_of(datadir, pid=pid):
         return None
     return Postmaster(pid=pid, phase=lines[7].strip() if len(lines) > 7 else "")
 
@@ -97,7 +98,7 @@ def remove_stale_locks(datadir: Path, *, sockets: Path) -> None:
             first = lock.read_text(errors="replace").partition("\n")[0].strip()
         except FileNotFoundError:
             continue
-        if first.isdecimal() and _arguments(int(first)):
+        if first.isdecimal() and _command_line(int(first)):
             lock.unlink(missing_ok=True)
 
 
@@ -110,19 +111,27 @@ def not_started(log: Path) -> PgprogError:
     return PgprogError(f"PostgreSQL did not start; the end of {log}:\n{text}")
 
 
-def _arguments(pid: int) -> list[str]:
-    """Return the command line of a process, [] if it is gone.
+def _is_server_of(datadir: Path, *, pid: int) -> bool:
+    command = _command_line(pid)
+    return f"\0{datadir}\0" in command or f" -D {datadir} " in f"{command} "
 
-    Without /proc the parts are cut at spaces, so that a path with spaces is not recognised there.
+
+def _command_line(pid: int) -> str:
+    """Return the command line of a process, '' if it is gone.
+
+    Each part ends with a NUL; without /proc there are spaces between them, and nothing tells those
+    from the spaces of a path.
     """
-    process = Path("/proc")
-    if (process / "self").exists():
+    if (_PROC / "self").exists():
         try:
-            raw = (process / str(pid) / "cmdline").read_bytes()
+            return os.fsdecode((_PROC / str(pid) / "cmdline").read_bytes())
         except (FileNotFoundError, ProcessLookupError):
-            return []
-        return os.fsdecode(raw).rstrip("\0").split("\0") if raw else []
+            return ""
     listed = subprocess.run(
-        ["ps", "-p", str(pid), "-o", "args="], check=False, capture_output=True, text=True
+        # Twice -w: it is cut at 80 letters where nobody has a terminal, or at the width of that.
+        ["ps", "-w", "-w", "-p", str(pid), "-o", "args="],
+        check=False,
+        capture_output=True,
+        text=True,
     )
-    return listed.stdout.split()
+    return listed.stdout.strip()
