@@ -325,3 +325,36 @@ async def test_errors_of_pgprog_have_their_statuses(
     assert (refused.status_code, refused.json()["rejected"]) == (422, {"closed": True})
     assert no_task.status_code == 404
     assert (fault.status_code, fault.text) == (500, "Internal Server Error")
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+async def test_an_error_in_a_websocket_is_answered_by_no_http(is_accepted: bool) -> None:
+    app = fastapi.FastAPI()
+    install(app)
+
+    @app.websocket("/")
+    async def follow(socket: fastapi.WebSocket) -> None:
+        if is_accepted:
+            await socket.accept()
+        raise ProcessNotFound("no process o-1 in namespace orders")
+
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "path": "/",
+        "headers": [],
+        "query_string": b"",
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
+    with pytest.raises(ProcessNotFound):
+        await app(scope, receive, send)
+
+    assert [message["type"] for message in sent] == ["websocket.accept"] * is_accepted

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Annotated, Any, Final, cast
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, params
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, WebSocket, params
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
@@ -134,13 +134,16 @@ def install(app: FastAPI, *, dependencies: Sequence[params.Depends] = ()) -> Non
 
     Whoever may ask for one task may ask for any: *dependencies* say who may.  What is the fault of
     the caller is 404, 409, 422 or 429, no database 503, a `CallTimeout` 202 with the task, which
-    goes on; everything else is an error of the application: 500, without its text.
+    goes on; everything else is an error of the application: 500, without its text.  What a
+    WebSocket endpoint raises comes out as it is.
     """
     app.include_router(_router, dependencies=dependencies)
     app.add_exception_handler(PgprogError, _answer)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
+async def _answer(request: Request | WebSocket, error: Exception) -> JSONResponse:
+    if isinstance(request, WebSocket):
+        raise error  # accepted it speaks no HTTP any more: the server closes it, and logs why
     body: dict[str, Any] = {"detail": str(error)}
     match error:
         case CallTimeout():
