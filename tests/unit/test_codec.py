@@ -419,3 +419,7 @@ def test_a_type_that_json_cannot_tell_apart_is_refused_when_it_is_declared() -> 
 def test_a_type_that_cannot_be_read_is_a_misfit() -> None:
     with pytest.raises(Misfit, match="complex cannot be read from JSON"):
         Codec(complex).decode(b"1")
+
+
+def test_what_msgspec_refuses_is_a_value_error() -> None:
+    assert issubclass(msgspec.DecodeError, ValueError)  # from 0.21 on, and all of us rely on it
