@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from pgprog.store.migrate import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PUBLISHED = (
     "select t.pubname, t.tablename, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate"
@@ -68,6 +70,19 @@ def test_an_edited_migration_is_refused(fresh_db: str) -> None:
 
     with pytest.raises(SchemaMismatch, match=r"0001_tables\.sql was changed"):
         migrate(fresh_db)
+
+
+def test_line_ends_of_windows_are_no_change(
+    fresh_db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "sql"
+    shutil.copytree(sql_directory(), checkout)
+    for path in checkout.rglob("*.sql"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    monkeypatch.setattr("pgprog.store.migrate.sql_directory", lambda: checkout)
+
+    assert pending(fresh_db) == []
+    assert migrate(fresh_db) == []
 
 
 def test_a_changed_function_is_applied_again(fresh_db: str) -> None:

@@ -98,7 +98,7 @@ def functions() -> list[SchemaFile]:
 
 def publication() -> SchemaFile:
     """Return what makes the publications, which nothing but readers of replication needs."""
-    return SchemaFile(name=PUBLICATION, text=(sql_directory() / PUBLICATION).read_bytes())
+    return _file(PUBLICATION)
 
 
 def latest_version() -> int:
@@ -298,4 +298,10 @@ def _digests(connection: psycopg.Connection, query: LiteralString) -> dict[str, 
 
 def _files(folder: str) -> Iterator[SchemaFile]:
     for path in sorted((sql_directory() / folder).glob("*.sql")):
-        yield SchemaFile(name=f"{folder}/{path.name}", text=path.read_bytes())
+        yield _file(f"{folder}/{path.name}")
+
+
+def _file(name: str) -> SchemaFile:
+    """Return a file with the line ends that it has elsewhere: a checkout may change them."""
+    text = (sql_directory() / name).read_bytes()
+    return SchemaFile(name=name, text=text.replace(b"\r\n", b"\n"))
