@@ -13,6 +13,7 @@ from pgprog.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def test_the_program_without_arguments_tells_a_newcomer_everything() -> None:
@@ -20,6 +21,16 @@ def test_the_program_without_arguments_tells_a_newcomer_everything() -> None:
 
     assert "Exit codes:" in printed
     assert all(name in printed for name in cli.COMMANDS)
+
+
+def test_what_a_terminal_cannot_show_is_written_as_python_writes_it(tmp_path: Path) -> None:
+    file = tmp_path / "pgprog.yaml"
+    file.write_text("dsn: dbname=\u0436\n", encoding="utf-8")
+
+    answer = CliRunner(charset="latin-1").invoke(main, ["config", "show", "--config", str(file)])
+
+    assert answer.exit_code == 0
+    assert "dbname=\\u0436 " in answer.output
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -74,6 +76,8 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an expected failure ends it with a message, not a traceback."""
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what was done is not to fail at its telling
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except PgprogError as e:
