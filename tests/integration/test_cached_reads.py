@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from tests.integration.memory import cached
 from tests.integration.streams import END_STREAMS, SLOTS
 
@@ -375,6 +376,18 @@ def test_a_blocking_client_reads_from_the_cache_in_the_thread_of_its_caller(
     assert len(found) == 800
     with Client(db, cache={"orders": CACHED}) as client:
         assert client.get("orders", "o-1", cache=False) is not None
+
+
+async def test_what_is_read_is_kept_whatever_the_time_zones_of_the_connections(
+    engine: Engine, db: str
+) -> None:
+    local = make_conninfo(db, options="-c timezone=Asia/Kathmandu -c datestyle=German")
+    async with engine, AsyncClient(local, direct_dsn=db, cache={"orders": CACHED}) as client:
+        await engine.init("orders", "o-1")
+        kept = await cached(client)
+        read = await client.get("orders", "o-1", cache=False)
+
+    assert kept == read
 
 
 async def test_a_lost_stream_empties_the_cache_and_is_opened_again(

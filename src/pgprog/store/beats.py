@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
 
 import psycopg
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A log page begins with a header, of 24 bytes or, the first of a file, 40: nothing ends within it.
 _PAGE_BYTES, _HEADER_BYTES = 8192, 40
+# One run of one server, by a number: connections write an instant as their settings say.
+SERVER: Final = "extract(epoch from pg_postmaster_start_time())::text"
 
 
 class Beat(NamedTuple):
@@ -58,7 +60,7 @@ class Beats:
             "   else (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint end,"
             " snapshot, fingerprint, missing, in_recovery,"
             " current_setting('synchronous_standby_names') <> '',"
-            " pg_postmaster_start_time()::text"
+            f" {SERVER}"
             " from pgprog.replication_state(%s::text[])",
             (self._publications,),
         )

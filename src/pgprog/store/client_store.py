@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from pgprog.encryption import sealed_process
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
+from pgprog.store.beats import SERVER
 from pgprog.store.changes import Changes
 from pgprog.store.columns import columns_of
 from pgprog.store.faults import translated_denials, translated_for_callers
@@ -190,7 +191,7 @@ class ClientStore(Changes):
     ) -> tuple[str, str, bytes | None]:
         """Return a snapshot, which server it is of, and a process in it as `get` does."""
         [[snapshot, server, found]] = await self._read(
-            "select pg_current_snapshot()::text, pg_postmaster_start_time()::text,"
+            f"select pg_current_snapshot()::text, {SERVER},"
             " pgprog.get(%s, %s, %s, %s, %s)",
             (namespace, process_id, max_events, after, direction),
         )
