@@ -499,6 +499,23 @@ async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(
     assert str(xid) in runs.split(",")
 
 
+async def test_a_beat_is_behind_what_was_acknowledged_before_it_was_on_disk(
+    db: str, session: Any
+) -> None:
+    beats = Beats(db, publications=["pgprog_processes"], name="test")
+    hasty = session(db)
+    hasty.execute("set synchronous_commit = off")
+
+    ahead = []
+    for number in range(20):  # somebody else may well have brought one to the disk meanwhile
+        hasty.execute("select pg_logical_emit_message(true, 'test', %s)", (str(number) * 100,))
+        [ends_at] = hasty.execute("select pg_current_wal_insert_lsn() - '0/0'").fetchone()
+        ahead.append(ends_at - (await beats.beat()).lsn)
+    await beats.close()
+
+    assert max(ahead) < 100  # but for the head of a page
+
+
 async def test_reads_of_cached_namespaces_are_counted_by_where_they_came_from(
     engine: Engine,
 ) -> None:

@@ -1,8 +1,8 @@
 /*
  * Say, in one snapshot, what a reader of the replication stream must know of the database.
  *
- * flush_lsn: the position up to which the log is on disk, read after the snapshot; all that was acknowledged before
- * the call lies below it.  Null in recovery.  snapshot: pg_current_snapshot().  fingerprint: changes whenever one of
+ * flush_lsn: the position up to which the log is on disk, read after the snapshot; what was acknowledged before the
+ * call to who waits for the disk lies below it.  Null in recovery.  snapshot: pg_current_snapshot().  fingerprint: changes whenever one of
  * these publications is dropped, made again or altered, of which the stream itself says nothing from PostgreSQL 18
  * on.  missing: those of them that there are not.
  */

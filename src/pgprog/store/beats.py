@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 _PAGE_BYTES, _HEADER_BYTES = 8192, 40
 # One run of one server, by a number: connections write an instant as their settings say.
 SERVER: Final = "extract(epoch from pg_postmaster_start_time())::text"
+_BEAT: Final = (
+    # Not the flushed part of the log: any session may have commits acknowledged before.
+    "select case when in_recovery then 0"  # noqa: S608 - our own words
+    "   else (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint end,"
+    " snapshot, fingerprint, missing, in_recovery,"
+    f" current_setting('synchronous_standby_names') <> '', {SERVER}"
+    " from pgprog.replication_state(%s::text[])"
+)
 
 
 class Beat(NamedTuple):
@@ -53,17 +61,7 @@ class Beats:
         Raises:
             StoreUnavailable: It cannot be told.
         """
-        [row] = await self._fetch(
-            # A commit that does not wait for the disk is acknowledged before it is there.
-            "select case when in_recovery then 0"
-            "   when current_setting('synchronous_commit') <> 'off' then flush_lsn"
-            "   else (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint end,"
-            " snapshot, fingerprint, missing, in_recovery,"
-            " current_setting('synchronous_standby_names') <> '',"
-            f" {SERVER}"
-            " from pgprog.replication_state(%s::text[])",
-            (self._publications,),
-        )
+        [row] = await self._fetch(_BEAT, (self._publications,))
         beat = Beat._make(row)
         in_page = beat.lsn % _PAGE_BYTES
         return beat._replace(lsn=beat.lsn - in_page) if in_page <= _HEADER_BYTES else beat
