@@ -29,6 +29,8 @@ from pgprog.cache.snapshots import Snapshot
 from pgprog.replication.messages import UNCHANGED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgprog.cache.entries import Change
     from pgprog.cache.fills import Fill
 
@@ -285,6 +287,59 @@ def test_10_after_a_change_of_an_unknown_process_nothing_is_served(stage: Stage)
     stage.now = 0.3
     stage.beat(sees(101))
     assert stage.version == 1
+
+
+class _Interrupted(dict[str, Any]):
+    """Entries where something happens in another thread just after one was looked up."""
+
+    def __init__(self, entries: Any, meanwhile: Callable[[], None]) -> None:
+        super().__init__(entries)
+        self._meanwhile = meanwhile
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = super().get(key, default)
+        self._meanwhile()
+        return found
+
+
+def _interrupted_look(stage: Stage, meanwhile: Callable[[], None]) -> Entry | None:
+    """Look as a thread does that loses its turn to the loop when it has its entry."""
+    entries = stage.shelf.entries
+
+    def interrupt() -> None:
+        stage.shelf.entries = entries
+        meanwhile()
+
+    stage.shelf.entries = _Interrupted(entries, interrupt)  # type: ignore[assignment]
+    return stage.look()
+
+
+def test_10_an_own_write_is_read_by_a_thread_that_the_stream_overtakes(stage: Stage) -> None:
+    stage.fill(sees(100), row(1))
+    stage.now = 0.1
+    stage.cache.note_version(KEY, 2, now=stage.now)
+    stage.now = 0.2
+
+    def tell() -> None:
+        stage.tell(100, written(2))
+        stage.beat(sees(101))
+
+    assert _interrupted_look(stage, tell) is None
+    assert stage.version == 2
+
+
+def test_11_a_thread_that_the_stream_overtakes_is_served_nothing_older_than_it_may_be(
+    stage: Stage,
+) -> None:
+    stage.fill(sees(100), row(1))
+    stage.now = 1.5  # the stream has stood still for longer than max_lag
+
+    def tell() -> None:
+        stage.tell(100, written(2))
+        stage.beat(sees(101))
+
+    assert _interrupted_look(stage, tell) is None
+    assert stage.version == 2
 
 
 def test_11_nothing_is_served_when_the_lease_has_ended(stage: Stage) -> None:

@@ -142,18 +142,20 @@ class Cache:
     ) -> Entry | None:
         """Return what may be served; from any thread.  None: see `advise`."""
         shelf = self.shelves.get(namespace)
-        if shelf is None or (entry := shelf.entries.get(process_id)) is None:
+        if shelf is None:
             return None
-        as_of = self.lease.as_of
+        # Before the entry: all that the loop may make newer meanwhile, an entry has to meet.
+        as_of, not_before = self.lease.as_of, shelf.not_before
+        floor = shelf.floors.get(process_id) if shelf.floors else None
+        entry = shelf.entries.get(process_id)
         if (
             now - as_of > (shelf.max_lag if max_lag is None else max_lag)
+            or entry is None
             or entry.row.version < at_least
             or now - entry.touched_at > shelf.ttl
             or (as_of <= since and entry.as_of <= since)
-            or (
-                (shelf.floors or as_of <= shelf.not_before)
-                and not shelf.is_above_floor(entry, as_of=as_of)
-            )
+            or (as_of <= not_before and entry.as_of <= not_before)
+            or (floor and not floor.is_met(entry.row.version, as_of=max(as_of, entry.as_of)))
         ):
             return None
         entry.touched_at = now

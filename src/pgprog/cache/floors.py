@@ -21,6 +21,10 @@ class Floor(NamedTuple):
     time: float
     noted_at: float
 
+    def is_met(self, version: int, *, as_of: float) -> bool:
+        """Return whether a version that is known as of a time may be served."""
+        return version >= self.version and as_of > self.time
+
 
 class Floors(Generic[K]):
     """What a program wrote or read and the stream may not have told yet.

@@ -68,14 +68,6 @@ class Shelf(Floors[str]):
         while self.bytes > self.max_bytes:
             yield next(iter(self.entries.values()))
 
-    def is_above_floor(self, entry: Entry, *, as_of: float) -> bool:
-        """Return whether *entry*, known as of a time, may be served."""
-        as_of = max(as_of, entry.as_of)
-        floor = self.floors.get(entry.row.process_id)
-        return as_of > self.not_before and (
-            floor is None or (entry.row.version >= floor.version and as_of > floor.time)
-        )
-
     def clear(self) -> None:
         """Give up everything."""
         self.entries.clear()

@@ -99,13 +99,14 @@ class CachedReads(Memory):
             name, typed = namespace.name, namespace
         else:
             name, typed = namespace, None
-        now = time.monotonic()
+        # Before the look: while it is looked at, the loop may find all to be newer, or lost.
+        now, as_of = time.monotonic(), self.cache.lease.as_of
         at_least, max_lag, since = wanted.at_least, wanted.max_lag, wanted.since
         entry = self.cache.look(name, process_id, now, at_least, max_lag, since)
         if entry is None:
             return None
         self.hits += 1
-        return _answer(entry, typed, range_, now - self.cache.lease.as_of)
+        return _answer(entry, typed, range_, now - as_of)
 
     async def read(
         self,
