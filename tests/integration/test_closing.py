@@ -6,11 +6,14 @@ import asyncio
 import os
 import signal
 import threading
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from pgprog import AsyncClient, Client
+from pgprog.config import CacheSettings
 from pgprog.errors import PgprogError, StoreUnavailable
 from pgprog.store import wakeups
 
@@ -67,6 +70,27 @@ async def test_who_gives_up_to_close_a_client_leaves_no_connection_behind(db: st
     assert store._pool.closed
     assert connection is not None
     assert connection.closed
+
+
+def test_a_client_that_is_opened_again_in_another_loop_is_as_good_as_new(
+    db: str, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("select pgprog_engine._create_namespace('idle', '{}')")
+    process = {"namespace": "idle", "process_id": "i-1", "status": "running"}
+    sql.execute("select pgprog.put(%s)", (Jsonb(process),))
+    client = AsyncClient(db, cache={"idle": CacheSettings(enabled=True)}, wakeups="stream")
+
+    async def use() -> list[tuple[str, tuple[str, ...]]]:
+        async with client:
+            async with aclosing(client.watch("idle", "i-1")) as watched:
+                await anext(watched)
+            async with aclosing(client.watch_all("idle")) as changes:
+                await anext(changes)
+            return [(each.name, each.labels) for each in client._figures.metrics.samples()]
+
+    first, again = asyncio.run(use()), asyncio.run(use())
+
+    assert sorted(again) == sorted(first)
 
 
 def test_a_thread_that_waits_when_a_blocking_client_is_closed_is_told_so_at_once(

@@ -616,7 +616,8 @@ async def test_a_reader_follows_the_settings_of_the_database(
         " where namespace = 'orders'"
     )
     await engine.init("orders", "o-1")
-    async with reading(config, Metrics()):
+    metrics = Metrics()
+    async with reading(config, metrics):
         await cached(engine)
         sql.execute(change, ("false",))
         async with asyncio.timeout(20):
@@ -624,6 +625,9 @@ async def test_a_reader_follows_the_settings_of_the_database(
                 await asyncio.sleep(0.01)
         sql.execute(change, ("true",))
         await cached(engine)
+        figures = [(each.name, each.labels) for each in metrics.samples()]
+
+    assert len({*figures}) == len(figures)  # of those who read for it before nothing is left
 
 
 async def _source(client: AsyncClient) -> str:

@@ -87,7 +87,6 @@ class AsyncClient(AsyncOperations):
         self._feed = feed_for(self._cache, wakeups, self._direct_dsn, name=_NAME)
         self._closing = contextlib.AsyncExitStack()
         self._figures = Figures(dsn, name=_NAME)
-        self._wakes = Wakes()
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -106,6 +105,7 @@ class AsyncClient(AsyncOperations):
             metrics=self._figures.metrics,
         )
         self._closing.push_async_callback(self._store.close)
+        self._wakes = Wakes()
         try:
             await self._store.open()
             enter = self._closing.enter_async_context
@@ -113,8 +113,9 @@ class AsyncClient(AsyncOperations):
             await enter(running("feed", self._feed.run()))
             dsns = self._dsn, self._direct_dsn
             memory = remembering(self._store, self._cache, self._reader, self._feed, dsns)
-            self._cached = await enter(memory)
-            self._figures.metrics.sources += [self._cached.samples] if self._cached else []
+            if (cached := await enter(memory)) is not None:
+                self._closing.callback(self._figures.metrics.show(cached.samples))
+            self._cached = cached
             self._answers = Answers(self._store.results, deadlines=(deadlines := Deadlines()))
             if self._wakeups == "stream":
                 self._closing.enter_context(hearing_ends(self._answers, self._wakes, self._feed))

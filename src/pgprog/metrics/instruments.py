@@ -144,9 +144,18 @@ class Metrics:
             for name, counter in self._counters.items()
             for labels, value in dict.copy(counter).items()
         ]
-        for source in self.sources:
+        for source in [*self.sources]:
             found += source()
         return found
+
+    def show(self, source: Source) -> Callable[[], None]:
+        """Ask *source*, too, until what is returned is called; to call it again is harmless."""
+        self.sources.append(source)
+        return partial(self._hide, source)
+
+    def _hide(self, source: Source) -> None:
+        if source in self.sources:
+            self.sources.remove(source)
 
     def _histogram(self, name: str) -> Histogram:
         histogram = self._histograms[name] = Histogram()

@@ -57,7 +57,7 @@ class ClientStore(Changes):
             dsn, size=size, checkout_timeout=checkout_timeout, name=name, encryption=encryption
         )
         self._metrics = metrics or Metrics()
-        self._metrics.sources.append(partial(pool_samples, "api", self._pool, size=size))
+        self._hide = self._metrics.show(partial(pool_samples, "api", self._pool, size=size))
         self._submits: dict[RequestLane, Lane] = {
             "batches": lane("submit"),
             "many": lane("submit many"),
@@ -83,6 +83,7 @@ class ClientStore(Changes):
         try:
             await asyncio.gather(*(lane.close() for lane in lanes))
         finally:  # also for who is cancelled meanwhile
+            self._hide()
             await self._pool.close()
 
     async def submit_many(
@@ -191,8 +192,7 @@ class ClientStore(Changes):
     ) -> tuple[str, str, bytes | None]:
         """Return a snapshot, which server it is of, and a process in it as `get` does."""
         [[snapshot, server, found]] = await self._read(
-            f"select pg_current_snapshot()::text, {SERVER},"
-            " pgprog.get(%s, %s, %s, %s, %s)",
+            f"select pg_current_snapshot()::text, {SERVER}, pgprog.get(%s, %s, %s, %s, %s)",
             (namespace, process_id, max_events, after, direction),
         )
         return snapshot, server, None if found is None else bytes(found)
