@@ -212,13 +212,12 @@ def ask_postgresql(number: int) -> bytes:
     return _ANSWER.pack(_ANSWER_HEAD.size, number, ASK, JUST_NOW)
 
 
-def kept_body(entry: Entry) -> bytes:
-    """Return what `kept` sends of an entry: the same for everybody."""
-    return _encode((msgspec.structs.astuple(entry.row), entry.timers))
+def kept(number: int, entry: Entry, lag: float) -> bytes:
+    """Return an answer of what is kept.
 
-
-def kept(number: int, body: bytes, lag: float) -> bytes:
-    """Return an answer of what is kept."""
+    It is encoded for each: to keep it costs the memory of another entry, and saves 0.3 µs.
+    """
+    body = _encode((msgspec.structs.astuple(entry.row), entry.timers))
     return _ANSWER.pack(_ANSWER_HEAD.size + len(body), number, KEPT, lag) + body
 
 

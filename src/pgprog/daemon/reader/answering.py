@@ -232,9 +232,7 @@ class Client(asyncio.BufferedProtocol):
     def _packed_entry(self, question: wire.Question, found: Found, entry: Entry) -> bytes:
         unseen = self._cached.told(entry.key)
         if found.lag is not None and not unseen and not question.max_events:
-            if entry.form is None:
-                entry.form = wire.kept_body(entry)
-            return wire.kept(question.number, entry.form, found.lag)
+            return wire.kept(question.number, entry, found.lag)
         events = events_in(entry, _range_of(question))
         server = self._cached.server
         answer = wire.Answer(entry.row, entry.timers, found.lag, events, unseen, server)
