@@ -417,6 +417,26 @@ async def test_a_table_that_is_altered_empties_the_cache(engine: Engine, sql: An
     assert process.state == {"lines": ["first"]}
 
 
+async def test_changes_are_kept_of_tables_whose_replica_identity_is_the_whole_row(
+    engine: Engine, sql: Any
+) -> None:
+    tables = ("pgprog_data.processes", "pgprog_data.timers")
+    for table in tables:
+        sql.execute(f"alter table {table} replica identity full")
+    try:
+        async with engine:
+            await engine.init("orders", "o-1")
+            await cached(engine)
+            await engine.call("orders", "o-1", {"line": "second"}, name="add")
+            process = await engine.get("orders", "o-1")
+    finally:
+        for table in tables:
+            sql.execute(f"alter table {table} replica identity default")
+
+    assert process is not None
+    assert (process.state, process.source) == ({"lines": ["first", "second"]}, "cache")
+
+
 async def test_publications_that_are_altered_end_the_cache_until_they_are_right(
     engine: Engine, sql: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

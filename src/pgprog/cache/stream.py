@@ -41,8 +41,10 @@ def changes_of(told: Sequence[messages.Change]) -> list[Change] | None:
     changes: list[Change] = []
     for change in told:
         if type(change) is Update or type(change) is Insert:
-            if type(change) is Update and change.old is not None:
-                changes.append(_gone(change.relation.name, change.old))
+            # The old row is there for its other key, the first two columns, or by its table's wish.
+            old = change.old if type(change) is Update else None
+            if old is not None and old[:2] != change.new[:2]:
+                changes.append(_gone(change.relation.name, old))
             changes.append(_new(change.relation.name, change.new))
         elif type(change) is Delete:
             if change.relation.name != "events":
