@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -250,6 +251,38 @@ async def test_the_stream_tells_before_it_is_time_to_look(
         following = asyncio.create_task(_until(watched, last + 1))
         await pauses.wait()
         await engine.call("counters", "c-1", {}, name="add")
+        assert _payloads(await following) == [last + 1]
+
+
+async def test_what_a_standby_does_not_show_yet_is_looked_for(engine: Engine, db: str) -> None:
+    """The reads of a client may be of a standby, which shows later what the stream has told."""
+    key = "counters", "c-1"
+    async with AsyncClient(db, cache={"counters": CacheSettings(enabled=True)}) as client:
+        async with asyncio.timeout(20):
+            await _is_followed(client, engine)
+        memory, read = client._cached, client._store.get_fenced
+        assert isinstance(memory, CachedReads)
+        behind = [await read(*key, max_events=0)]
+        reads = 0
+
+        async def read_standby(*key: str, **range_: Any) -> tuple[str, str, bytes | None]:
+            nonlocal reads
+            reads += 1
+            snapshot, _, found = await read(*key, **range_)
+            return snapshot, "a standby", behind[0][2] if behind else found
+
+        client._store.get_fenced = read_standby  # type: ignore[method-assign]
+        watched = client.watch(*key)
+        last = (await anext(watched)).state
+        following = asyncio.create_task(_until(watched, last + 1))
+        await engine.call(*key, {}, name="add")
+        async with asyncio.timeout(20):
+            while not memory.cache.is_settled(key, now=time.monotonic()):
+                await asyncio.sleep(0.01)
+            enough = reads + 3
+            while reads < enough:
+                await asyncio.sleep(0.01)
+        behind.clear()
         assert _payloads(await following) == [last + 1]
 
 

@@ -176,7 +176,11 @@ class CachedReads(Memory):
     async def watch(self, key: Key, call: Callable[[], None]) -> bool:
         """Call once when something is told of a process; return if no look is due before."""
         self.cache.watchers.add(key, call)
-        return self.cache.is_settled(key, now=time.monotonic())
+        return self.is_settled(key)
+
+    def is_settled(self, key: Key) -> bool:
+        """Return whether a read from now on shows all that was told of a process."""
+        return self._may_read(self.server) and self.cache.is_settled(key, now=time.monotonic())
 
     def unwatch(self, key: Key, call: Callable[[], None]) -> None:
         """Do not call; harmless after it was."""
@@ -235,7 +239,7 @@ class CachedReads(Memory):
 
     async def _read_into(self, fill: Fill, told: tuple[int, ...]) -> Entry | None:
         text, server, raw = await self._store.get_fenced(*fill.key, max_events=_WINDOW)
-        now, snapshot = time.monotonic(), Snapshot.parse(text)
+        now, snapshot, self._read_server = time.monotonic(), Snapshot.parse(text), server
         self._check_past(told, snapshot, server)
         if raw is None:
             return None

@@ -37,7 +37,7 @@ class Memory(ABC):
         self._store = store
         self._counts: Counter[tuple[str, str]] = Counter()
         self._asked: OrderedDict[int, Key] = OrderedDict()
-        self._read_server = ""  # that of the last read that went past
+        self._read_server = ""  # that of the last read of PostgreSQL
 
     # ---- Reading.
 
@@ -121,6 +121,13 @@ class Memory(ABC):
     @abstractmethod
     def _is_of(self, server: str) -> bool:
         """Return whether what was told is of this run of this server."""
+
+    def _may_read(self, server: str) -> bool:
+        """Return whether PostgreSQL is read there, as far as is known.
+
+        Another, such as a standby, may show later what was told.
+        """
+        return self._read_server in {"", server}
 
     def _check_past(self, told: tuple[int, ...], snapshot: Snapshot, server: str) -> None:
         if self._is_of(server) and unseen_by(snapshot, told):

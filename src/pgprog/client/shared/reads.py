@@ -91,16 +91,11 @@ class SharedReads(Memory):
         return self._unseen.get(key, ())
 
     async def watch(self, key: Key, call: Callable[[], None]) -> bool:
-        """Call when the reader tells of a process; return whether no look is needed before.
-
-        Reads of another server, such as a standby, may see later what the reader has told.
-        """
+        """Call when the reader tells of a process; return whether no look is needed before."""
         if key[0] not in self._namespaces:
             return False
         watched = await self._line.watch(key, call)
-        if watched is None or self._read_server not in {"", watched.server}:
-            return False
-        return watched.is_settled
+        return watched is not None and watched.is_settled and self._may_read(watched.server)
 
     def unwatch(self, key: Key, call: Callable[[], None]) -> None:
         """Do not call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -66,8 +65,7 @@ class Watches:
             self._calls[message.watch] = key, call
             self._all.count += 1
             cached.cache.watchers.add(key, call)
-        is_settled = cached.cache.is_settled(key, now=time.monotonic())
-        return wire.Watched(is_settled, cached.server)
+        return wire.Watched(cached.is_settled(key), cached.server)
 
     def drop(self, watch: int) -> None:
         """Watch no more; harmless after it has changed."""
