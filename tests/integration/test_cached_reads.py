@@ -282,6 +282,35 @@ async def test_a_cached_process_can_be_copied(
         copied.colour  # noqa: B018
 
 
+@pytest.mark.parametrize("read", ["history", "trace", "explain"])
+async def test_no_read_of_a_process_is_older_than_what_was_shown_of_it(
+    engine: Engine, session: Any, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """A commit is told a moment before a snapshot sees it."""
+    async with engine:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        running = session()
+        running.execute("begin")
+        [xid] = running.execute("select pg_current_xact_id()::text::bigint").fetchone()
+        monkeypatch.setattr(engine._cached, "told", lambda _: (xid % (1 << 32),))
+        looks, get_fenced = 0, engine._store.get_fenced
+
+        async def counted(*key: Any, **range_: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return await get_fenced(*key, **range_)
+
+        monkeypatch.setattr(engine._store, "get_fenced", counted)
+        reading = asyncio.ensure_future(getattr(engine, read)("orders", "o-1"))
+        await until(lambda: looks > 2 or reading.done())
+        was_early = reading.done()
+        running.execute("commit")
+        await reading
+
+    assert not was_early
+
+
 async def test_a_timer_that_started_is_gone_from_the_cache(db: str, make_engine: Any) -> None:
     orders = Namespace("orders", cache={"enabled": True, "max_lag": "30s"})
     begun, ended = asyncio.Event(), asyncio.Event()

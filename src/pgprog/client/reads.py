@@ -9,7 +9,14 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pgprog.client import reading
-from pgprog.client.freshness import check_range, is_within, range_of, wanted
+from pgprog.client.freshness import (
+    ANYTHING,
+    NO_EVENTS,
+    check_range,
+    is_within,
+    range_of,
+    wanted,
+)
 from pgprog.client.memory import TooSoon
 from pgprog.engine.events import events_of
 from pgprog.errors import InvalidArgument, StaleRead, TaskNotFound
@@ -162,6 +169,15 @@ class AsyncReads:
             return await self._store.get(*key, **range_._asdict())
         return await self._cached.read_past(key, range_, told)
 
+    async def _see_told(self, key: tuple[str, str]) -> None:
+        """Wait until PostgreSQL shows whatever this client has shown of a process from memory.
+
+        Raises:
+            StaleRead: It does not for too long.
+        """
+        if self._cached is not None and self._cached.told(key):
+            await self._read(key, NO_EVENTS, ANYTHING)
+
     async def history(
         self,
         namespace: str | Namespace[Any],
@@ -180,6 +196,7 @@ class AsyncReads:
         """
         check_range(max_events, after)
         key = checked_names(namespace, process_id)
+        await self._see_told(key)
         rows = await self._store.history(
             *key, after=after, max_events=max_events, direction=direction
         )
@@ -213,7 +230,9 @@ class AsyncReads:
         Raises:
             ProcessNotFound: There is no such process.
         """
-        rows = await self._store.trace(*checked_names(namespace, process_id))
+        key = checked_names(namespace, process_id)
+        await self._see_told(key)
+        rows = await self._store.trace(*key)
         return [reading.record_of(row) for row in rows]
 
     async def result(self, task_id: int) -> TaskResult:
@@ -231,9 +250,9 @@ class AsyncReads:
         Raises:
             ProcessNotFound: There is no such process.
         """
-        return reading.explanation_of(
-            *await self._store.explain(*checked_names(namespace, process_id))
-        )
+        key = checked_names(namespace, process_id)
+        await self._see_told(key)
+        return reading.explanation_of(*await self._store.explain(*key))
 
     async def stats(self) -> list[NamespaceStats]:
         """Return what each namespace holds, by their names; it reads the whole queue."""
