@@ -106,6 +106,22 @@ async def test_what_the_stream_tells_is_what_postgresql_would_say(engine: Engine
     assert kept == read
 
 
+class OrderId(str):
+    """What frameworks make of texts: a kind of their own."""
+
+    __slots__ = ()
+
+
+async def test_an_id_of_a_kind_of_its_own_is_found_in_memory(engine: Engine) -> None:
+    async with engine:
+        await engine.init("orders", OrderId("o-1"))
+        await cached(engine)
+        process = await engine.get("orders", OrderId("o-1"))
+
+    assert process is not None
+    assert process.source == "cache"
+
+
 async def test_own_writes_are_always_read(engine: Engine) -> None:
     async with engine:
         await engine.init("orders", "o-1")

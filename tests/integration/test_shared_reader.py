@@ -134,6 +134,26 @@ async def test_a_shared_read_is_what_postgresql_would_say(config: Config, engine
     assert nothing is None
 
 
+class OrderId(str):
+    """What frameworks make of texts: a kind of their own."""
+
+    __slots__ = ()
+
+
+async def test_a_reader_is_asked_by_ids_of_a_kind_of_their_own(
+    config: Config, engine: Engine
+) -> None:
+    async with reading(config, Metrics()):
+        await engine.init("orders", OrderId("o-1"))
+        await cached(engine)
+        process = await engine.get("orders", OrderId("o-1"))
+        async with contextlib.aclosing(engine.watch("orders", OrderId("o-1"))) as watched:
+            seen = await anext(watched)
+
+    assert process is not None
+    assert (process.source, seen.process_id) == ("cache", "o-1")
+
+
 async def test_a_shared_read_by_a_namespace_is_typed(
     config: Config, engine: Engine, orders: Namespace[Any]
 ) -> None:

@@ -121,7 +121,7 @@ class AsyncReads:
         typed = _typed(namespace)
         cached = self._cached if wanted.may_be_cached else None
         if cached is not None:
-            found = cached.look(namespace, process_id, range_, wanted)
+            found = cached.look(key[0] if typed is None else typed, key[1], range_, wanted)
             if found is not None:
                 return found
             is_answered, found = await cached.read(key, typed, range_, wanted)
@@ -291,7 +291,7 @@ def checked_version(version: int | None) -> int | None:
 
 
 def checked_names(namespace: str | Namespace[Any], process_id: str) -> tuple[str, str]:
-    """Return what names a process, checked.
+    """Return what names a process, checked, as plain texts, whatever kind of text they are.
 
     Raises:
         InvalidArgument: It cannot be a name.
@@ -299,7 +299,7 @@ def checked_names(namespace: str | Namespace[Any], process_id: str) -> tuple[str
     name = namespace.name if isinstance(namespace, Namespace) else namespace
     check_text(name, field="namespace", limit=_LIMITS.id_bytes)
     check_text(process_id, field="process_id", limit=_LIMITS.id_bytes)
-    return name, process_id
+    return str.__str__(name), str.__str__(process_id)
 
 
 def _typed(namespace: str | Namespace[Any]) -> Namespace[Any] | None:
