@@ -412,6 +412,17 @@ def test_17_transaction_ids_go_round(xid: int, is_seen: bool) -> None:
     assert snapshot.sees(xid) is is_seen
 
 
+def test_17_what_all_have_seen_is_not_unseen_again_half_a_circle_later(stage: Stage) -> None:
+    stage.fill(sees(101), row(1))
+    stage.tell(101, written(2))
+    stage.beat(sees(102))
+    stage.beat(sees(101 + (1 << 31)))  # it is read, and never changes
+
+    assert stage.version == 2
+    assert stage.cache.told(KEY) == ()
+    assert stage.cache.is_settled(KEY, now=stage.now)
+
+
 def test_22_what_was_served_does_not_change(stage: Stage) -> None:
     assert stage.fill(sees(101), row(1))
     entry = stage.look()

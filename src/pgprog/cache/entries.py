@@ -106,8 +106,8 @@ class Entry:
 
     *snapshot* is that of the read that filled it, until the stream has told all that it sees.
     *unseen* are transactions in it that a snapshot taken from now on may not see.  *as_of* is when
-    that read was sent.  *touched_at*, *placed_at* and *form*, which belongs to whoever reads, are
-    all that changes.
+    that read was sent.  The first two, *touched_at*, *placed_at* and *form*, which belongs to
+    whoever reads, are all that changes.
     """
 
     __slots__ = (

@@ -19,7 +19,7 @@ from pgprog.cache.changes import by_process
 from pgprog.cache.entries import ProcessRemoved
 from pgprog.cache.fills import Fill
 from pgprog.cache.lease import NEVER, Lease
-from pgprog.cache.recent import Recent, unseen_by
+from pgprog.cache.recent import Recent, Unsettled, unseen_by
 from pgprog.cache.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Cache:
         self._recent: Recent[Key] = Recent()
         self._loose: Recent[int] = Recent()  # by incarnation: their changes name no process
         self._served: Recent[Key] = Recent()  # what was given up had them, and may have been served
+        self._unsettled = Unsettled()
         self._keys: dict[int, Key] = {}  # of the incarnations that are kept
         self._filled: deque[tuple[float, Key, Snapshot]] = deque()  # they carry it still
         self.watchers = Watchers()
@@ -89,6 +90,7 @@ class Cache:
         self._fills.clear()
         self._recent.clear()
         self._loose.clear()
+        self._unsettled.clear()
         self._keys.clear()
         self._filled.clear()
         self.watchers.wake_all()
@@ -124,6 +126,7 @@ class Cache:
         self._recent.prune(snapshot)
         self._loose.prune(snapshot)
         self._served.prune(snapshot)
+        self._unsettled.prune(snapshot)
         self.lease.add_beat(lsn, sent_at=sent_at)
         self._release()
         for shelf in self.shelves.values():
@@ -303,6 +306,7 @@ class Cache:
         if changed is None or changed.size > self._max_entry_bytes:
             return None
         changed.unseen = (*self._unseen(entry.unseen), xid)
+        self._unsettled.add(changed)
         return changed
 
     def _with_pending(self, entry: Entry, fill: Fill) -> Entry | None:
@@ -317,6 +321,7 @@ class Cache:
         entry = self.shelves[key[0]].pop(key[1])
         if entry is not None:
             del self._keys[entry.row.incarnation]
+            self._unsettled.drop(key)
             unseen = self._unseen(entry.unseen)
             self._recent.add(key, (*unseen, *besides))
             self._served.add(key, unseen)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pgprog.cache.entries import Entry, Key
     from pgprog.cache.snapshots import Snapshot
 
 K = TypeVar("K")
@@ -54,6 +55,35 @@ class Recent(Generic[K]):
     def clear(self) -> None:
         """Forget everything."""
         self._xids.clear()
+
+
+class Unsettled:
+    """Entries with transactions that a snapshot may not see, each until one sees them.
+
+    Not longer: ids go round, and half a circle later none would see them any more.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Note an entry, in the place of the one of its process."""
+        self._entries[entry.key] = entry
+
+    def drop(self, key: Key) -> None:
+        """Forget the one of a process."""
+        self._entries.pop(key, None)
+
+    def prune(self, snapshot: Snapshot) -> None:
+        """Take from all what *snapshot* sees, and forget those that have nothing left."""
+        for key, entry in [*self._entries.items()]:
+            entry.unseen = unseen_by(snapshot, entry.unseen)
+            if not entry.unseen:
+                del self._entries[key]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
 
 
 def unseen_by(snapshot: Snapshot, xids: Iterable[int]) -> tuple[int, ...]:
