@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgprog import AsyncClient, Client, Engine, Namespace
-from pgprog.errors import ConfigError, PgprogError, SchemaMismatch, StoreUnavailable
+from pgprog import AsyncClient, Client, Engine, Namespace, Request
+from pgprog.errors import (
+    ConfigError,
+    PgprogError,
+    SchemaMismatch,
+    StoreUnavailable,
+    TaskCancelled,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
@@ -92,3 +99,58 @@ async def test_who_may_not_ask_is_told_so_each_time(onlooker: str) -> None:
             hints.append(caught.value.hint)
 
     assert ["pgprog db roles" in (hint or "") for hint in hints] == [True, True]
+
+
+_UNREADABLE = """
+create function unreadable() returns trigger language plpgsql as $$
+begin
+  raise exception 'could not read block 5' using errcode = 'XX001';
+end $$;
+create trigger unreadable before insert on pgprog_data.queue
+for each row when (new.process_id = 'bad') execute function unreadable();
+"""
+_NO_RESULTS = """
+create or replace function pgprog.results(task_ids bigint[])
+returns table (task_id bigint, status text, response jsonb, error jsonb, version bigint)
+language plpgsql as $$
+begin
+  raise exception 'could not read block 5' using errcode = 'XX001';
+end $$
+"""
+
+
+@pytest.fixture
+def damaged(fresh_db: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database of one's own, which a test damages."""
+    with psycopg.connect(fresh_db, autocommit=True) as connection:
+        connection.execute("select pgprog_engine._create_namespace('orders', '{}')")
+        yield connection
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, partial(Engine, namespaces=[Namespace("others")])])
+async def test_a_request_that_meets_damaged_data_is_told_so_and_others_go_on(
+    fresh_db: str, damaged: psycopg.Connection[Any], kind: Callable[[str], AsyncClient]
+) -> None:
+    damaged.execute(_UNREADABLE.encode())
+    async with kind(fresh_db) as client:
+        with pytest.raises(PgprogError, match=r"could not read block 5.*XX001"):
+            await client.submit("init", "orders", "bad", timeout=5)
+        [many] = await client.submit_many([Request("init", "orders", "bad")], timeout=5)
+        task = await client.submit("init", "orders", "good", timeout=5)
+
+    assert (type(many), task.task_id > 0) == (PgprogError, True)
+
+
+async def test_who_waits_meets_damaged_data_and_is_told_so_and_others_wait_on(
+    fresh_db: str, damaged: psycopg.Connection[Any]
+) -> None:
+    [[works]] = damaged.execute("select pg_get_functiondef('pgprog.results'::regproc)").fetchall()
+    async with AsyncClient(fresh_db) as client:
+        task = await client.submit("init", "orders", "o-1")
+        damaged.execute(_NO_RESULTS)
+        with pytest.raises(PgprogError, match=r"could not read block 5.*XX001"):
+            await task.wait(timeout=5)
+        damaged.execute(works)
+        await client.cancel(task.task_id)
+        with pytest.raises(TaskCancelled):
+            await task.wait(timeout=5)

@@ -15,7 +15,7 @@ from pgprog.metrics import Metrics
 from pgprog.store.beats import SERVER
 from pgprog.store.changes import Changes
 from pgprog.store.columns import columns_of
-from pgprog.store.faults import translated_denials, translated_for_callers
+from pgprog.store.faults import translated_failures, translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
 from pgprog.store.packing import bigints, texts
@@ -94,10 +94,10 @@ class ClientStore(Changes):
         Raises:
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
             StoreUnavailable: The outcome of all is unknown.
-            PgprogError: The role may not ask for anything; nothing was done.
+            PgprogError: The role may not ask, or the database failed; nothing was done.
         """
         began_at = time.monotonic()
-        with translated_denials():
+        with translated_failures():
             rows = await self._submits[lane].fetch(
                 SUBMIT_MANY, packed(columns_of(requests, self._encryption))
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from pgprog.metrics import Metrics
 from pgprog.store import completions
 from pgprog.store.columns import columns_of, namespaces_of
+from pgprog.store.faults import translated_failures
 from pgprog.store.housekeeping import Housekeeping
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
@@ -124,16 +125,19 @@ class EngineStore(Housekeeping):
         Raises:
             LeaseLost: Nothing was done.
             LockTimeout: Nothing was done; a stranger's open transaction holds a key or an id.
+            PgprogError: The database failed; nothing was done.
         """
         on = self._starts[lane]
         parameters = (worker_id, max_starts, *packed(columns_of(requests, self._encryption)))
         began_at = time.monotonic()
         if not self._preload:
-            rows = await on.fetch(_START, parameters)
+            with translated_failures():
+                rows = await on.fetch(_START, parameters)
             found = [submitted(*each) for each in zip(requests, rows, strict=True)]
         else:
             most = [*map(self._preload.get, namespaces_of(requests))]
-            rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
+            with translated_failures():
+                rows = await on.fetch(_START_WITH_EVENTS, (integers(most), *parameters))
             found = [
                 _with_events(submitted(request, row), raw, most=each or 0)
                 for request, (raw, *row), each in zip(requests, rows, most, strict=True)

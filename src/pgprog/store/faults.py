@@ -98,26 +98,37 @@ def translated_denials() -> Iterator[None]:
 
 
 @contextmanager
-def translated_for_people() -> Iterator[None]:
-    """Turn PostgreSQL's errors into what the command line says; no traceback is left."""
+def translated_failures() -> Iterator[None]:
+    """Turn what `translated` lets pass, denials and what nobody expects, into errors that say so.
+
+    Nothing was done.  Such an error is one caller's, or those of one batch: others go on.
+    """
     try:
-        with translated_denials(), translated():
+        with translated_denials():
             yield
-    except RolledBack as e:
-        msg = f"the database gave it up: {e}"
-        raise PgprogError(msg, hint="nothing was done; repeat it") from e
-    except DataFault as e:
-        raise InvalidArgument(str(e)) from e
     except psycopg.Error as e:
         msg = f"the database failed: {e.diag.message_primary or e} ({e.sqlstate})"
         raise PgprogError(msg, hint=e.diag.message_hint or "its own log says more") from e
 
 
 @contextmanager
+def translated_for_people() -> Iterator[None]:
+    """Turn PostgreSQL's errors into what the command line says; no traceback is left."""
+    try:
+        with translated_failures(), translated():
+            yield
+    except RolledBack as e:
+        msg = f"the database gave it up: {e}"
+        raise PgprogError(msg, hint="nothing was done; repeat it") from e
+    except DataFault as e:
+        raise InvalidArgument(str(e)) from e
+
+
+@contextmanager
 def translated_for_callers() -> Iterator[None]:
     """Turn PostgreSQL's errors into those that callers of a client may catch."""
     try:
-        with translated_denials(), translated():
+        with translated_failures(), translated():
             yield
     except RolledBack as e:
         raise StoreUnavailable(str(e), hint="nothing was done; repeat it") from e
