@@ -10,18 +10,18 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from tests.integration.conftest import QUICK
 from tests.integration.streams import END_STREAMS, SLOTS
 
-from pgprog import AsyncClient, Engine, Intent, Namespace, Step
+from pgprog import AsyncClient, Engine, Intent, Namespace, Step, migrate
+from pgprog.embedded import EmbeddedPostgres
 from pgprog.store import wakeups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    import psycopg
 
     from pgprog.config import WorkerConfig
     from pgprog.model import Process
@@ -257,3 +257,30 @@ async def test_a_stream_that_is_lost_is_followed_again_and_what_came_meanwhile_i
                 sql.execute(END_STREAMS)
                 sql.execute("select pgprog.init('orders', %s)", (f"o-{number}",))
             assert await served.next() == "init"
+
+
+_MUCH_TO_TELL = """
+select pg_notify('something', lpad(n::text, 7000, '0')) from generate_series(1, 1000) as n
+"""
+
+
+@pytest.mark.slow  # it needs a server of its own, whose queue of notifications is small
+async def test_hints_that_find_no_room_are_lost_and_end_nothing() -> None:
+    """Some session listens and stays in its transaction: what comes behind it piles up."""
+    served = Served()
+    small = {"max_notify_queue_pages": "64"}
+    with EmbeddedPostgres(durable=False, settings=small) as server:
+        migrate(server.dsn)
+        with psycopg.connect(server.dsn) as idle, psycopg.connect(server.dsn) as sql:
+            sql.autocommit = True
+            idle.execute("listen something")
+            idle.commit()
+            idle.execute("select 1")
+            with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="NOTIFY queue"):
+                sql.execute(_MUCH_TO_TELL)
+            async with Engine(server.dsn, [served.namespace], worker=QUICK) as engine:
+                async with AsyncClient(server.dsn) as client:
+                    answers = [await client.init("orders", f"o-{n}", timeout=20) for n in range(3)]
+                answers.append(await engine.init("orders", "o-3", timeout=20))
+
+    assert answers == ["done"] * 4

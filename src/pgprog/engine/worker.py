@@ -24,11 +24,10 @@ from pgprog.engine.served import check_names, check_not_imported, check_schema, 
 from pgprog.engine.settings import Settings
 from pgprog.engine.settling import end, wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
-from pgprog.errors import LeaseLost, StoreUnavailable
+from pgprog.errors import LeaseLost
 from pgprog.metrics import Metrics
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
-from pgprog.store.faults import RolledBack
 from pgprog.store.renewals import Renewals
 from pgprog.store.rows import Outcome
 from pgprog.store.transactions import StepTransactions
@@ -343,7 +342,5 @@ class Worker:
     async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
         # Though nothing was handed back: what was let go since chains ended waits for the others.
-        with contextlib.suppress(StoreUnavailable, RolledBack):
-            names = [namespace.name for namespace in self._namespaces]
-            await self._store.announce(wakeups.DUE, names)
+        await self._store.announce(wakeups.DUE, [namespace.name for namespace in self._namespaces])
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

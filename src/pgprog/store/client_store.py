@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from pgprog.metrics import Metrics
 from pgprog.store.beats import SERVER
 from pgprog.store.changes import Changes
 from pgprog.store.columns import columns_of
-from pgprog.store.faults import translated_failures, translated_for_callers
+from pgprog.store.faults import NOT_SENT, translated_failures, translated_for_callers
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_requests, timed
 from pgprog.store.packing import bigints, texts
@@ -302,8 +303,8 @@ class ClientStore(Changes):
         return int(await self._value("select pgprog.schema_version()"))
 
     async def announce(self, channel: str, payloads: Sequence[str]) -> None:
-        """Notify those who listen, in a transaction of its own behind the requests it is about."""
-        with translated_for_callers():
+        """Notify who listens, in a transaction behind what it is about; what cannot be is lost."""
+        with contextlib.suppress(*NOT_SENT):
             await self._submits["batches"].fetch(
                 "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
                 (channel, texts(sorted({*payloads}))),

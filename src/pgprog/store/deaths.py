@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pgprog.store import wakeups
-from pgprog.store.faults import translated
+from pgprog.store.faults import NOT_SENT, translated
 from pgprog.store.pool import connect_blocking
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ class Deaths:
         return int(row[0]) if row else 0
 
     def announce_due(self, namespaces: Sequence[str]) -> None:
-        """Let the workers of these namespaces look for due tasks now."""
+        """Let the workers of these namespaces look for due tasks now, if that can be sent."""
         for namespace in namespaces:
-            self._connection.execute("select pg_notify(%s, %s)", (wakeups.DUE, namespace))
+            with suppress(*NOT_SENT):
+                self._connection.execute("select pg_notify(%s, %s)", (wakeups.DUE, namespace))
 
 
 @contextmanager

@@ -9,13 +9,14 @@ what handlers read, one for what is rare and may be long, one for hints to other
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from pgprog.metrics import Metrics
 from pgprog.store import completions
 from pgprog.store.columns import columns_of, namespaces_of
-from pgprog.store.faults import translated_failures
+from pgprog.store.faults import NOT_SENT, translated_failures
 from pgprog.store.housekeeping import Housekeeping
 from pgprog.store.lane import Lane
 from pgprog.store.measuring import measure_claim, measure_completions, measure_requests, timed
@@ -294,9 +295,9 @@ class EngineStore(Housekeeping):
     async def announce(
         self, channel: str, payloads: Sequence[str], *, lane: CompletionLane = "batches"
     ) -> None:
-        """Notify those who listen, in a transaction of its own; a failure is theirs to bear."""
+        """Notify those who listen, in a transaction of its own; what cannot be sent is lost."""
         on = self._hints if lane == "batches" else self._hints_of_few
-        with timed(self.metrics.notification[()]):
+        with contextlib.suppress(*NOT_SENT), timed(self.metrics.notification[()]):
             await on.fetch(
                 "select pg_notify(%s, payload) from unnest(%s::text[]) as x(payload)",
                 (channel, texts(payloads)),

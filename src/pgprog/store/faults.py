@@ -52,6 +52,11 @@ class DataFault(Exception):  # noqa: N818 - what happened; it never leaves the e
     """Something in the round trip cannot be stored; nothing of it was."""
 
 
+# Whatever keeps a hint from being sent: it is lost, and who waits for one polls.  The queue of
+# notifications may be full (54000), since some session listens and stays in a transaction.
+NOT_SENT = (PgprogError, RolledBack, DataFault, psycopg.Error)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn PostgreSQL's errors into pgprog's; what is none of these passes through."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import psycopg
 
 from pgprog import logs
-from pgprog.errors import Overloaded, StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.errors import StoreUnavailable
+from pgprog.store.faults import NOT_SENT, RolledBack
 from pgprog.store.pool import is_pooled, open_connection
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Hints(Generic[T]):
             self._filled.clear()
             hints, self._waiting = self._waiting, []
             if hints:
-                with contextlib.suppress(StoreUnavailable, Overloaded, RolledBack):
+                with contextlib.suppress(*NOT_SENT):
                     await self._send(hints)
 
 
