@@ -36,8 +36,9 @@ from pgprog.config import (
     ReaderConfig,
 )
 from pgprog.daemon.reader import answering, reading
-from pgprog.errors import ConfigError
+from pgprog.errors import ConfigError, StoreUnavailable
 from pgprog.metrics import Metrics
+from pgprog.store.client_store import ClientStore
 from pgprog.store.probe import database_of
 
 if TYPE_CHECKING:
@@ -752,6 +753,29 @@ async def test_a_reader_whose_socket_is_taken_away_listens_at_another(
         await cached(engine)
 
     assert not _is_there(path)
+
+
+async def test_a_reader_that_begins_anew_while_the_database_is_away_waits_for_it(
+    config: Config, engine: Engine, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, is_away = ClientStore.open, asyncio.Event()
+
+    async def open_later(self: ClientStore) -> None:
+        if not is_away.is_set():
+            is_away.set()
+            msg = "the server is shut down"
+            raise StoreUnavailable(msg)
+        await opened(self)
+
+    monkeypatch.setattr("pgprog.daemon.reader.serving._LOOK_SECONDS", 0.05)
+    await engine.init("orders", "o-1")
+    async with reading(config, Metrics()) as (serving, _):
+        await cached(engine)
+        monkeypatch.setattr(ClientStore, "open", open_later)
+        _take_away(path)
+        await is_away.wait()
+        await cached(engine)
+        assert not serving.done()
 
 
 async def test_a_reader_that_ends_leaves_the_socket_of_another_alone(

@@ -19,7 +19,7 @@ from pgprog.daemon.reader.accepting import accept
 from pgprog.daemon.reader.answering import Answerer
 from pgprog.daemon.reader.place import listening
 from pgprog.engine import Sign
-from pgprog.errors import ConfigError, PgprogError
+from pgprog.errors import ConfigError, PgprogError, StoreUnavailable
 from pgprog.metrics import Sample
 from pgprog.replication.shared import Feed
 from pgprog.store.client_store import ClientStore
@@ -105,8 +105,13 @@ class Serving:
     ) -> None:
         """Serve under *settings*, then under those that come after them, and so on."""
         while True:
-            async with self._served(place.listener, settings, database):
-                settings = await self._wait_other(settings, place)
+            try:
+                async with self._served(place.listener, settings, database):
+                    settings = await self._wait_other(settings, place)
+            except StoreUnavailable as e:  # meanwhile who asks finds that nobody answers
+                log.warning("reader_without_database", detail=str(e))
+                self._looks += 1
+                await asyncio.sleep(_LOOK_SECONDS)
 
     @asynccontextmanager
     async def _served(
