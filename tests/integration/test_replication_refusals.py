@@ -14,6 +14,7 @@ from pgprog.embedded import EmbeddedPostgres
 from pgprog.errors import ConfigError, ReplicationLost, ReplicationRefused
 from pgprog.replication import messages as m
 from pgprog.replication import opening
+from pgprog.store.faults import RolledBack
 from pgprog.store.migrate import migrate
 
 if TYPE_CHECKING:
@@ -76,6 +77,20 @@ async def test_a_role_needs_replication_and_the_state_and_no_table(
     assert rows == [(0, None, None, None)]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         ask(follower, "select * from notes")
+
+
+async def test_a_question_that_is_cut_off_leaves_why_one_is_kept_out_untold_and_ends_nothing(
+    follower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_off(_: object) -> bool:
+        msg = "canceling statement due to statement timeout"
+        raise RolledBack(msg)
+
+    monkeypatch.setattr(opening, "is_pooled", cut_off)
+    async with reading(follower) as feed:
+        errors = [(await feed.next(m.Lost)).error for _ in range(2)]
+
+    assert [type(error) for error in errors] == [ReplicationLost] * 2
 
 
 async def test_13_a_publication_that_is_missing_is_named_and_waited_for(fresh_db: str) -> None:

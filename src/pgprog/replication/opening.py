@@ -15,6 +15,7 @@ from pgprog.replication.messages import Connected
 from pgprog.replication.pgoutput import Decoder
 from pgprog.replication.stream import Stream
 from pgprog.replication.transactions import Assembler
+from pgprog.store.faults import RolledBack
 from pgprog.store.pool import connect, conninfo, is_pooled
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ async def _kept_out(error: psycopg.Error, *, dsn: str, name: str) -> Replication
             if await is_pooled(connection):
                 return refusals.by_pooler(str(error).strip())
             facts = await refusals.find_facts(connection, publications=[], tables=[])
-    except (PgprogError, psycopg.Error):
+    except (PgprogError, RolledBack, psycopg.Error):
         return ReplicationLost(str(error))
     return refusals.at_the_door(facts) or ReplicationLost(str(error))
 
