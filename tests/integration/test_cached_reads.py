@@ -327,6 +327,28 @@ async def test_no_read_of_a_process_is_older_than_what_was_shown_of_it(
     assert not was_early
 
 
+@pytest.mark.parametrize("read", ["history", "trace", "explain"])
+async def test_nothing_is_shown_from_memory_that_is_older_than_a_read_of_a_process(
+    engine: Engine, db: str, session: Any, read: str
+) -> None:
+    async with engine, AsyncClient(db, cache={"orders": CACHED}) as client:
+        await engine.init("orders", "o-1")
+        await cached(client)
+        slots = session().execute(f"select active_pid {SLOTS}").fetchall()
+        for (sender,) in slots:
+            os.kill(sender, signal.SIGSTOP)
+        try:
+            await engine.call("orders", "o-1", {"line": "second"}, name="add")
+            await getattr(client, read)("orders", "o-1")
+            process = await client.get("orders", "o-1")
+        finally:
+            for (sender,) in slots:
+                os.kill(sender, signal.SIGCONT)
+
+    assert process is not None
+    assert process.state == {"lines": ["first", "second"]}
+
+
 async def test_a_timer_that_started_is_gone_from_the_cache(db: str, make_engine: Any) -> None:
     orders = Namespace("orders", cache={"enabled": True, "max_lag": "30s"})
     begun, ended = asyncio.Event(), asyncio.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -25,7 +26,7 @@ from pgprog.namespace import Namespace
 from pgprog.texts import check_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from typing_extensions import Unpack
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pgprog.store.rows import NamespaceStats
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 _PAGE = 1000
 _HITS_A_TURN = 256  # about a millisecond
@@ -169,14 +171,21 @@ class AsyncReads:
             return await self._store.get(*key, **range_._asdict())
         return await self._cached.read_past(key, range_, told)
 
-    async def _see_told(self, key: tuple[str, str]) -> None:
-        """Wait until PostgreSQL shows whatever this client has shown of a process from memory.
+    async def _beside(self, key: tuple[str, str], read: Callable[[], Awaitable[T]]) -> T:
+        """Return what *read* finds of a process: nothing older than was shown from memory.
+
+        Nor is anything older than that shown from memory later.
 
         Raises:
-            StaleRead: It does not for too long.
+            StaleRead: PostgreSQL shows something older for too long.
         """
-        if self._cached is not None and self._cached.told(key):
+        if self._cached is None:
+            return await read()
+        if self._cached.told(key):
             await self._read(key, NO_EVENTS, ANYTHING)
+        found = await read()
+        self._cached.note(key)
+        return found
 
     async def history(
         self,
@@ -196,12 +205,10 @@ class AsyncReads:
         """
         check_range(max_events, after)
         key = checked_names(namespace, process_id)
-        await self._see_told(key)
-        rows = await self._store.history(
-            *key, after=after, max_events=max_events, direction=direction
+        read = partial(
+            self._store.history, *key, after=after, max_events=max_events, direction=direction
         )
-        if self._cached is not None:
-            self._cached.note(key)
+        rows = await self._beside(key, read)
         return [*events_of(rows, namespace=_typed(namespace))]
 
     async def events(
@@ -231,8 +238,7 @@ class AsyncReads:
             ProcessNotFound: There is no such process.
         """
         key = checked_names(namespace, process_id)
-        await self._see_told(key)
-        rows = await self._store.trace(*key)
+        rows = await self._beside(key, partial(self._store.trace, *key))
         return [reading.record_of(row) for row in rows]
 
     async def result(self, task_id: int) -> TaskResult:
@@ -251,8 +257,8 @@ class AsyncReads:
             ProcessNotFound: There is no such process.
         """
         key = checked_names(namespace, process_id)
-        await self._see_told(key)
-        return reading.explanation_of(*await self._store.explain(*key))
+        row = await self._beside(key, partial(self._store.explain, *key))
+        return reading.explanation_of(*row)
 
     async def stats(self) -> list[NamespaceStats]:
         """Return what each namespace holds, by their names; it reads the whole queue."""
