@@ -22,6 +22,7 @@ from tests.integration.streams import END_STREAMS, SLOTS
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step
 from pgprog.cache.snapshots import Snapshot
+from pgprog.client.cached_reads import Found
 from pgprog.client.freshness import Range
 from pgprog.client.memory import TooSoon
 from pgprog.client.shared import wire
@@ -567,6 +568,9 @@ class _Untaken(asyncio.Transport):
 
     def pause_reading(self) -> None: ...
 
+    def get_write_buffer_size(self) -> int:
+        return sum(self.sizes[1:])
+
 
 async def test_who_takes_no_answers_makes_a_reader_hold_few_however_large_they_are(
     monkeypatch: pytest.MonkeyPatch,
@@ -583,6 +587,33 @@ async def test_who_takes_no_answers_makes_a_reader_hold_few_however_large_they_a
 
     assert len(untaken.sizes) == 2
     assert untaken.sizes[1] < 2_000_000
+
+
+async def test_who_takes_no_answers_makes_a_reader_hold_few_of_those_that_come_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def find(*_: object) -> Found:
+        return Found(entry, None)
+
+    entry: Any = object()
+    monkeypatch.setattr(answering.Client, "_packed_entry", lambda *_: 100_000 * b"x")
+    cached: Any = SimpleNamespace(
+        cache=SimpleNamespace(shelves={"orders": None}),
+        kept=lambda *_: None,
+        find=find,
+        pass_by=lambda _: None,
+    )
+    answerer = answering.Answerer(cached, database="shop")
+    client = answerer.client()
+    untaken = _Untaken(client)
+    client.connection_made(untaken)
+    asked = wire.GREETING + 200 * wire.framed(_question())
+    client.get_buffer(-1)[: len(asked)] = asked
+    client.buffer_updated(len(asked))
+    await asyncio.wait([*answerer.under_way])
+
+    assert len(untaken.sizes) > 200
+    assert sum(untaken.sizes) < 2_000_000
 
 
 async def test_who_does_not_take_his_answers_is_not_read_from(

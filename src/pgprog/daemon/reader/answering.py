@@ -212,12 +212,18 @@ class Client(asyncio.BufferedProtocol):
         finding.add_done_callback(_take_failure)
         await asyncio.wait([finding], timeout=_PATIENCE_SECONDS)  # it goes on, for those to come
         found = None
-        if finding.done() and not finding.cancelled() and finding.exception() is None:
+        is_found = finding.done() and not finding.cancelled() and finding.exception() is None
+        if is_found and self._has_room():
             found = finding.result()
         if found is None:
             self._cached.pass_by(key[0])
         if self._transport is not None:
             self._transport.write(self._packed(question, found))
+
+    def _has_room(self) -> bool:
+        """Return whether he takes his answers: he may ask for a thousand great ones at once."""
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() < _A_TURN_BYTES
 
     def _packed(self, question: wire.Question, found: Found | None) -> bytes:
         """Return an answer; absence is none, nor is too much: who asks looks for himself."""
