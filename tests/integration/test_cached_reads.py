@@ -395,6 +395,33 @@ async def test_events_beyond_the_window_come_from_postgresql(engine: Engine) -> 
     assert [each.event_id for each in newest.history] == [71, 70]
 
 
+async def test_a_process_whose_events_are_large_is_kept_with_the_newest_of_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"at": "2026-01-01T00:00:00Z", "task_id": 1, "payload": "x" * 10_000}
+    events = [{**event, "event_id": number} for number in range(1, 51)]
+    process = {"namespace": "orders", "process_id": "o-1", "status": "running"}
+    async with engine:
+        await engine.put({**process, "state": {"lines": []}, "history": events})
+        await cached(engine)
+        reads, get_fenced = 0, engine._store.get_fenced
+
+        async def counted(*key: Any, **range_: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await get_fenced(*key, **range_)
+
+        monkeypatch.setattr(engine._store, "get_fenced", counted)
+        all_ = await engine.get("orders", "o-1", max_events=50)
+        after_all = await engine.get("orders", "o-1", max_events=3, direction="backward")
+
+    assert all_ is not None
+    assert after_all is not None
+    assert [each.event_id for each in all_.history] == [*range(1, 51)]
+    assert [each.event_id for each in after_all.history] == [50, 49, 48]
+    assert (all_.source, after_all.source, reads) == ("postgresql", "cache", 1)
+
+
 async def test_many_who_miss_at_once_read_once(engine: Engine, sql: Any) -> None:
     async with engine:
         await engine.init("orders", "o-1")

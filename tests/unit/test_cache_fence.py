@@ -434,6 +434,20 @@ def test_22_what_was_served_does_not_change(stage: Stage) -> None:
     assert stage.version == 2
 
 
+def test_23_of_events_that_are_too_large_together_the_newest_are_kept(stage: Stage) -> None:
+    sizes = {"size": 50_000}
+    assert stage.fill(sees(100), row(1, events=3), *(event(n, **sizes) for n in (1, 2, 3)))
+    filled = stage.look()
+    stage.tell(100, [EventAdded(1, event(4, **sizes)), ProcessWritten(row(2, events=4))])
+    told = stage.look()
+
+    assert filled is not None
+    assert told is not None
+    assert [each.event_id for each in filled.events] == [2, 3]
+    assert [each.event_id for each in told.events] == [3, 4]
+    assert stage.shelf.bytes == told.size < 1 << 17
+
+
 def test_23_the_events_that_are_kept_are_the_newest(stage: Stage) -> None:
     assert stage.fill(sees(101), row(1, events=2), event(1), event(2))
     stage.tell(101, written(2, events=5, new=3))

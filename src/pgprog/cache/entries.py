@@ -184,6 +184,28 @@ class Entry:
             unseen=self.unseen,
         )
 
+    def fitted(self, most: int) -> Entry | None:
+        """Return the entry with as many of its newest events as fit into *most* bytes.
+
+        None where the process by itself does not.
+        """
+        size, first = self.size, 0
+        while size > most and first < len(self.events):
+            size -= _size_of_event(self.events[first])
+            first += 1
+        if size > most:
+            return None
+        if first == 0:
+            return self
+        return Entry(
+            self.row,
+            self.events[first:],
+            self.timers,
+            as_of=self.as_of,
+            snapshot=self.snapshot,
+            unseen=self.unseen,
+        )
+
     def has_range(self, *, max_events: int, after: int | None, forward: bool) -> bool:
         """Return whether every event of a range, if it exists, is here."""
         if max_events == 0:
@@ -246,5 +268,9 @@ def _is_whole(
 def _size_of(row: ProcessRow, events: Sequence[EventRow], timers: Mapping[str, datetime]) -> int:
     texts = (row.process_id, row.detail, row.state, row.metadata)
     size = _ENTRY_BYTES + sum(len(text) for text in texts if isinstance(text, (str, bytes)))
-    size += sum(_EVENT_BYTES + len(event.payload) + len(event.metadata or b"") for event in events)
+    size += sum(map(_size_of_event, events))
     return size + sum(_TIMER_BYTES + len(name) for name in timers)
+
+
+def _size_of_event(event: EventRow) -> int:
+    return _EVENT_BYTES + len(event.payload) + len(event.metadata or b"")

@@ -34,7 +34,7 @@ _MOST_RECENT = 100_000
 
 
 class Cache:
-    """Entries of the namespaces in *shelves*, each with at most *window* events.
+    """Entries of the namespaces in *shelves*, each with *window* events or what fits of them.
 
     Cold, it keeps and serves nothing: first it has to `listen`, then it may `warm_up`.  Everything
     but `look` belongs to one thread.
@@ -235,7 +235,7 @@ class Cache:
         told = (*fill.recent, *fill.loose.get(entry.row.incarnation, ()))
         is_fenced = entry.snapshot.xmin >= self._warm_xmax and not unseen_by(entry.snapshot, told)
         kept = self._with_pending(entry, fill) if is_fenced else None
-        if kept is None or kept.size > self._max_entry_bytes:
+        if kept is None or (kept := kept.fitted(self._max_entry_bytes)) is None:
             self.counts["refused"] += 1
             self.drop_fill(fill)
             return None
@@ -303,7 +303,7 @@ class Cache:
         changed = entry.changed(group, window=self.window)
         if changed is None and not any(isinstance(change, ProcessRemoved) for change in group):
             self.counts["gaps"] += 1  # never: what is told follows on what is kept
-        if changed is None or changed.size > self._max_entry_bytes:
+        if changed is None or (changed := changed.fitted(self._max_entry_bytes)) is None:
             return None
         changed.unseen = (*self._unseen(entry.unseen), xid)
         self._unsettled.add(changed)

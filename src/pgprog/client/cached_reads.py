@@ -247,7 +247,8 @@ class CachedReads(Memory):
         kept = self.cache.end_fill(fill, entry, now=now) if self._is_of(server) else None
         if kept is None:
             self.note(fill.key)
-        return kept or entry
+        # What was read has more events, where they are too large to be kept.
+        return entry if kept is None or len(kept.events) < len(entry.events) else kept
 
 
 def _has(entry: Entry, range_: Range) -> bool:
