@@ -154,3 +154,24 @@ async def test_who_waits_meets_damaged_data_and_is_told_so_and_others_wait_on(
         await client.cancel(task.task_id)
         with pytest.raises(TaskCancelled):
             await task.wait(timeout=5)
+
+
+@pytest.mark.parametrize("place", ["the role", "the dsn"])
+def test_ids_are_kept_whatever_the_encoding_of_a_session(fresh_db: str, place: str) -> None:
+    """Packed as UTF-8 they were taken for LATIN1, and other ids were stored without a word."""
+    dsn = fresh_db
+    with psycopg.connect(fresh_db, autocommit=True, client_encoding="utf8") as connection:
+        connection.execute("select pgprog.set_settings('orders', '{}', 0)")
+        if place == "the dsn":
+            dsn = make_conninfo(fresh_db, client_encoding="latin1")
+        else:
+            name = connection.info.dbname
+            connection.execute(f"alter database {name} set client_encoding = latin1")
+        with Client(dsn) as client:
+            client.submit("init", "orders", "żółw €")
+            found = client.get("orders", "żółw €")
+        stored = connection.execute("select process_id from pgprog.processes").fetchall()
+
+    assert stored == [("żółw €",)]
+    assert found is not None
+    assert found.process_id == "żółw €"

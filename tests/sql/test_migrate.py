@@ -21,6 +21,7 @@ from pgprog.store.migrate import (
     script,
     sql_directory,
 )
+from pgprog.store.package import digests_of_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,32 @@ def test_two_migrations_at_once_are_safe(admin: Any) -> None:
     admin.execute("drop database twice with (force)")
 
     assert sorted(map(bool, applied)) == [False, True]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_is_migrated_and_current(admin: Any, encoding: str) -> None:
+    """SQL_ASCII is what initdb makes where no locale is set; its texts came as bytes."""
+    name = f"of_{encoding.lower()}"
+    admin.execute(
+        f"create database {name} encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        " template template0"
+    )
+    try:
+        dsn = make_conninfo(admin.info.dsn, dbname=name)
+        migrate(dsn)
+
+        assert migrate(dsn) == []
+        assert pending(dsn) == []
+        with psycopg.connect(dsn, client_encoding="utf8") as connection:
+            bodies = connection.execute(
+                "select n.nspname || '.' || f.proname,"
+                " encode(sha256(convert_to(f.prosrc, 'UTF8')), 'hex')"
+                " from pg_proc as f join pg_namespace as n on n.oid = f.pronamespace"
+                " where n.nspname in ('pgprog', 'pgprog_engine')"
+            ).fetchall()
+        assert digests_of_bodies().items() <= dict(bodies).items()
+    finally:
+        admin.execute(f"drop database {name} with (force)")
 
 
 def test_an_edited_migration_is_refused(fresh_db: str) -> None:

@@ -33,12 +33,16 @@ _TIMEOUTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+# Arrays are packed as UTF-8: in the encoding of a role or of a database ids would become others.
+_ALWAYS = {"client_encoding": "UTF8"}
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 _HIDDEN = "***"
 
 
 def conninfo(dsn: str, *, name: str) -> str:
     """Return *dsn* with time-outs and an application name, where it says nothing of them.
+
+    The encoding is UTF-8, whatever it says.
 
     Raises:
         ConfigError: It cannot be read; the message repeats nothing of it, for a password's sake.
@@ -51,7 +55,7 @@ def conninfo(dsn: str, *, name: str) -> str:
         raise ConfigError(msg, hint=hint) from None  # its message has the whole DSN
     _check_hosts(given.get("host"))
     defaults = {**_TIMEOUTS, "application_name": name}
-    return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given})
+    return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given}, **_ALWAYS)
 
 
 def _check_hosts(hosts: object) -> None:
