@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow  # a server of its own: 2 s once
 
@@ -80,6 +83,56 @@ def test_a_setting_that_breaks_sessions_is_named_with_whose_it_is(
     found = patient.is_mended("session_settings", cause)
 
     assert found["evidence"]["whose"] == f"database {database}"
+
+
+@pytest.fixture
+def role(patient: Any) -> Iterator[str]:
+    """A role of the server that logs in, under a name that needs quotes."""
+    patient.sql.execute('create role "The Shop" login')
+    yield "The Shop"
+    patient.sql.execute('drop owned by "The Shop"')
+    patient.sql.execute('drop role "The Shop"')
+
+
+@pytest.mark.parametrize("place", ["", " in database {}"])
+@pytest.mark.parametrize("value", ["1500", "1.5s", "1 s"])
+def test_a_setting_of_a_role_that_breaks_sessions_is_named_with_the_role(
+    patient: Any, role: str, place: str, value: str
+) -> None:
+    where = place.format(patient.sql.info.dbname)
+    patient.sql.execute(f'grant usage on schema pgprog to "{role}"')
+    patient.sql.execute(f'grant execute on function pgprog.call to "{role}"')
+    patient.sql.execute(f"alter role \"{role}\"{where} set statement_timeout = '{value}'")
+
+    found = patient.is_mended("session_settings", "a busy claim")
+
+    assert found["evidence"]["whose"] == f"role {role}{where}"
+
+
+def test_a_setting_of_all_roles_that_breaks_sessions_is_named_and_reset(patient: Any) -> None:
+    patient.sql.execute("alter role all set statement_timeout = '1s'")
+
+    found = patient.is_mended("session_settings", "a busy claim")
+
+    assert found["evidence"]["whose"] == "all roles"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'alter role "The Shop" set default_transaction_read_only = on',  # who only reads
+        "alter database {} set default_transaction_isolation = 'READ COMMITTED'",
+        "alter database {} set statement_timeout = '0.5 h'",
+    ],
+)
+def test_a_setting_that_breaks_nothing_of_pgprog_is_no_finding(
+    patient: Any, role: str, statement: str
+) -> None:
+    patient.sql.execute(statement.format(patient.sql.info.dbname).encode())
+
+    found = patient.examine("--only", "session_settings")
+
+    assert found["findings"] == found["unseen"] == []
 
 
 def test_dead_rows_are_told_and_vacuumed(patient: Any) -> None:
