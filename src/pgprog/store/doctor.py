@@ -191,8 +191,9 @@ async def _put_clock(connection: psycopg.AsyncConnection[Any], room: _Room) -> N
     """Compare the clock of this machine with the database's; the way there is no difference."""
     room.checks += 1
     before = datetime.now(tz=UTC)
-    cursor = await connection.execute("select pg_catalog.clock_timestamp()")
-    [[theirs]] = await cursor.fetchall()
+    async with connection.cursor(binary=True) as cursor:  # whatever DateStyle the role has
+        await cursor.execute("select pg_catalog.clock_timestamp()")
+        [[theirs]] = await cursor.fetchall()
     after = datetime.now(tz=UTC)
     away = max(before - theirs, theirs - after)
     if away <= _CLOCK_MAY_DIFFER:

@@ -46,6 +46,20 @@ def test_a_healthy_system_has_no_finding(patient: Any) -> None:
     assert found == {"findings": [], "unseen": [], "checks": len(list(checks())) + 2}
 
 
+@pytest.mark.parametrize(
+    "setting", ["datestyle = 'German'", "intervalstyle = 'iso_8601'", "client_encoding = 'latin1'"]
+)
+def test_a_healthy_system_has_no_finding_however_its_database_writes(
+    patient: Any, setting: str
+) -> None:
+    serve_one(patient)
+    patient.sql.execute(f"alter database {patient.sql.info.dbname} set {setting}".encode())
+
+    found = patient.examine("--long", "1m")
+
+    assert found["findings"] == found["unseen"] == []
+
+
 @pytest.fixture
 def operator(patient: Any) -> Iterator[psycopg.Connection[Any]]:
     """A session of a login that may what pgprog_operator may, and no more."""
