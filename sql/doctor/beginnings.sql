@@ -7,6 +7,6 @@ select
   jsonb_build_object(
     'namespace', p.namespace, 'process_id', p.process_id, 'incarnation', p.incarnation, 'since', p.created_at) as evidence,
   null as sql,
-  case when p.process_id is not null then array['pgprog', 'process', 'remove', p.namespace, p.process_id, '--yes'] end as command
+  case when p.process_id is not null then array['pgprog', 'process', 'remove', '--yes', '--', p.namespace, p.process_id] end as command
 from pgprog.inspect_processes() as p
 where p.process_id is not null or p.share < 100

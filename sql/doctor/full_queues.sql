@@ -8,6 +8,6 @@ select
     'namespace', n.namespace, 'tasks', n.queued, 'max_queue', n.max_queue, 'on_full', n.on_full, 'measured_at', n.measured_at,
     'workers', n.workers) as evidence,
   null as sql,
-  array['pgprog', 'namespace', 'set', n.namespace, format('max_queue=%s', 2 * greatest(n.queued, n.max_queue))] as command
+  array['pgprog', 'namespace', 'set', '--', n.namespace, format('max_queue=%s', 2 * greatest(n.queued, n.max_queue))] as command
 from pgprog.inspect_namespaces() as n
 where n.queued >= n.max_queue

@@ -11,7 +11,7 @@ select
     'concurrency', n.concurrency, 'workers', n.workers) as evidence,
   null as sql,
   case when n.running >= n.concurrency
-    then array['pgprog', 'namespace', 'set', n.namespace, format('concurrency=%s', 2 * n.concurrency)]
+    then array['pgprog', 'namespace', 'set', '--', n.namespace, format('concurrency=%s', 2 * n.concurrency)]
     else array['pgprog', 'worker'] end as command
 from pgprog.inspect_namespaces() as n
 where n.due_since < clock_timestamp() - current_setting('pgprog.long')::interval

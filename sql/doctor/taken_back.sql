@@ -5,7 +5,7 @@ select
   format('its settings were taken back at %s: %s', date_trunc('second', h.changed_at), h.reason) as cause,
   jsonb_build_object('namespace', n.namespace, 'version', h.settings_version, 'restores', h.restores) as evidence,
   null as sql,
-  array['pgprog', 'namespace', 'history', n.namespace] as command
+  array['pgprog', 'namespace', 'history', '--', n.namespace] as command
 from pgprog.namespaces as n
 join pgprog.settings_history as h on h.namespace = n.namespace and h.settings_version = n.settings_version
 where h.changed_by = 'automatic'

@@ -2,7 +2,7 @@
 
 To add a check, add a file: a comment that says what it looks for, and one query with the columns
 severity ('critical', 'warning', or 'unseen' for what it may not see), subject, cause, evidence, and
-what mends it, in SQL or as the words of a command.  pgprog.long says how long is too long, and the
+what mends it, in SQL or as the words of a command, names behind a '--'.  pgprog.long says how long is too long, and the
 rest of `_parameters` what the package knows.
 """
 
@@ -140,7 +140,7 @@ class _Room:
         self.parameters = json.dumps(_parameters(patience))
 
     def put(self, check: str, row: Mapping[str, Any]) -> None:
-        mend = row["sql"] or (shlex.join(row["command"]) if row["command"] else None)
+        mend = row["sql"] or (_command(row["command"]) if row["command"] else None)
         if row["severity"] == "unseen":
             self.unseen.append(Unseen(check=check, cause=row["cause"], mend=mend))
             return
@@ -276,6 +276,13 @@ async def _put_old_schema(
                 check="schema", severity="critical", subject="schema", cause=cause, mend=_MIGRATE
             )
         )
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return a command as it is typed; `--` stands where a name behind it looks like an option."""
+    names = words[words.index("--") :] if "--" in words else ()
+    is_needed = any(name.startswith("-") for name in names[1:])
+    return shlex.join(words if is_needed else [word for word in words if word != "--"])
 
 
 def _parameters(patience: Patience) -> dict[str, str]:

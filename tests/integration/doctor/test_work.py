@@ -55,6 +55,22 @@ def test_a_namespace_that_is_paused_for_long_is_named_and_resumed(patient: Any) 
     assert found["mend"] == "pgprog namespace resume orders"
 
 
+def test_a_name_that_begins_with_a_dash_is_mended_by_its_command(patient: Any) -> None:
+    patient.sql.execute("select pgprog_engine._create_namespace('--all', '{}')")
+    patient.sql.execute("select pgprog.pause('--all')")
+
+    found = patient.is_mended("paused", "no reason given")
+
+    assert found["mend"] == "pgprog namespace resume -- --all"
+
+
+def test_a_process_that_begins_with_a_dash_is_removed_by_its_command(patient: Any) -> None:
+    patient.sql.execute("select pgprog.init('orders', '-1')")
+    patient.sql.execute("delete from pgprog_data.queue")
+
+    patient.is_mended("beginnings", "no task that could begin it")
+
+
 def test_settings_that_were_taken_back_are_named_with_the_figures(patient: Any) -> None:
     for settings in ('{"rollback_above": 0.2}', '{"rollback_above": 0.2, "max_crashes": 1}'):
         patient.sql.execute("select pgprog.set_settings('orders', %s)", (settings,))
@@ -166,7 +182,7 @@ def test_a_process_that_nothing_begins_is_removed(patient: Any, order: str) -> N
 
     found = patient.is_mended("beginnings", "no task that could begin it")
 
-    assert found["mend"] == "pgprog process remove orders o-1 --yes"
+    assert found["mend"] == "pgprog process remove --yes orders o-1"
 
 
 class Till:
