@@ -8,8 +8,8 @@ with parents as (
 weeks as (
   select p.name || '_' || to_char(w.starts_at at time zone 'UTC', 'YYYYMMDD') as name, w.starts_at
   from parents as p
-  cross join lateral generate_series(
-    date_trunc('week', clock_timestamp(), 'UTC'), clock_timestamp() + interval '7 days', interval '7 days') as w(starts_at)
+  cross join lateral generate_series(  -- in hours: a day of the session's zone may have 23 or 25
+    date_trunc('week', clock_timestamp(), 'UTC'), clock_timestamp() + interval '168 hours', interval '168 hours') as w(starts_at)
 ),
 parts as (
   select c.relname as name, p.name as parent,

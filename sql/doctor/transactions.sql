@@ -40,9 +40,9 @@ select
   format('%s of %s is %s, in a transaction open since %s; it holds %s',
     coalesce(nullif(s.application_name, ''), 'a program without a name'), s.usename, s.state,
     date_trunc('second', s.xact_start),
-    coalesce(array_to_string(
+    coalesce(nullif(array_to_string(
       s.holds || case when s.xmin_age is not null
-        then format('xmin, %s transactions old: no dead row since then is removed', s.xmin_age) end, '; '), 'nothing yet'))
+        then format('xmin, %s transactions old: no dead row since then is removed', s.xmin_age) end, '; '), ''), 'nothing yet'))
   as cause,
   jsonb_build_object(
     'pid', s.pid, 'application_name', s.application_name, 'user', s.usename, 'client', s.client_addr, 'state', s.state,

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,19 @@ def test_partitions_that_maintenance_left_alone_are_made_and_dropped_by_it(patie
     assert missing["subject"] == f"partition {row[0]}"
     assert old["subject"] == "partition tasks_20200106"
     assert old["mend"] == missing["mend"] == "pgprog worker --only maintenance"
+    assert patient.examine("--only", "partitions")["findings"] == []
+
+
+def test_partitions_are_found_whatever_the_zone_of_the_session_has_of_summer_time(
+    patient: Any,
+) -> None:
+    """With days of that zone the next week was looked for under the name of its Sunday."""
+    monday = datetime.now(UTC).date()
+    monday -= timedelta(days=monday.weekday())
+    begins, ends = ((monday + timedelta(days=n)).timetuple().tm_yday - 1 for n in (3, 40))
+    zone = f"WIN-1SUM,{begins},{ends}"  # an hour ahead of UTC, two from Thursday on
+    patient.sql.execute(f"alter database {patient.sql.info.dbname} set timezone = '{zone}'")
+
     assert patient.examine("--only", "partitions")["findings"] == []
 
 

@@ -31,6 +31,15 @@ def test_a_transaction_that_holds_xmin_is_named_with_its_owner(patient: Any) -> 
     assert found["evidence"]["pid"] == pid
 
 
+def test_a_transaction_that_holds_nothing_yet_is_named_so(patient: Any) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+
+        found = patient.is_mended("transactions", "billing of postgres is idle in transaction")
+
+    assert found["cause"].endswith("; it holds nothing yet")
+
+
 def test_a_session_with_an_uncommitted_key_is_named(patient: Any) -> None:
     with patient.session("billing") as app:
         app.execute("begin")
