@@ -13,6 +13,8 @@ from psycopg.conninfo import make_conninfo
 
 from pgprog.errors import SchemaMismatch
 from pgprog.store.migrate import (
+    SchemaFile,
+    apply_again,
     latest_version,
     migrate,
     missing_publications,
@@ -24,7 +26,7 @@ from pgprog.store.migrate import (
 from pgprog.store.package import digests_of_bodies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PUBLISHED = (
@@ -89,6 +91,63 @@ def test_a_database_of_another_encoding_is_migrated_and_current(admin: Any, enco
         assert digests_of_bodies().items() <= dict(bodies).items()
     finally:
         admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def on_pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], object]]]:
+    """What is done between two tries of a migration, once each."""
+    todo: list[Callable[[], object]] = []
+    monkeypatch.setattr("pgprog.store.migrate.time.sleep", lambda _: todo.pop()())
+    yield todo
+    assert todo == []
+
+
+def test_time_outs_of_a_role_do_not_end_a_migration(
+    fresh_db: str, on_pause: list[Callable[[], object]]
+) -> None:
+    with psycopg.connect(fresh_db) as other:
+        other.execute(f"alter database {other.info.dbname} set statement_timeout = '50ms'")
+        other.commit()
+        other.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
+        on_pause.append(other.rollback)
+
+        assert migrate(fresh_db, lock_timeout="200ms") == []
+
+
+def test_a_view_that_somebody_reads_keeps_nobody_else_from_it_while_all_is_applied_again(
+    fresh_db: str, on_pause: list[Callable[[], object]]
+) -> None:
+    """Whoever comes later waits behind who waits for the whole view: all workers did."""
+    with psycopg.connect(fresh_db) as other:
+        other.execute("select from pgprog.namespaces")
+        on_pause.append(other.rollback)
+
+        assert "views/views.sql" in apply_again(fresh_db, lock_timeout="100ms")
+
+
+def test_a_migration_that_is_given_up_for_a_deadlock_is_tried_again(
+    fresh_db: str, on_pause: list[Callable[[], object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"lock table pgprog_data.queue; lock table pgprog_data.timers;"
+    file = SchemaFile(name="functions/engine/locks.sql", text=text)
+    monkeypatch.setattr("pgprog.store.migrate.functions", lambda: [file])
+    with psycopg.connect(fresh_db) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("set local deadlock_timeout = '1 min'")
+        other.execute("lock table pgprog_data.timers")
+        migrating = thread.submit(migrate, fresh_db, lock_timeout="1 min")
+        on_pause.append(other.rollback)
+        with psycopg.connect(fresh_db, autocommit=True) as looking:
+            while (
+                looking.execute(
+                    "select from pg_locks where relation = 'pgprog_data.timers'::regclass"
+                    " and not granted"
+                ).fetchone()
+                is None
+            ):
+                pass
+        other.execute("lock table pgprog_data.queue")
+
+        assert migrating.result() == [file.name]
 
 
 def test_an_edited_migration_is_refused(fresh_db: str) -> None:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, LiteralString
 
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import DeadlockDetected, InsufficientPrivilege
 
 from pgprog.errors import Overloaded, SchemaMismatch
-from pgprog.store.faults import LockTimeout
+from pgprog.store.faults import LockTimeout, RolledBack
 from pgprog.store.pool import connect_blocking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import psycopg
 
@@ -51,6 +51,12 @@ create table if not exists pgprog_data.schema_functions (
   sha256 bytea not null,
   applied_at timestamptz not null default clock_timestamp()
 );
+"""
+
+# An index of a large table takes longer than a role may work at a time; what is waited for is bounded.
+_NO_OTHER_TIMEOUTS = """
+select set_config(s.name, '0', true) from pg_settings as s
+where s.name in ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
 """
 
 # After every change: nothing is executable or visible to everybody.  How long keys are kept is not
@@ -112,48 +118,26 @@ def migrate(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
     Publications are left out where the role may not make them: see `missing_publications`.
     All in one transaction under an advisory lock: two at once are safe, the second finds nothing to
     do.  A lock that is not had within *lock_timeout* rolls everything back and is tried again, at
-    most 30 times.
+    most 30 times.  Other time-outs of the role or the database do not count.
 
     Raises:
         SchemaMismatch: A migration was edited after it ran, or the database is newer than pgprog.
         StoreUnavailable: The database cannot be reached; nothing or everything was applied.
         Overloaded: Somebody holds a lock that is needed; nothing was applied.
     """
-    tries_left = _TRIES
-    while True:
-        try:
-            with connect_blocking(dsn, name=_NAME) as connection:
-                return _apply(connection, lock_timeout)
-        except LockTimeout as e:
-            tries_left -= 1
-            if not tries_left:
-                msg = f"a lock was not free in {_TRIES} tries of {lock_timeout}: {e}"
-                raise Overloaded(msg, hint="end long transactions on the tables of pgprog") from e
-            time.sleep(_PAUSE_SECONDS)
+    return _patiently(dsn, _apply, lock_timeout=lock_timeout)
 
 
-def apply_again(dsn: str) -> list[str]:
+def apply_again(dsn: str, *, lock_timeout: str = "2s") -> list[str]:
     """Migrate, and apply all functions, views and publications, whether they have changed or not.
 
     For a database where somebody edited or dropped some of them.  Returns the applied files.
 
     Raises:
-        SchemaMismatch: As for `migrate`.
+        PgprogError: As for `migrate`.
     """
-    migrate(dsn)
-    with connect_blocking(dsn, name=_NAME) as connection, connection.transaction():
-        connection.execute("set local check_function_bodies = off")
-        connection.execute("set local client_min_messages = warning")
-        connection.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
-        for file in functions():
-            _run(connection, file)
-        connection.execute(_CLOSE)
-        connection.execute(rights().encode())
-        names = [file.name for file in functions()]
-        with suppress(InsufficientPrivilege), connection.transaction():
-            _run(connection, publication())
-            names.append(PUBLICATION)
-    return names
+    migrate(dsn, lock_timeout=lock_timeout)
+    return _patiently(dsn, _apply_functions, lock_timeout=lock_timeout)
 
 
 def roles() -> str:
@@ -206,24 +190,59 @@ def script() -> str:
     return "\n".join([*parts, _CLOSE.decode(), rights(), "commit;", ""])
 
 
-def _apply(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
-    with connection.transaction():
-        connection.execute("select set_config('lock_timeout', %s, true)", (lock_timeout,))
-        connection.execute("set local check_function_bodies = off")
-        connection.execute("set local client_min_messages = warning")
-        connection.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
-        connection.execute(_BOOKS)
-        applied = _missing(connection)
-        for file in applied:
-            _run(connection, file)
-        if applied:
-            connection.execute(_CLOSE)
-            connection.execute(rights().encode())
-        if _is_publication_due(connection):
-            with suppress(InsufficientPrivilege), connection.transaction():
-                _run(connection, publication())
-                applied.append(publication())
-        return [file.name for file in applied]
+def _patiently(
+    dsn: str, work: Callable[[psycopg.Connection], list[str]], *, lock_timeout: str
+) -> list[str]:
+    """Return what *work* does in a transaction that waits for no lock for long, tried again."""
+    tries_left = _TRIES
+    while True:
+        try:
+            with connect_blocking(dsn, name=_NAME) as connection, connection.transaction():
+                _prepare(connection, lock_timeout)
+                return work(connection)
+        except RolledBack as e:
+            if not isinstance(e, LockTimeout) and not isinstance(e.__cause__, DeadlockDetected):
+                raise Overloaded(str(e), hint="nothing was applied; repeat it") from e
+            tries_left -= 1
+            if not tries_left:
+                msg = f"a lock was not free in {_TRIES} tries of {lock_timeout}: {e}"
+                raise Overloaded(msg, hint="end long transactions on the tables of pgprog") from e
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _prepare(connection: psycopg.Connection, lock_timeout: str) -> None:
+    connection.execute("select set_config('lock_timeout', %s, true)", (lock_timeout,))
+    connection.execute(_NO_OTHER_TIMEOUTS)
+    connection.execute("set local check_function_bodies = off")
+    connection.execute("set local client_min_messages = warning")
+    connection.execute("select pg_advisory_xact_lock(hashtextextended('pgprog.migrate', 0))")
+
+
+def _apply(connection: psycopg.Connection) -> list[str]:
+    connection.execute(_BOOKS)
+    applied = _missing(connection)
+    for file in applied:
+        _run(connection, file)
+    if applied:
+        connection.execute(_CLOSE)
+        connection.execute(rights().encode())
+    if _is_publication_due(connection):
+        with suppress(InsufficientPrivilege), connection.transaction():
+            _run(connection, publication())
+            applied.append(publication())
+    return [file.name for file in applied]
+
+
+def _apply_functions(connection: psycopg.Connection) -> list[str]:
+    for file in functions():
+        _run(connection, file)
+    connection.execute(_CLOSE)
+    connection.execute(rights().encode())
+    names = [file.name for file in functions()]
+    with suppress(InsufficientPrivilege), connection.transaction():
+        _run(connection, publication())
+        names.append(PUBLICATION)
+    return names
 
 
 def rights() -> str:
