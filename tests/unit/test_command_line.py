@@ -95,3 +95,22 @@ def test_a_role_that_there_is_not_is_named_with_those_there_are() -> None:
 
     assert answer.exit_code == 2
     assert "no role 'reeder'; there are steps, collector, maintenance" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["process", "repair", "--all", "--namespace", "orders", "--priority", "3000000000"],
+        ["process", "call", "orders", "o-1", "--priority", "-1000001"],
+        ["process", "repair", "--all", "--namespace", "orders", "--error-type", "\udcff"],
+        ["process", "repair", "--all", "--namespace", "orders", "--detail-like", "\udcff%"],
+        ["process", "repair", "--all", "--namespace", "orders", "--name", "\udcff"],
+        ["audit", "list", "--action", "\udcff"],
+        ["worker", "log-level", "debug", "--worker", "99999999999999999999"],
+    ],
+)
+def test_what_the_database_cannot_hold_is_a_wrong_command_line(words: list[str]) -> None:
+    answer = CliRunner().invoke(main, [*words, "--dsn", "host=nowhere.invalid"])
+
+    assert answer.exit_code == 2
+    assert words[-2] in answer.stderr

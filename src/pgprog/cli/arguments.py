@@ -149,6 +149,12 @@ timeout_option = click.option(
     help="How long to wait once the task is queued, such as 500ms or 2m; default: 30s.",
 )
 
+priority_option = click.option(
+    "--priority",
+    type=click.IntRange(-1_000_000, 1_000_000),
+    default=0,
+    help="One step is worth 10 s of waiting.",
+)
 no_wait_option = click.option("--no-wait", is_flag=True, help="Print the task; do not wait.")
 version_option = click.option(
     "--version", type=click.IntRange(0, _BIGINT), help="Only if it has not changed since."

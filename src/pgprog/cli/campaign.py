@@ -10,6 +10,7 @@ import click
 
 from pgprog.cli.arguments import (
     complete_namespace,
+    priority_option,
     read_instant,
     read_json,
     read_name,
@@ -77,14 +78,21 @@ class _Given(TypedDict):
     shell_complete=complete_namespace,
     help="Of this namespace; required to begin.",
 )
-@click.option("--error-type", help="Broken by this error: the name of its class.")
-@click.option("--detail-like", metavar="PATTERN", help="Whose detail is LIKE this, as in SQL.")
+@click.option(
+    "--error-type", callback=read_sentence, help="Broken by this error: the name of its class."
+)
+@click.option(
+    "--detail-like",
+    callback=read_sentence,
+    metavar="PATTERN",
+    help="Whose detail is LIKE this, as in SQL.",
+)
 @click.option(
     "--since", callback=read_instant, metavar="TIME", help="Broken at this time or later."
 )
-@click.option("--name", help="The repair handler of this name.")
+@click.option("--name", callback=read_name, help="The repair handler of this name.")
 @click.option("--simple", "is_simple", is_flag=True, help="Simple repairs: try again what failed.")
-@click.option("--priority", type=int, default=0, help="One step is worth 10 s of waiting.")
+@priority_option
 @click.option(
     "--max-open",
     type=click.IntRange(1, 100_000),

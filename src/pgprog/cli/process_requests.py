@@ -11,6 +11,7 @@ from pgprog.cli.arguments import (
     key_option,
     namespace_argument,
     no_wait_option,
+    priority_option,
     process_id_argument,
     read_instant,
     read_json,
@@ -61,7 +62,7 @@ def _request(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
         json_option,
         dsn_option,
-        click.option("--priority", type=int, default=0, help="One step is worth 10 s of waiting."),
+        priority_option,
         click.option(
             "--context", callback=read_json, metavar="JSON", help="JSON that travels with the task."
         ),

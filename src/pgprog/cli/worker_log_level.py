@@ -24,7 +24,12 @@ _LATE = 4
 
 @click.command(name="log-level")
 @click.argument("level", type=click.Choice(get_args(LogLevel)))
-@click.option("--worker", "worker_id", type=int, help="The id of one; default: all that live.")
+@click.option(
+    "--worker",
+    "worker_id",
+    type=click.IntRange(1, (1 << 63) - 1),
+    help="The id of one; default: all that live.",
+)
 @click.option(
     "--timeout", "seconds", type=float, default=10.0, show_default=True, help="Seconds to wait."
 )

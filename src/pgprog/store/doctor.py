@@ -2,8 +2,8 @@
 
 To add a check, add a file: a comment that says what it looks for, and one query with the columns
 severity ('critical', 'warning', or 'unseen' for what it may not see), subject, cause, evidence, and
-what mends it, in SQL or as the words of a command, names behind a '--'.  pgprog.long says how long is too long, and the
-rest of `_parameters` what the package knows.
+what mends it, in SQL or as the words of a command, names behind a '--'.  pgprog.long says how long
+is too long, and the rest of `_parameters` what the package knows.
 """
 
 from __future__ import annotations

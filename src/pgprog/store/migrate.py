@@ -53,7 +53,7 @@ create table if not exists pgprog_data.schema_functions (
 );
 """
 
-# An index of a large table takes longer than a role may work at a time; what is waited for is bounded.
+# An index of a large table takes longer than a role may work at a time; waits are bounded.
 _NO_OTHER_TIMEOUTS = """
 select set_config(s.name, '0', true) from pg_settings as s
 where s.name in ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
