@@ -180,7 +180,7 @@ def _from_text(text: str, hint: object) -> object:
     except (TypeError, ValueError):
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             return text
     return text
 
@@ -202,7 +202,21 @@ def _paths(plain: Mapping[str, object], under: str = "") -> Iterator[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML and refuses a key that stands twice, where YAML would keep the last."""
+    """Reads YAML and refuses a key that stands twice, where YAML would keep the last.
+
+    What is wrong has its place.
+    """
+
+    def construct_object(  # PyYAML's signature
+        self,
+        node: yaml.Node,
+        deep: bool = False,  # noqa: FBT001, FBT002
+    ) -> Any:  # noqa: ANN401
+        """Return the value of a node; PyYAML says nothing of a day that there is not."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as e:
+            raise yaml.constructor.ConstructorError(None, None, str(e), node.start_mark) from e
 
     def construct_mapping(  # PyYAML's signature
         self,

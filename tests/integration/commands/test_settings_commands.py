@@ -101,6 +101,13 @@ def test_all_faults_are_named_at_once_and_the_old_settings_stay(terminal: Any) -
     assert settings_of(terminal) == before
 
 
+def test_a_day_that_there_is_not_is_told_as_it_was_typed(terminal: Any) -> None:
+    answer = terminal.type("namespace", "set", "orders", "retention=2027-02-29")
+
+    assert answer.exit_code == 1
+    assert "retention: '2027-02-29' is not a duration" in answer.stderr
+
+
 @pytest.mark.parametrize("words", [["step_timeout"], ["=5"], ["retry=5", "retry.jitter=0"]])
 def test_what_is_no_setting_is_a_fault_of_the_command_line(terminal: Any, words: list[str]) -> None:
     assert terminal.type("namespace", "set", "orders", *words).exit_code == 2
