@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -228,3 +230,23 @@ async def test_a_worker_whose_loop_fails_cancels_its_steps_and_hands_them_back(
 
     assert workers_of(sql) == []
     assert sql.execute("select status from pgprog.tasks").fetchall() == [("waiting",)]
+
+
+@pytest.mark.slow  # a program is started
+def test_a_worker_whose_outputs_are_closed_serves_and_stops(db: str, sql: Any) -> None:
+    """A shell's >&- leaves Python without the streams."""
+    command = [sys.executable, "-m", "pgprog", "worker", "--only", "collector", "--dsn", db]
+    shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+    running = subprocess.Popen(shell)
+    try:
+        while sql.execute(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and application_name like 'pgprog upkeep%'"
+        ).fetchone() == (0,):
+            assert running.poll() is None
+        running.terminate()
+
+        assert running.wait(20) == 0
+    finally:
+        running.kill()
+        running.wait()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from pgprog.cli.output import printable
 from pgprog.errors import (
     CallTimeout,
     NamespaceNotFound,
@@ -78,6 +80,8 @@ class Program(click.Group):
         """Run the command; an expected failure ends it with a message, not a traceback."""
         if isinstance(sys.stdout, io.TextIOWrapper):  # what was done is not to fail at its telling
             sys.stdout.reconfigure(errors="backslashreplace")
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except PgprogError as e:
@@ -160,6 +164,7 @@ def _fail(error: PgprogError) -> NoReturn:
     hint = error.hint or _HINTS.get(type(error))
     if hint:
         message += f"\nHint: {hint}"
+    message = printable(message.expandtabs())  # a handler's error may repeat what anybody sent it
     match error:
         case Rejected() | StepFailed() | TaskCancelled():
             raise _NoAnswer(message) from error

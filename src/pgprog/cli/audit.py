@@ -26,7 +26,11 @@ def audit() -> None:
 @audit.command(name="list")
 @click.option("--namespace", callback=read_name, help="In this namespace.")
 @click.option("--process", "process_id", callback=read_name, help="To the process of this id.")
-@click.option("--action", callback=read_name, help="The function that was called: pause, remove, set_settings.")
+@click.option(
+    "--action",
+    callback=read_name,
+    help="The function that was called: pause, remove, set_settings.",
+)
 @click.option("--since", callback=read_instant, metavar="TIME", help="At this time or later.")
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most."

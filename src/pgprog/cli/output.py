@@ -28,8 +28,9 @@ def print_json(value: object) -> None:
 
 def print_fields(fields: Mapping[str, object]) -> None:
     """Print a name and a value a line, in columns."""
-    width = max((len(name) for name in fields), default=0)
-    for name, value in fields.items():
+    named = {printable(name): value for name, value in fields.items()}
+    width = max((len(name) for name in named), default=0)
+    for name, value in named.items():
         lines = shown(value).split("\n")
         click.echo(f"{name:<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
@@ -58,13 +59,14 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def is_terminal() -> bool:
     """Tell whether people look at what is printed, on a terminal that can do more than print."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    has_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed by who started us
+    return has_terminal and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def shown(value: object) -> str:
     """Return *value* as people read it: times in this machine's zone, payloads indented.
 
-    What would move a terminal's cursor or change its colours is written as an escape.
+    It is `printable`.
     """
     match value:
         case None:
@@ -72,9 +74,16 @@ def shown(value: object) -> str:
         case datetime():
             return value.astimezone().isoformat(timespec="seconds")
         case bytes() | msgspec.Raw():
-            return _printable(msgspec.json.format(bytes(value), indent=2).decode())
+            return printable(msgspec.json.format(bytes(value), indent=2).decode())
         case _:
-            return _printable(str(value))
+            return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return *text* with escapes for what would move a terminal's cursor or change its colours."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def compact(payload: bytes | None) -> str:
@@ -82,7 +91,7 @@ def compact(payload: bytes | None) -> str:
     return (
         shown(None)
         if payload in (None, b"null")
-        else msgspec.json.format(payload, indent=0).decode()
+        else printable(msgspec.json.format(payload, indent=0).decode())
     )
 
 
@@ -117,12 +126,6 @@ def _spliced(value: object) -> Any:  # noqa: ANN401 - JSON
             return [_spliced(item) for item in value]
         case _:
             return value
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def _on_a_line(text: str) -> str:

@@ -18,7 +18,7 @@ from pgprog.cli.arguments import (
     version_option,
 )
 from pgprog.cli.asking import ask, dsn_option
-from pgprog.cli.output import json_option, print_json
+from pgprog.cli.output import json_option, print_json, printable
 from pgprog.errors import ProcessNotFound
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def remove(
     """
     if not yes:
         found = ask(dsn, lambda client: _process(client, namespace, process_id))
-        click.echo(f"{_sentence(found)}.", err=True)
+        click.echo(printable(f"{_sentence(found)}."), err=True)
         click.confirm("Remove it with its history?", abort=True, err=True)
     is_removed = ask(dsn, lambda client: client.remove(namespace, process_id, version=version))
     if as_json:

@@ -44,7 +44,7 @@ def _print(found: Changed | Reached, *, namespace: str, as_json: bool) -> None:
         what = {"namespace": namespace} if isinstance(found, Changed) else {}
         print_json(what | found._asdict())
     elif isinstance(found, Changed):
-        words = [shown(found.changed_at), found.process_id, str(found.version), found.status]
+        words = [shown(found.changed_at), shown(found.process_id), str(found.version), found.status]
         words += [found.what] if found.what != "changed" else []
         click.echo("  ".join([*words, shown(found.detail)] if found.detail else words))
     else:

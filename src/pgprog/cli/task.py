@@ -16,7 +16,14 @@ from pgprog.cli.arguments import (
     timeout_option,
 )
 from pgprog.cli.asking import ask, dsn_option, listed, read
-from pgprog.cli.output import age, json_option, print_fields, print_json, print_table
+from pgprog.cli.output import (
+    age,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+    printable,
+)
 from pgprog.errors import PgprogError
 from pgprog.model import TaskStatus, TaskType
 
@@ -129,7 +136,7 @@ def cancel(*, task_id: int, yes: bool, dsn: str | None, as_json: bool) -> None:
     """
     if not yes:
         found = read(dsn, lambda store: _task(store, task_id))
-        click.echo(f"{_sentence(found)}.", err=True)
+        click.echo(printable(f"{_sentence(found)}."), err=True)
         click.confirm("Cancel it?", abort=True, err=True)
     is_cancelled = ask(dsn, lambda client: client.cancel(task_id))
     if as_json:

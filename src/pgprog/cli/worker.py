@@ -124,7 +124,8 @@ def worker(
     if is_supervisor:
         _check_one_reader(roles)
     logs.configure(format=loaded.log.format, level=loaded.log.level)
-    faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
+    if sys.stderr is not None:  # it was closed by who started us
+        faulthandler.enable()  # one that hangs is ended by SIGABRT, and shows where it stands
     if is_supervisor:
         sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
@@ -155,8 +156,9 @@ def _check_one_reader(roles: frozenset[Role]) -> None:
 
 def end_at_once(code: int) -> None:
     """Leave without waiting for threads of handlers that ran over their time."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it was closed by who started us
+            stream.flush()
     os._exit(code)
 
 

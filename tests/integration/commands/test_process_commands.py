@@ -10,6 +10,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
+
+from pgprog.cli import main
+from pgprog.client.lookout import Lookout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -302,6 +306,73 @@ def test_an_id_cannot_steer_the_terminal(terminal: Any, shop: Any) -> None:
 
     assert "\x1b" not in shown
     assert r"\x1b[2Jo\n2" in shown
+
+
+def test_an_error_of_a_handler_cannot_steer_the_terminal(
+    terminal: Any, orders: Any, request: pytest.FixtureRequest
+) -> None:
+    @orders.call("shout")
+    def shout(step: Any, args: Any = None) -> None:
+        raise RuntimeError("\x1b[2Jno\tpaper\x9b31m")
+
+    request.getfixturevalue("shop")
+    answer = terminal.type("process", "call", "orders", "o-1", "--name", "shout")
+
+    assert answer.exit_code == 3
+    assert r"RuntimeError: \x1b[2Jno paper\x9b31m" in " ".join(answer.stderr.split())
+
+
+def test_a_state_that_is_watched_cannot_steer_the_terminal(
+    terminal: Any, shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def remove(_: Lookout) -> None:
+        monkeypatch.undo()
+        shop.remove("orders", "o-2")
+
+    monkeypatch.setattr(Lookout, "pause", remove)
+    shop.init("orders", "o-2", {"name": "\x9b31m"})
+
+    shown = terminal.type("process", "watch", "orders", "o-2").stdout
+
+    assert r"\x9b31m" in shown
+    assert "\x9b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "is_coloured"),
+    [("NO_COLOR", "1", False), ("TERM", "dumb", False), ("NO_COLOR", "", True)],
+)
+def test_a_finding_has_colours_unless_nobody_wants_them(
+    db: str,
+    closed_shop: None,
+    sql: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    is_coloured: bool,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, value)
+    sql.execute("select pgprog.pause('orders')")
+
+    words = ["doctor", "--only", "paused", "--long", "0s", "--dsn", db]
+    shown = CliRunner().invoke(main, words, color=True).stdout
+
+    assert "warning" in shown
+    assert ("\x1b" in shown) is is_coloured
+
+
+@pytest.mark.slow  # an interpreter is started
+@pytest.mark.parametrize("words", [["process", "list"], ["top", "--once"]])
+def test_a_command_whose_output_is_closed_ends_well(
+    db: str, closed_shop: None, words: list[str]
+) -> None:
+    command = [sys.executable, "-m", "pgprog", *words, "--dsn", db]
+    shell = ["sh", "-c", '"$@" >&-', "sh", *command]
+
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow  # two interpreters are started
