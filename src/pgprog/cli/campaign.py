@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
@@ -18,7 +19,7 @@ from pgprog.cli.arguments import (
 )
 from pgprog.cli.asking import change, dsn_option
 from pgprog.cli.output import json_option, print_json, print_table
-from pgprog.errors import StoreUnavailable
+from pgprog.errors import Overloaded, StoreUnavailable
 from pgprog.store import wakeups
 from pgprog.store.campaign_store import Asked, Broken, CampaignStore
 
@@ -192,7 +193,8 @@ async def _driven(
         before = stands.to_do
         stands = await _continued(store, campaign_id, allowed, max_open)
         if stands.to_do < before:
-            await store.announce(wakeups.DUE, [namespace])
+            with suppress(StoreUnavailable):  # polling finds them, later
+                await store.announce(wakeups.DUE, [namespace])
         if now - told_at > _TOLD_EVERY_SECONDS:
             told_at = now
             click.echo(_sentence(campaign_id, stands), err=True)
@@ -211,7 +213,7 @@ async def _continued(
             return await store.continue_campaign(
                 campaign_id, max_items=max_items, max_open=max_open
             )
-        except StoreUnavailable:
+        except (StoreUnavailable, Overloaded):  # the latter while no new connection can be made
             if pause > _LONGEST_PAUSE_SECONDS:
                 raise
         await asyncio.sleep(pause)

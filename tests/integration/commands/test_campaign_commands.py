@@ -12,7 +12,9 @@ import pytest
 
 from pgprog import Engine, Intent, Namespace, PermanentError, Request, Step
 from pgprog.config import WorkerConfig
+from pgprog.errors import Overloaded, StoreUnavailable
 from pgprog.model import TaskType
+from pgprog.store.campaign_store import CampaignStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,6 +104,28 @@ def test_a_campaign_that_is_killed_twice_repairs_each_process_once(
     results = terminal.json(*ALL, "--results", campaign_id)
     assert {row["outcome"] for row in results} == {"repaired"}
     assert len(results) == PROCESSES
+
+
+def test_a_campaign_goes_on_where_its_database_was_away(
+    terminal: Any, break_jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks, then the pool has none in time; and once more behind a commit."""
+    faults: list[Exception] = [StoreUnavailable("it restarts"), Overloaded("no connection")]
+    go_on = CampaignStore.continue_campaign
+
+    async def continue_(self: CampaignStore, *args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return await go_on(self, *args, **kwargs)
+
+    async def announce(self: CampaignStore, channel: str, payloads: Any) -> None:
+        raise StoreUnavailable("it restarts again")
+
+    break_jobs(2)
+    monkeypatch.setattr(CampaignStore, "continue_campaign", continue_)
+    monkeypatch.setattr(CampaignStore, "announce", announce)
+
+    assert terminal.json(*JOBS)["repaired"] == 2
 
 
 def test_a_campaign_of_no_processes_ends(terminal: Any, jobs: Any) -> None:
