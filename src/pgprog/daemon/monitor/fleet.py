@@ -53,13 +53,16 @@ class Fleet:
             self._thread.run(self._remove(pid))
 
     async def states(self) -> Sequence[WorkerState]:
-        """Return how all are; of one that does not answer what it told last."""
-        lines = [*self._lines.values()]
-        answers = await asyncio.gather(*(line.ask() for line in lines))
+        """Return how all are; of one that does not answer what it told last.
+
+        Each is here or among the `others`, which are asked for before anything else is waited for.
+        """
+        lines = [*self._lines.items()]
+        answers = await asyncio.gather(*(line.ask() for _, line in lines))
         states = []
-        for line, is_new in zip(lines, answers, strict=True):
+        for (pid, line), is_new in zip(lines, answers, strict=True):
             state = line.state
-            if state is not None:
+            if state is not None and self._lines.get(pid) is line:
                 states.append(
                     state if is_new else replace(state, components=[*state.components, _SILENT])
                 )
@@ -74,8 +77,9 @@ class Fleet:
         await far.open()
 
     async def _remove(self, pid: int) -> None:
-        far = self._lines.pop(pid, None)
+        far = self._lines.get(pid)
         if far is not None:
             await far.close()
+            del self._lines[pid]  # at once with what follows: a sum that falls passes for a restart
             if far.state is not None:
                 self._gone = merged([self._gone, lasting(far.state.samples)])
