@@ -261,6 +261,17 @@ def test_a_campaign_that_is_stopped_asks_for_no_more(app: Any, worker: Any, camp
     assert go_on(app, campaign) == (0, 0, 2, 0, 3)
 
 
+@pytest.mark.parametrize("open_", [0, 2])
+def test_a_campaign_that_is_stopped_has_ended_when_nothing_is_open(
+    app: Any, campaign: int, open_: int
+) -> None:
+    go_on(app, campaign, open_)
+    app.execute("select pgprog.stop_campaign(%s)", (campaign,))
+
+    ended = "select ended_at is not null from pgprog.campaigns where campaign_id = %s"
+    assert app.execute(ended, (campaign,)).fetchone() == (open_ == 0,)
+
+
 def test_a_repair_whose_task_is_not_known_any_more_is_failed(
     app: Any, worker: Any, campaign: int
 ) -> None:

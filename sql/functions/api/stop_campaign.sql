@@ -1,7 +1,8 @@
 /*
  * Ask for no more repairs of a campaign; return how many processes are left as they are.
  *
- * What was asked for ends by itself; continue_campaign goes on to note it.
+ * What was asked for ends by itself; continue_campaign goes on to note it.  Where nothing is open the campaign has
+ * ended.
  *
  * Locks: the campaign.  Raises UP010: there is no such campaign.
  */
@@ -24,6 +25,12 @@ begin
     and i.asked_at is null
     and i.outcome is null;
   get diagnostics v_count = row_count;
+  update pgprog_data.campaigns as c
+  set ended_at = pgprog_engine._clock()
+  where c.campaign_id = stop_campaign.campaign_id
+    and c.ended_at is null
+    and not exists (
+      select from pgprog_data.campaign_items as i where i.campaign_id = c.campaign_id and i.outcome is null);
   perform pgprog_engine._audit(
     'stop_campaign', c.namespace, null, null, jsonb_build_object('campaign_id', c.campaign_id), to_jsonb(v_count))
   from pgprog_data.campaigns as c

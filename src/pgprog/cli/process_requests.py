@@ -130,7 +130,8 @@ class _RepairCommand(click.Command):
         **extra: object,
     ) -> click.Context:
         """Return the context of the command that is meant."""
-        if "--all" in args:
+        options = args[: args.index("--")] if "--" in args else args  # the rest are names
+        if "--all" in options:
             return campaign.make_context(f"{info_name} --all", args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 

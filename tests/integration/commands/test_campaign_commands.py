@@ -9,8 +9,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from pgprog import Engine, Intent, Namespace, PermanentError, Request, Step
+from pgprog.cli import main
 from pgprog.config import WorkerConfig
 from pgprog.errors import Overloaded, StoreUnavailable
 from pgprog.model import TaskType
@@ -126,6 +128,14 @@ def test_a_campaign_goes_on_where_its_database_was_away(
     monkeypatch.setattr(CampaignStore, "announce", announce)
 
     assert terminal.json(*JOBS)["repaired"] == 2
+
+
+def test_a_process_of_the_name_of_an_option_is_repaired_alone(db: str, jobs: Any) -> None:
+    words = ["process", "repair", "--dsn", db, "--", "jobs", "--all"]
+    answer = CliRunner().invoke(main, words)
+
+    assert answer.exit_code == 1
+    assert "no process --all" in answer.stderr
 
 
 def test_a_campaign_of_no_processes_ends(terminal: Any, jobs: Any) -> None:
