@@ -44,6 +44,7 @@ _FIRST = (
 _PAYLOADS = frozenset({"args", "context", "metadata", "payload", "response", "state"})
 _OWN = frozenset({"at", "level", "event", "logger", "exception"})
 _BARE = re.compile(r"[\w./:+-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and ends of lines
 
 
 class Log:
@@ -204,13 +205,14 @@ def _json_text(_logger: object, _method: str, line: EventDict) -> str:
 
 
 def _console_text(_logger: object, _method: str, line: EventDict) -> str:
-    """Return a line for people; a terminal obeys no field of it."""
+    """Return a line for people; a terminal obeys nothing of it."""
     at, level, event = line.pop("at"), line.pop("level").upper(), str(line.pop("event"))
     del line["logger"]
     exception = line.pop("exception", None)
     fields = "".join(f" {key}={_shown(value)}" for key, value in line.items())
     text = f"{at} {level:<7} {event}{fields}"
-    return _writable(text if exception is None else f"{text}\n{exception}")
+    text = text if exception is None else f"{text}\n{exception}"
+    return _writable(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text))
 
 
 def _ordered(fields: Mapping[str, object]) -> dict[str, object]:

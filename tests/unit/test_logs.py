@@ -70,6 +70,18 @@ def test_a_console_line_quotes_what_is_not_one_word(stream: io.StringIO) -> None
     assert line == ' x process_id="a \\"b\\"\\n" type=call name=pay ok=true ids=[1,2]\n'
 
 
+def test_a_terminal_obeys_nothing_of_a_console_line(stream: io.StringIO) -> None:
+    logs.configure(stream=stream)
+    logs.get("pgprog.engine").warning(
+        "step_failed", process_id="\x9b31mo-1", error=RuntimeError("\x1b[2Jno\tpaper\r")
+    )
+    logging.getLogger("stranger").warning("gone\x1b]0;\x07")
+
+    assert r"process_id=\x9b31mo-1" in stream.getvalue().replace('"', "")
+    assert "RuntimeError: \\x1b[2Jno\tpaper\\r\n" in stream.getvalue()
+    assert r"gone\x1b]0;\x07" in stream.getvalue()
+
+
 def test_a_field_that_is_not_known_is_left_out(stream: io.StringIO) -> None:
     logs.configure(format="json", stream=stream)
     logs.get("pgprog").info("x", trace_id=None)
