@@ -46,6 +46,7 @@ FOR_OPERATORS = {
     "resume": "select pgprog.resume('orders')",
     "purge": "select pgprog.purge('orders')",
     "begin_campaign": "select pgprog.begin_campaign('orders', 'repair')",
+    "stop_campaign": "select pgprog.stop_campaign({campaign})",
     "set_settings": "select pgprog.set_settings('orders', '{{}}')",
     "rollback_settings": "select pgprog.rollback_settings('orders', 1)",
 }
@@ -70,8 +71,9 @@ def tasks(app: Any, with_roles: Any, process: str) -> dict[str, int]:
     app.execute(TEAMS.encode())
     [[done]] = app.execute("select task_id from pgprog.tasks where type = 'init'").fetchall()
     [[open_]] = app.execute("select pgprog.call('orders', 'p1')").fetchall()
+    [[campaign]] = app.execute("select pgprog.begin_campaign('orders')").fetchall()
     list_roles(app, ["test_orders", "there is none"])
-    return {"done": done, "open": open_}
+    return {"done": done, "open": open_, "campaign": campaign}
 
 
 def list_roles(app: Any, roles: list[str] | None) -> None:

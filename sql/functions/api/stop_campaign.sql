@@ -5,6 +5,7 @@
  * ended.
  *
  * Locks: the campaign.  Raises UP010: there is no such campaign.
+ * UP015: its namespace is for other roles.
  */
 create or replace function pgprog.stop_campaign(campaign_id bigint)
 returns bigint
@@ -15,6 +16,8 @@ as $$
 declare
   v_count bigint;
 begin
+  perform pgprog_engine._require_caller(c.namespace)
+  from pgprog_data.campaigns as c where c.campaign_id = stop_campaign.campaign_id;
   perform 1 from pgprog_data.campaigns as c where c.campaign_id = stop_campaign.campaign_id for update;
   if not found then
     raise exception 'no campaign %', stop_campaign.campaign_id using errcode = 'UP010';
