@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,6 @@ from tests.integration.test_supervisor import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import psycopg
 
@@ -63,6 +63,11 @@ class Worker:
     def hang_up(self) -> None:
         """Have it read its configuration again."""
         self.program.send_signal(signal.SIGHUP)
+
+    def children(self) -> list[int]:
+        """Return the numbers of its workers, if it is a supervisor."""
+        pid = self.program.pid
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
     def end(self) -> int:
         """Stop it, and return its exit code."""
@@ -155,4 +160,21 @@ def test_a_file_that_yaml_cannot_make_values_of_is_refused_and_workers_go_on(
     worker.log.wait(2, event="reloaded")
 
     assert "is not YAML" in refused["detail"]
+    assert worker.end() == 0
+
+
+def test_a_file_that_is_gone_is_refused_and_who_falls_is_replaced_by_the_old_one(
+    worker: Worker, tmp_path: Path
+) -> None:
+    """Without it the configuration has no faults and no namespaces: no worker starts with that."""
+    worker.write(worker="processes: 2")
+    worker.start()
+    worker.log.wait(2, event="worker_started")
+    (tmp_path / "pgprog.yaml").rename(tmp_path / "pgprog.yaml.new")
+    worker.hang_up()
+    [refused] = worker.log.wait(1, event="reload_refused")
+    os.kill(worker.children()[0], signal.SIGKILL)
+    worker.log.wait(3, event="worker_started")
+
+    assert "the configuration has no namespaces" in refused["detail"]
     assert worker.end() == 0

@@ -17,12 +17,14 @@ from pgprog import config as configuration
 from pgprog import logs
 from pgprog.cli.worker_list import list_workers
 from pgprog.cli.worker_log_level import log_level
-from pgprog.daemon import Link, load_namespaces, serve, supervise
+from pgprog.daemon import Link, check_namespaces, load_namespaces, serve, supervise
 from pgprog.daemon.link import MARGIN_SECONDS
 from pgprog.engine import DEFAULT_ROLES, Role
 from pgprog.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgprog.config import Config
 
 # A reader is one program, whatever worker.processes says.
@@ -115,11 +117,12 @@ def worker(
     if click.get_current_context().invoked_subcommand is not None:
         return
     overrides = {_KEYS[name]: value for name, value in given.items()}
-    read = partial(
+    load = partial(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
     )
+    read = partial(_read_again, load, roles)
     link = None if fd is None else Link(fd)
-    loaded = read() if link is None else _hear_of(link)
+    loaded = load() if link is None else _hear_of(link)
     is_supervisor = link is None and loaded.worker.processes > 1 and not roles <= _LONE
     if is_supervisor:
         _check_one_reader(roles)
@@ -133,6 +136,14 @@ def worker(
 
 
 worker.add_command(log_level)
+
+
+def _read_again(load: Callable[[], Config], roles: frozenset[Role]) -> Config:
+    """Return the configuration at SIGHUP: one that no worker starts with has a fault, too."""
+    config = load()
+    if Role.STEPS in roles:
+        check_namespaces(config)
+    return config
 
 
 def _hear_of(link: Link) -> Config:

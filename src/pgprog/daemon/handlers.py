@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 _HOW = "add namespaces.NAME.handlers: module:name to pgprog.yaml; `pgprog dev FILE` needs none"
 
 
+def check_namespaces(config: Config) -> None:
+    """Check that there is something to serve.
+
+    Raises:
+        ConfigError: There is not.
+    """
+    if not config.namespaces:
+        msg = "the configuration has no namespaces: a worker needs one at least"
+        raise ConfigError(msg, hint=_HOW)
+
+
 def load_namespaces(config: Config) -> list[Namespace[Any]]:
     """Return the namespaces of *config*, imported from where it says, under its settings.
 
@@ -31,9 +42,7 @@ def load_namespaces(config: Config) -> list[Namespace[Any]]:
     Raises:
         ConfigError: There is none, or one cannot be imported or is neither; the message says which.
     """
-    if not config.namespaces:
-        msg = "the configuration has no namespaces: a worker needs one at least"
-        raise ConfigError(msg, hint=_HOW)
+    check_namespaces(config)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
