@@ -180,7 +180,9 @@ def _compared(loaded: Loaded, dsn: str | None) -> tuple[list[Finding], list[Unse
     async def work(store: OperatorStore) -> list[Change]:
         return await taking.plan(store, namespaces)
 
-    command = f"pgprog namespace apply {loaded.file}" if loaded.file else "pgprog namespace apply"
+    command = shlex.join(
+        ["pgprog", "namespace", "apply", *([str(loaded.file)] if loaded.file else [])]
+    )
     return [
         Finding(
             check=_SETTINGS,
@@ -222,7 +224,8 @@ def _print(found: Examination) -> None:
             click.echo(f"  to see it: {shown(unseen.mend)}", err=True)
     critical = sum(each.severity == "critical" for each in found.findings)
     told = f"{critical} critical, {len(found.findings) - critical} warnings"
-    click.echo(f"{found.checks} checks: {told if found.findings else 'nothing found'}")
+    left = "; not all was seen" if found.unseen else ""
+    click.echo(f"{found.checks} checks: {told if found.findings else 'nothing found'}{left}")
 
 
 def _print_finding(each: Finding) -> None:

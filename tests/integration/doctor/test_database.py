@@ -265,6 +265,18 @@ def test_settings_that_differ_from_the_configuration_are_named(
     sys.modules.pop("shop", None)
 
 
+def test_settings_of_a_configuration_whose_name_needs_quotes_are_applied(
+    patient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = patient.place / "of the shop.yaml"
+    path.write_text("namespaces: {orders: {handlers: 'shop:orders', step_timeout: 1m}}\n")
+    monkeypatch.chdir(patient.place)
+    monkeypatch.setenv("PGPROG_CONFIG", str(path))
+
+    patient.is_mended("settings", "step_timeout is .* in the database, .* and 1m in")
+    sys.modules.pop("shop", None)
+
+
 def test_a_shared_reader_that_nobody_has_started_is_told(
     patient: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

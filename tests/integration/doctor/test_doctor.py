@@ -92,9 +92,11 @@ def test_a_role_without_rights_is_told_what_it_does_not_see(patient: Any) -> Non
     dsn = make_conninfo(patient.dsn, user="eve")
 
     found = patient.examine("--dsn", dsn)
+    printed = CliRunner().invoke(main, ["doctor", "--dsn", dsn]).stdout
     patient.sql.execute("drop role eve")
 
     assert found["findings"] == []
+    assert printed.endswith(" checks: nothing found; not all was seen\n")
     assert {"workers", "queue", "schema"} <= {each["check"] for each in found["unseen"]}
 
 
