@@ -1,15 +1,19 @@
 -- Connections near their limit: the next worker, or the next heartbeat after a break, is turned away.
-with counted as (
+-- Walsenders, autovacuum and parallel workers have places of their own.  What a role may not see of a session is null.
+with taken as (
+  select a.usename, a.application_name
+  from pg_stat_activity as a
+  where a.datid is not null and coalesce(a.backend_type, 'client backend') = 'client backend'
+),
+counted as (
   select
     count(*) as used,
     current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer as allowed
-  from pg_stat_activity as a
-  where a.datid is not null and a.leader_pid is null
+  from taken
 ),
 most as (
   select a.usename, a.application_name, count(*) as sessions
-  from pg_stat_activity as a
-  where a.datid is not null
+  from taken as a
   group by a.usename, a.application_name
   order by count(*) desc limit 1
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import make_conninfo
 
 from pgprog.cli import main
 from pgprog.embedded import EmbeddedPostgres
@@ -79,6 +80,18 @@ def test_what_a_restart_mends_is_told_with_its_restart(place: Path) -> None:
 
     assert "the cache of namespace orders needs logical" in level["cause"]
     assert "of 97 are taken, 85 of them by shop of postgres" in connections["cause"]
+
+
+def test_walsenders_take_no_places_of_other_connections(place: Path) -> None:
+    made = server(place)
+    made._settings = {"max_connections": "12", "wal_level": "logical"}
+    with made as running, ExitStack() as opened:
+        migrate(running.dsn)
+        for _ in range(8):
+            stream = make_conninfo(running.dsn, replication="database")
+            opened.enter_context(psycopg.connect(stream, autocommit=True))
+
+        assert examine(running.dsn, "connections") == []  # 1 of 9, which is the doctor's
 
 
 def test_a_standby_is_told_from_a_server_that_takes_writes(place: Path) -> None:
