@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from pgprog.errors import StoreUnavailable
 from pgprog.store import wakeups
 from pgprog.store.faults import NOT_SENT, translated
 from pgprog.store.pool import connect_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import psycopg
 
 
 class Deaths:
@@ -46,7 +47,10 @@ def open_deaths(dsn: str, *, name: str) -> Iterator[Deaths]:
     """Connect for as long as the block lasts.
 
     Raises:
-        StoreUnavailable: The database cannot be reached.
+        StoreUnavailable: The database cannot be reached, or fails in a way that nobody foresaw.
     """
-    with connect_blocking(dsn, name=name) as connection:
-        yield Deaths(connection)
+    try:
+        with connect_blocking(dsn, name=name) as connection:
+            yield Deaths(connection)
+    except psycopg.Error as e:  # of XX000, as where a migration replaces what is called
+        raise StoreUnavailable(str(e), hint="repeat it") from e

@@ -18,6 +18,8 @@ from pgprog.client.lookout import Lookout
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pgprog import Namespace
+
 DIGITS = "12345678901234567890.12345678901234567890"
 
 
@@ -309,7 +311,7 @@ def test_an_id_cannot_steer_the_terminal(terminal: Any, shop: Any) -> None:
 
 
 def test_an_error_of_a_handler_cannot_steer_the_terminal(
-    terminal: Any, orders: Any, request: pytest.FixtureRequest
+    terminal: Any, orders: Namespace[Any], request: pytest.FixtureRequest
 ) -> None:
     @orders.call("shout")
     def shout(step: Any, args: Any = None) -> None:
