@@ -19,6 +19,7 @@ from pgprog.errors import (
     StoreUnavailable,
     TaskCancelled,
 )
+from pgprog.store.pool import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,13 +65,33 @@ async def test_a_database_that_does_not_listen_is_told_at_once_by_its_host(
 
 
 @pytest.mark.parametrize(
-    "dsn", ["postgresql://me:sesame@[::1/shop", "host=h password=sesame oops", "sesame"]
+    "dsn",
+    [
+        "postgresql://me:sesame@[::1/shop",
+        "host=h password=sesame oops",
+        "sesame",
+        "postgresql://me:open@sesame@localhost/shop",
+        "postgres://me:open/sesame@localhost/shop",
+        "postgresql://me:open@sesame/now@localhost",
+    ],
 )
 def test_a_dsn_that_cannot_be_read_is_not_repeated_in_the_message(dsn: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Client(dsn).__enter__()
 
     assert "sesame" not in f"{caught.value}{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me:a%40b%2Fc@localhost/shop?application_name=x@y/z",
+        "postgresql://me:a?b@localhost,other:5433/shop",
+        "postgresql:///shop?host=@abstract",
+    ],
+)
+def test_a_dsn_whose_password_is_quoted_is_read(dsn: str) -> None:
+    assert "shop" in place_of(dsn)
 
 
 @pytest.mark.parametrize("direct_dsn", ["host=h password=sesame oops", "host=a..b"])

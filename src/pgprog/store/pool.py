@@ -7,6 +7,7 @@ noticed when the kernel gives up, after a quarter of an hour.
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ _TIMEOUTS = {
 _ALWAYS = {"client_encoding": "UTF8"}
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 _HIDDEN = "***"
+# Behind an @ or a / of a password that is not quoted libpq finds hosts and databases, which are told.
+_AMBIGUOUS = re.compile(r"postgres(?:ql)?://[^@/]*(?:@|/)[^?]*@")
 
 
 def conninfo(dsn: str, *, name: str) -> str:
@@ -47,15 +50,24 @@ def conninfo(dsn: str, *, name: str) -> str:
     Raises:
         ConfigError: It cannot be read; the message repeats nothing of it, for a password's sake.
     """
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
+    given = _parsed(dsn)
+    if given is None:
         msg = "the DSN cannot be read"
-        hint = "postgresql://user@host:port/database or host=… dbname=…; quote % & and spaces"
-        raise ConfigError(msg, hint=hint) from None  # its message has the whole DSN
+        hint = "postgresql://user@host:port/database or host=… dbname=…; quote @ / % & and spaces"
+        raise ConfigError(msg, hint=hint)
     _check_hosts(given.get("host"))
     defaults = {**_TIMEOUTS, "application_name": name}
     return make_conninfo(dsn, **{k: v for k, v in defaults.items() if k not in given}, **_ALWAYS)
+
+
+def _parsed(dsn: str) -> dict[str, Any] | None:
+    """Return the parts of a DSN, None where it cannot be told which they are."""
+    if _AMBIGUOUS.match(dsn):
+        return None
+    try:
+        return conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:  # its message has the whole DSN
+        return None
 
 
 def _check_hosts(hosts: object) -> None:
@@ -71,9 +83,8 @@ def _check_hosts(hosts: object) -> None:
 
 def without_password(dsn: str) -> str:
     """Return *dsn* as people may see it."""
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
+    given = _parsed(dsn)
+    if given is None:
         return "(it cannot be read)"
     return make_conninfo("", **{k: _HIDDEN if k in _SECRETS else v for k, v in given.items()})
 
