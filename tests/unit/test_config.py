@@ -278,6 +278,7 @@ def test_the_message_says_how_many_faults_there_are_and_where(read: Loader) -> N
         ("pool: {api: '5'}", "pool.api: '5' is not a whole number from 1 to 1000"),
         ("pool: {api: 5.0}", "pool.api: 5.0 is not a whole number from 1 to 1000"),
         ("profiles: 7", "profiles: 7 is not a section with keys"),
+        ("profiles: {dev: 'host=h password=x'}", "profiles.dev: a text is not a section with keys"),
         ("namespaces: [a]", "namespaces: ['a'] is not a section with keys"),
     ],
 )

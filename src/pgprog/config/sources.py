@@ -121,7 +121,8 @@ def _overlays(profiles: object, *, reader: Reader) -> Mapping[str, Mapping[str, 
         if plain is None or isinstance(plain, Mapping):
             overlays[str(name)] = plain or {}
         else:
-            reader.add_fault(f"profiles.{name}", f"{plain!r} is not a section with keys")
+            shown = "a text" if isinstance(plain, str) else repr(plain)  # perhaps a DSN
+            reader.add_fault(f"profiles.{name}", f"{shown} is not a section with keys")
     return overlays
 
 

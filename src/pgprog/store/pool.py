@@ -38,7 +38,7 @@ _TIMEOUTS = {
 _ALWAYS = {"client_encoding": "UTF8"}
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 _HIDDEN = "***"
-# Behind an @ or a / of a password that is not quoted libpq finds hosts and databases, which are told.
+# Behind an @ or a / of a password that is not quoted libpq finds a host, and errors tell it.
 _AMBIGUOUS = re.compile(r"postgres(?:ql)?://[^@/]*(?:@|/)[^?]*@")
 
 
