@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,7 +17,6 @@ from pgprog import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow  # programs are started
 
@@ -192,3 +192,24 @@ def test_dev_serves_a_file_and_starts_again_when_it_changes(tmp_path: Path, home
 
     assert before == 1
     assert str(home) in dsn
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["kill", "a closed window"])
+def test_dev_leaves_no_worker_behind_however_it_is_ended(
+    tmp_path: Path, home: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP.format(version=1))
+    with pgprog("dev", "shop.py", cwd=tmp_path) as dev:
+        assert dev.stdout is not None
+        dsn = dev.stdout.readline().removeprefix("dsn").strip()
+        with psycopg.connect(dsn, autocommit=True) as sql:
+            wait_for_namespace(sql, "shop")
+        [worker] = Path(f"/proc/{dev.pid}/task/{dev.pid}/children").read_text().split()
+        dev.send_signal(number)
+        try:
+            dev.communicate(timeout=30)  # to the end of what the worker may write
+        finally:
+            if Path(f"/proc/{worker}").exists():
+                os.kill(int(worker), signal.SIGKILL)
+
+    assert dev.returncode == 128 + number

@@ -18,6 +18,8 @@ from pgprog.embedded import DevelopmentServer
 from pgprog.errors import ConfigError
 from pgprog.store.migrate import migrate
 
+_SIGNALLED = 128
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
@@ -45,6 +47,7 @@ def _serve_with_reload(file: Path) -> None:
     except ImportError as e:
         msg = "reload needs the package watchfiles"
         raise ConfigError(msg, hint="pip install 'pgprog[dev]', or give --once") from e
+    heard = _take_signals()
     child = _start(file)
     try:
         for _ in watch(file.resolve().parent, watch_filter=PythonFilter(), raise_interrupt=False):
@@ -53,6 +56,25 @@ def _serve_with_reload(file: Path) -> None:
             child = _start(file)
     finally:
         _stop(child)
+    if heard:
+        sys.exit(_SIGNALLED + heard[0])
+
+
+def _take_signals() -> list[int]:
+    """Have a kill and the end of the terminal interrupt as Ctrl-C does, and return which came.
+
+    The worker would outlive us: it is in a group of its own.
+    """
+    heard: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, interrupt)
+    return heard
 
 
 def _start(file: Path) -> subprocess.Popen[bytes]:
