@@ -400,3 +400,20 @@ def test_a_task_that_was_asked_in_a_transaction_open_over_the_removal_keeps_only
     kept = "select error ->> 'cause', args, context from pgprog_data.tasks where task_id = %s"
     assert app.execute(kept, (task,)).fetchone() == ("removed", None, None)
     assert one(app, "select count(*) from pgprog_data.removals") == 0
+
+
+@pytest.mark.parametrize("statement", [ERASE, MAINTAIN])
+def test_an_open_purge_holds_up_no_housekeeping_and_with_it_no_collector(
+    own: Any, other: Any, statement: str
+) -> None:
+    """Both are asked for by one connection of a worker."""
+    own.execute("select pgprog_engine._create_namespace('orders', '{}')")
+    own.execute(TASKS.encode())
+    own.execute("select pgprog.pause('orders')")
+    own.execute("update pgprog_data.removals set removed_at = now() - interval '1 h'")
+    own.execute("set statement_timeout = '5s'")
+    with other.transaction(force_rollback=True):
+        other.execute("select pgprog.purge('orders', 0, 100)")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            own.execute(statement)
+    own.execute(statement)
