@@ -53,8 +53,9 @@ from pgprog_data.timers as t;
 comment on view pgprog.timers is 'Pending timers of processes';
 
 create or replace view pgprog.workers as
-select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewals, w.log_level, w.asked_log_level
-from pgprog_data.workers as w;
+select w.worker_id, w.name, w.namespaces, w.started_at, w.lease_until, w.renewals, w.log_level, a.level as asked_log_level
+from pgprog_data.workers as w
+left join pgprog_data.asked_log_levels as a on a.worker_id = w.worker_id;
 comment on view pgprog.workers is 'Worker incarnations and their leases';
 
 create or replace view pgprog.audit as

@@ -42,7 +42,7 @@ ELSEWHERE = {
     "purge": "removes as maintain does, and passes by whom it would wait for; test_purge.py",
     "erase_old": "a part of maintain; test_maintenance.py",
     "drop_old": "drops ended tasks only; test_maintenance.py",
-    "set_log_level": "changes what only tell_log_level reads, and waits as renew_worker does; "
+    "set_log_level": "changes what only tell_log_level reads, which passes it by; "
     "test_log_level.py",
     "tell_log_level": "as renew_worker, in its statement",
     "newest_events": "reads; volatile for a snapshot of its own",

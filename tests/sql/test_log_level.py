@@ -69,6 +69,33 @@ def test_a_level_that_stays_is_written_once(app: Any) -> None:
     assert writes(app) == before
 
 
+def test_an_open_transaction_that_asks_keeps_no_worker_from_renewing(
+    app: Any, session: Any
+) -> None:
+    """It held the rows of all workers, whose leases ended."""
+    worker_id, operator = register(app, "a"), session()
+    tell(app, worker_id, "info")
+    app.execute(SET, ("debug", None))
+    app.execute("set statement_timeout = '5s'")
+    with operator.transaction():
+        operator.execute(SET, ("warning", None))
+        app.execute("select pgprog_engine.renew_worker(%s, '1 hour', '{}')", (worker_id,))
+        obeyed = tell(app, worker_id, "debug")
+
+    assert obeyed is None
+    assert tell(app, worker_id, "debug") == "warning"
+
+
+def test_what_nobody_tells_any_more_goes_with_the_next_that_is_asked(app: Any) -> None:
+    gone, lives = register(app, "a"), register(app, "b")
+    app.execute(SET, ("debug", gone))
+    app.execute("select pgprog_engine.deregister_worker(%s)", (gone,))
+    app.execute(SET, ("debug", lives))
+
+    left = app.execute("select worker_id from pgprog_data.asked_log_levels").fetchall()
+    assert left == [(lives,)]
+
+
 @pytest.mark.parametrize("level", ["loud", "DEBUG", None])
 def test_a_level_that_there_is_not_is_refused(app: Any, level: str | None) -> None:
     with pytest.raises(psycopg.Error) as caught:
