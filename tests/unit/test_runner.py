@@ -338,3 +338,24 @@ async def test_places_that_others_wait_for_are_had_by_turns(holdings: Holdings) 
 
     holdings.drop()
     await runner.wait_idle()
+
+
+async def test_what_waits_for_its_place_is_given_back_and_what_runs_is_not(
+    holdings: Holdings,
+) -> None:
+    attempt: Any = FakeAttempt(asyncio.Event().wait)
+    endings = Endings()
+    parts: Any = {"lease": Lease(), "endings": endings, "on_free": lambda: None}
+    runner = Runner(attempt, concurrency=2, holdings=holdings, **parts)
+    steps = [holdings.add(make_claim(number), since=0) for number in range(5)]
+    for held in steps:
+        runner.take(held)
+    steps[4].is_dropped = True
+
+    runner.give_back_waiting()
+
+    assert endings.given_back == [2, 3]
+    assert runner.room == 0
+
+    holdings.drop()
+    await runner.wait_idle()

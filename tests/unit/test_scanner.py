@@ -135,6 +135,32 @@ async def test_nothing_is_claimed_without_a_lease(store: SlowStore, holdings: Ho
     scanning.cancel()
 
 
+class Stuck(Free):
+    """A runner without room, which is asked to give back what waits."""
+
+    room = 0
+
+    def __init__(self) -> None:
+        self.gave_back = asyncio.Event()
+
+    def give_back_waiting(self) -> None:
+        self.gave_back.set()
+
+
+async def test_what_waits_for_a_place_while_no_step_ends_is_given_back(
+    store: SlowStore, holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.scanner._STUCK_SECONDS", 0)
+    stuck: Any = Stuck()
+    fake: Any = store
+    parts = {"lease": stuck, "runner": stuck, "holdings": holdings, "settings": Settings()}
+    scanning = asyncio.create_task(Scanner(fake, **parts, poll_every=timedelta(hours=1)).run())
+    await asyncio.wait_for(stuck.gave_back.wait(), 5)
+    scanning.cancel()
+
+    assert not store.asked.is_set()
+
+
 class BusyStore:
     """Keeps the first claim in flight, and answers those for few at once, with one task in all."""
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pgprog import logs
 from pgprog.engine import decide, traces
@@ -20,10 +20,10 @@ from pgprog.store.rows import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from pgprog.engine.access import OpenTransaction
     from pgprog.engine.attempt import Attempt, Attempts
     from pgprog.engine.children import Apart
     from pgprog.engine.holdings import Held, Holdings
+    from pgprog.engine.surroundings import Endings, Reporter
     from pgprog.store.rows import Completion
 
 log = logs.get(__name__)
@@ -35,45 +35,6 @@ _ENDING_FACTOR = 3
 _AT_ONCE = 8
 # What a step that is cancelled may take to clean up.
 _ABANDON_SECONDS = 1.0
-
-
-class Endings(Protocol):
-    """Where steps go when their handlers have ended."""
-
-    def add(self, held: Held, completion: Completion) -> None:
-        """Commit the completion with the next batch."""
-        ...
-
-    async def commit(
-        self, held: Held, completion: Completion, transaction: OpenTransaction
-    ) -> None:
-        """Commit it in a transaction of its own."""
-        ...
-
-    def give_back(self, held: Held) -> None:
-        """Hand the claim back with no attempt burned: it was not the handler's fault."""
-        ...
-
-    def broke(self, held: Held) -> None:
-        """Count a crash of a step that ended by an error which nobody foresaw, and let it go."""
-        ...
-
-
-class Reporter(Protocol):
-    """The lease, as far as runs need it."""
-
-    @property
-    def worker_id(self) -> int:
-        """The present incarnation of the worker."""
-        ...
-
-    def check(self) -> None:
-        """Give the steps up if the lease is about to end."""
-        ...
-
-    async def report_begun(self) -> None:
-        """Return when the database knows of all steps that have begun so far."""
-        ...
 
 
 class Runner:
@@ -158,6 +119,13 @@ class Runner:
             self._launch(held)
         else:
             self._waiting.add(held.claimed.namespace, held)
+
+    def give_back_waiting(self) -> None:
+        """Leave to other workers what waits for a place here."""
+        while self._waiting:
+            held = self._waiting.take()
+            if not held.is_dropped:
+                self._endings.give_back(held)
 
     def limit(self, concurrency: int) -> None:
         """Run at most so many at once from here on."""

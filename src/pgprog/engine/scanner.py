@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MOST = 200
+# Where no step has ended for so long what waits for a place may be sooner elsewhere.
+_STUCK_SECONDS = 0.5
 # While several namespaces have steps: those of another may come with the claim, and wait for it.
 _MOST_SHARED = 100
 _MOST_OF_FEW = 16
@@ -38,10 +40,11 @@ _LONGEST_AGAIN_SECONDS = 0.05
 class Scanner:
     """Claims when places are free and something is due, and sleeps on a reason otherwise.
 
-    Claims no more than can start by the time the claim is answered.  *has_backlog* says that the
-    last claim left due tasks behind; *answers* counts the claims that the database answered, the
-    last one at *answered_at*, monotonic.  While a neighbour's backlog keeps it busy, what it is
-    told of is claimed beside it, for namespaces of which few steps are held.
+    Claims no more than can start by the time the claim is answered; where steps take longer than
+    they did, the rest is given back.  *has_backlog* says that the last claim left due tasks behind;
+    *answers* counts the claims that the database answered, the last one at *answered_at*,
+    monotonic.  While a neighbour's backlog keeps it busy, what it is told of is claimed beside it,
+    for namespaces of which few steps are held.
     """
 
     def __init__(
@@ -114,7 +117,7 @@ class Scanner:
             most = _MOST_SHARED if self._holdings.is_shared else _MOST
             room = min(self._runner.room, most)
             if not room:
-                await self._freed.wait()
+                await self._until_freed()
                 continue
             self._awake.clear()
             try:
@@ -136,6 +139,13 @@ class Scanner:
                 pause = _FIRST_PAUSE_SECONDS
                 self._part.succeeded()
                 await self._sleep(wait_seconds)
+
+    async def _until_freed(self) -> None:
+        try:
+            async with asyncio.timeout(_STUCK_SECONDS):
+                await self._freed.wait()
+        except TimeoutError:
+            self._runner.give_back_waiting()
 
     @property
     def may_rest(self) -> bool:

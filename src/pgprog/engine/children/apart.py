@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pgprog.engine.children.process import ChildProcess
     from pgprog.engine.holdings import Held, Holdings
     from pgprog.engine.lease import Lease
-    from pgprog.engine.runner import Endings
+    from pgprog.engine.surroundings import Endings
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.rows import Claimed, Completed, Completion
