@@ -98,9 +98,17 @@ def place_of(dsn: str) -> str:
 class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
     """A pool in which no cancellation is lost.
 
-    `asyncio.wait_for` of Python 3.11, by which a full pool waits, gives the connection and forgets
-    the cancellation where both come in the same turn of the loop.
+    `asyncio.wait_for` of Python 3.11, by which a pool waits that is full or ends, forgets the
+    cancellation where that and the end of the wait come in the same turn of the loop.
     """
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close all connections, as the parent does."""
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        await super().close(timeout)
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
     async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection[Any]:
         """Take a connection, as the parent does; the caller puts it back."""
