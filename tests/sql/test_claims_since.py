@@ -44,7 +44,7 @@ class Since:
 
     def first_rank(self, *namespaces: str) -> Any:
         [[rank]] = self.worker.connection.execute(
-            "select pgprog_engine.first_rank(%s, %s, %s)",
+            "select rank from pgprog_engine.first_rank(%s, %s, %s)",
             ([*namespaces] or ["orders"], *self.place),
         ).fetchall()
         return rank

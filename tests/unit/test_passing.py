@@ -24,40 +24,42 @@ SLOW, QUICK = 0.05, 0.001
 
 
 class Looked:
-    """A store whose looks take, by the clock of the module, so long, and find this."""
+    """A store whose looks take PostgreSQL so long, and find this."""
 
     def __init__(self) -> None:
-        self.now = 0.0
         self.seconds = SLOW
         self.found: datetime | None = None
         self.error: Exception | None = None
         self.before: asyncio.Queue[Place] = asyncio.Queue()
         self.may_answer = asyncio.Event()
 
-    async def first_rank(self, since: Place) -> datetime | None:
+    async def first_rank(self, since: Place) -> tuple[datetime | None, float]:
         self.before.put_nowait(since)
         await self.may_answer.wait()
         self.may_answer.clear()
-        self.now += self.seconds
         if self.error is not None:
             raise self.error
-        return self.found
+        return self.found, self.seconds
 
 
 @pytest.fixture
 async def store(monkeypatch: pytest.MonkeyPatch) -> Looked:
-    looked = Looked()
-    monkeypatch.setattr("pgprog.engine.passing.time.monotonic", lambda: looked.now)
     monkeypatch.setattr("pgprog.engine.passing._SHORTEST_REST_SECONDS", 0)
     monkeypatch.setattr("pgprog.engine.passing._REST", 0)
-    return looked
+    return Looked()
 
 
 @pytest.fixture
-async def passing(store: Looked) -> AsyncIterator[Passing]:
-    fake: Any = store
+def holdings() -> Holdings:
+    """One step that runs."""
     holdings = Holdings(["orders"])
     holdings.add(make_claim(1), since=0)
+    return holdings
+
+
+@pytest.fixture
+async def passing(store: Looked, holdings: Holdings) -> AsyncIterator[Passing]:
+    fake: Any = store
     passing = Passing(fake, holdings=holdings, poll_seconds=3600)
     running = asyncio.create_task(passing.run())
     yield passing
@@ -75,7 +77,8 @@ async def turns() -> None:
 
 def learn(passing: Passing, seen: Place | None, *, seconds: float = SLOW) -> None:
     """Tell of a claim of ten that began where it was told to."""
-    passing.learn(Claims([], 0.0, seen=seen), since=passing.since, asked=10, seconds=seconds)
+    claims = Claims([], 0.0, seen=seen, seconds=seconds)
+    passing.learn(claims, since=passing.since, asked=10)
 
 
 async def test_claims_that_are_quick_look_at_everything(passing: Passing) -> None:
@@ -114,11 +117,11 @@ async def test_a_claim_of_everything_that_is_quick_again_ends_the_passing_by(
 
 
 async def test_a_great_claim_may_take_longer(passing: Passing) -> None:
-    claims = Claims([], 0.0)
-    passing.learn(claims, since=None, asked=1000, seconds=SLOW)
+    claims = Claims([], 0.0, seconds=SLOW)
+    passing.learn(claims, since=None, asked=1000)
     assert passing.since is None
 
-    passing.learn(claims, since=None, asked=100, seconds=SLOW)
+    passing.learn(claims, since=None, asked=100)
     assert passing.since is not None
 
 
@@ -135,7 +138,7 @@ async def test_claims_go_back_to_what_came_to_wait_before_them(
 
     assert passing.since == (MORNING, 0)
     late = Claims([], 0.0, seen=Place(NOON, 9))
-    passing.learn(late, since=in_flight, asked=10, seconds=QUICK)
+    passing.learn(late, since=in_flight, asked=10)
     assert passing.since == (MORNING, 0)  # the claim in flight began behind it
 
 

@@ -1,5 +1,6 @@
 /*
- * Return the lowest rank of what waits before a place in the order of claims; null if nothing does.
+ * Return the lowest rank of what waits before a place in the order of claims, null if nothing does, and the
+ * microseconds that the look took.
  *
  * For a worker whose claims begin there (claim, since): passes by all rows that have ended before it and are kept by
  * an old snapshot, as a claim of everything would, but holds nothing up.  What was set aside for newer workers is
@@ -7,15 +8,15 @@
  *
  * Locks: none.  Indexes: queue_ready, timers_due.
  */
-create or replace function pgprog_engine.first_rank(namespaces text[], since timestamptz, since_task bigint)
-returns timestamptz
+create or replace function pgprog_engine.first_rank(
+  namespaces text[], since timestamptz, since_task bigint, out rank timestamptz, out took_us bigint)
 language sql stable security definer
 set search_path = pg_catalog, pgprog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
-  select min(d.rank)
+  select min(d.rank), (extract(epoch from pgprog_engine._clock() - pgprog_engine._now()) * 1000000)::bigint
   from unnest(first_rank.namespaces) as s(namespace)
   join pgprog_data.namespaces as n on n.namespace = s.namespace and n.paused_at is null
   cross join lateral (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-# What takes so long passes by many rows that have ended.
+# What takes PostgreSQL so long passes by many rows that have ended.
 _SLOW_SECONDS: Final = 0.005
 _SLOW_SECONDS_OF_ONE: Final = 60e-6
 # Between two looks at all, a multiple of what one takes: they may have a fifth of a core.
@@ -46,11 +45,11 @@ class Passing:
         self._changed = asyncio.Event()
         self._is_stopping = False
 
-    def learn(self, claims: Claims, *, since: Place | None, asked: int, seconds: float) -> None:
-        """Choose where the next claim begins, by one that began at *since* and took *seconds*."""
+    def learn(self, claims: Claims, *, since: Place | None, asked: int) -> None:
+        """Choose where the next claim begins, by one for *asked* tasks that began at *since*."""
         if since is not self.since:
             return  # what was found meanwhile comes first
-        is_slow = seconds > max(_SLOW_SECONDS, asked * _SLOW_SECONDS_OF_ONE)
+        is_slow = claims.seconds > max(_SLOW_SECONDS, asked * _SLOW_SECONDS_OF_ONE)
         if not is_slow and (since is None or since is _FIRST):
             self.since = None
         elif since is None:
@@ -85,14 +84,12 @@ class Passing:
         """Let claims go back to what waits before *since*, and return how long to rest."""
         if since is _FIRST:
             return _SHORTEST_REST_SECONDS
-        began_at = time.monotonic()
         try:
-            rank = await self._store.first_rank(since)
+            rank, seconds = await self._store.first_rank(since)
         except (RolledBack, StoreUnavailable) as e:
             log.warning("look_failed", detail=str(e))
             self.since = None  # the next claim finds it
             return _SHORTEST_REST_SECONDS
-        seconds = time.monotonic() - began_at
         if seconds < _SLOW_SECONDS:
             self.since = None
         elif rank is not None:

@@ -158,13 +158,11 @@ class Scanner:
 
     async def _claim(self, room: int) -> float:
         """Claim, start what came, and return how long there is nothing to do."""
-        began_at = time.monotonic()
-        if self._due_at <= began_at:
+        if self._due_at <= time.monotonic():
             self._due_at = math.inf
         since = self._passing.since
         claims = await self._take(room, since=since)
-        seconds = time.monotonic() - began_at
-        self._passing.learn(claims, since=since, asked=room, seconds=seconds)
+        self._passing.learn(claims, since=since, asked=room)
         self.has_backlog = claims.wait_seconds == 0
         if claims.tasks or not self.has_backlog:
             self._again_seconds = _FIRST_AGAIN_SECONDS

@@ -3,7 +3,8 @@
 Lanes of their own for taking requests, claiming and completing, so that these overlap; three more
 for claiming, completing and telling the few steps of a namespace beside the many of another; one
 for requests that come many at once, one for those that wait for a stranger's transaction, one for
-what handlers read, one for what is rare and may be long, one for hints to other programs.
+what handlers read, one for what is rare and may be long, one for looks at what claims pass by, one
+for hints to other programs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.metrics import Metrics
 from pgprog.store import completions
@@ -66,6 +67,7 @@ _VERSION: Final = Claimed._fields.index("version")
 _TOLD_AT: Final = Claimed._fields.index("due_at")
 _SEEN: Final = Claimed._fields.index("created_at")
 _SEEN_TASK: Final = Claimed._fields.index("incarnation")
+_TOOK: Final = Claimed._fields.index("last_event_id")
 _NO_PLACE: Final = (None, 0)
 
 
@@ -103,6 +105,7 @@ class EngineStore(Housekeeping):
         self._completions_of_few = lane("complete few")
         self._reads = lane("read")
         self._upkeep = lane("upkeep")
+        self._looks = lane("look")
         self._hints = lane("hint")
         self._hints_of_few = lane("hint few")
         self._preload: Mapping[str, int] = {}
@@ -179,13 +182,14 @@ class EngineStore(Housekeeping):
             tasks = [self._preloaded(Claimed(*row[:-1]), raw) for raw, *row in rows]
         seconds, told_at = time.monotonic() - began_at, last[_TOLD_AT]
         measure_claim(self.metrics, tasks, served=self._served, told_at=told_at, seconds=seconds)
-        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION], _seen(last))
+        took = last[_TOOK] / 1_000_000
+        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION], _seen(last), took)
 
-    async def first_rank(self, since: Place) -> datetime | None:
-        """Return the lowest rank of what waits before a place; None if nothing does."""
-        statement = "select pgprog_engine.first_rank(%s, %s, %s)"
-        [[rank]] = await self._upkeep.fetch(statement, (texts(self._served), *since))
-        return cast("datetime | None", rank)
+    async def first_rank(self, since: Place) -> tuple[datetime | None, float]:
+        """Return the lowest rank of what waits before a place, or None, and the seconds it took."""
+        statement = "select * from pgprog_engine.first_rank(%s, %s, %s)"
+        [(rank, took)] = await self._looks.fetch(statement, (texts(self._served), *since))
+        return rank, took / 1_000_000
 
     async def complete(
         self,
@@ -311,7 +315,7 @@ class EngineStore(Housekeeping):
         """Close the connections after what is in flight has ended."""
         steps = (*self._starts.values(), self._claims, *self._completions)
         few = (self._claims_of_few, self._completions_of_few, self._hints_of_few)
-        others = (self._reads, self._upkeep, self._hints)
+        others = (self._reads, self._upkeep, self._looks, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 
 
