@@ -50,6 +50,12 @@ async def store(monkeypatch: pytest.MonkeyPatch) -> Looked:
 
 
 @pytest.fixture
+def woken() -> asyncio.Event:
+    """What says that the scanner is to claim again."""
+    return asyncio.Event()
+
+
+@pytest.fixture
 def holdings() -> Holdings:
     """One step that runs."""
     holdings = Holdings(["orders"])
@@ -58,9 +64,11 @@ def holdings() -> Holdings:
 
 
 @pytest.fixture
-async def passing(store: Looked, holdings: Holdings) -> AsyncIterator[Passing]:
+async def passing(
+    store: Looked, holdings: Holdings, woken: asyncio.Event
+) -> AsyncIterator[Passing]:
     fake: Any = store
-    passing = Passing(fake, holdings=holdings, poll_seconds=3600)
+    passing = Passing(fake, holdings=holdings, poll_seconds=3600, on_found=woken.set)
     running = asyncio.create_task(passing.run())
     yield passing
     passing.stop()
@@ -166,3 +174,99 @@ async def test_after_a_look_that_failed_claims_look_at_everything(
     store.may_answer.set()
     while passing.since is not None:
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seconds", [SLOW, QUICK])
+async def test_what_a_look_has_found_is_claimed_at_once(
+    passing: Passing, store: Looked, woken: asyncio.Event, seconds: float
+) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    store.found, store.seconds = MORNING, seconds
+    await asyncio.wait_for(store.before.get(), 5)
+    assert not woken.is_set()
+    store.may_answer.set()
+
+    await asyncio.wait_for(woken.wait(), 5)
+
+
+async def test_where_a_look_found_nothing_the_scanner_sleeps_on(
+    passing: Passing, store: Looked, woken: asyncio.Event
+) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    for _ in range(3):
+        await asyncio.wait_for(store.before.get(), 5)
+        store.may_answer.set()
+
+    assert not woken.is_set()
+
+
+async def test_after_a_look_that_failed_the_scanner_claims_at_once(
+    passing: Passing, store: Looked, woken: asyncio.Event
+) -> None:
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    store.error = StoreUnavailable()
+    store.may_answer.set()
+
+    await asyncio.wait_for(woken.wait(), 5)
+    assert passing.since is None
+
+
+async def test_while_a_look_hangs_claims_look_at_everything(
+    passing: Passing, store: Looked, woken: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.passing._LONGEST_LOOK_SECONDS", 0.01)
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    await asyncio.wait_for(store.before.get(), 5)  # and is not answered
+
+    await asyncio.wait_for(woken.wait(), 5)
+    assert passing.since is None
+
+
+async def test_an_idle_worker_looks_when_something_was_made_due(
+    passing: Passing, store: Looked, holdings: Holdings
+) -> None:
+    holdings.drop()
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    await asyncio.wait_for(store.before.get(), 5)
+    store.may_answer.set()
+    await turns()
+    assert store.before.empty()  # it polls in an hour
+
+    passing.wake()
+    assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
+
+
+async def test_what_was_made_due_during_a_look_is_looked_for_by_the_next(
+    passing: Passing, store: Looked, holdings: Holdings
+) -> None:
+    holdings.drop()
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    await asyncio.wait_for(store.before.get(), 5)
+    passing.wake()
+    store.may_answer.set()
+
+    assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
+
+
+async def test_an_idle_worker_that_begins_to_pass_by_again_looks_without_being_told(
+    passing: Passing, store: Looked, holdings: Holdings
+) -> None:
+    holdings.drop()
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    store.seconds = QUICK
+    await asyncio.wait_for(store.before.get(), 5)
+    store.may_answer.set()
+    while passing.since is not None:
+        await asyncio.sleep(0)
+    await turns()
+
+    learn(passing, None)
+    learn(passing, Place(NOON, 8))
+    assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,13 +13,15 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.scanner import Scanner
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
-from pgprog.store.rows import Claims
+from pgprog.store.rows import Claims, Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from pgprog.engine.holdings import Held
-    from pgprog.store.rows import Place
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+MORNING = NOON - timedelta(hours=3)
 
 
 class SlowStore:
@@ -108,6 +110,42 @@ async def test_a_wake_while_a_claim_is_in_flight_is_not_lost(
     store.answer.set()
 
     await asyncio.wait_for(store.asked_again.wait(), 5)
+
+
+class PassedBy:
+    """Has ended rows that make claims slow, and one that waits before where they begin."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.waits = asyncio.Event()
+        self.found = asyncio.Event()
+
+    async def claim(
+        self, worker_id: int, max_tasks: int, *, since: Place | None, **_: Any
+    ) -> Claims:
+        if since is None:
+            return Claims([], 0.0, seconds=0.05)
+        if since.rank < MORNING:
+            return Claims([], 0.0, seen=Place(NOON, 7), seconds=0.05)
+        (self.found if since.rank == MORNING else self.waits).set()
+        return Claims([], 3600.0, seen=since)
+
+    async def first_rank(self, since: Place) -> tuple[datetime, float]:
+        await self.waits.wait()
+        return MORNING, 0.05
+
+
+async def test_what_is_found_before_the_place_where_claims_begin_is_claimed_at_once(
+    holdings: Holdings,
+) -> None:
+    free: Any = Free()
+    store: Any = PassedBy()
+    parts = {"lease": free, "runner": free, "holdings": holdings, "settings": Settings()}
+    scanner = Scanner(store, **parts, poll_every=timedelta(hours=1))
+    scanning = asyncio.create_task(scanner.run())
+
+    await asyncio.wait_for(store.found.wait(), 5)
+    scanning.cancel()
 
 
 async def test_a_claim_in_flight_is_a_trip(

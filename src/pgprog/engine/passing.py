@@ -12,6 +12,8 @@ from pgprog.store.faults import RolledBack
 from pgprog.store.rows import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgprog.engine.holdings import Holdings
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.rows import Claims
@@ -24,6 +26,8 @@ _SLOW_SECONDS_OF_ONE: Final = 60e-6
 # Between two looks at all, a multiple of what one takes: they may have a fifth of a core.
 _SHORTEST_REST_SECONDS: Final = 0.1
 _REST: Final = 4
+# One that is not answered waits for a lock or for a connection that is gone.
+_LONGEST_LOOK_SECONDS: Final = 5.0
 _FIRST: Final = Place(datetime.min.replace(tzinfo=UTC), 0)
 
 
@@ -34,15 +38,25 @@ class Passing:
     claim that looks at everything passes by each of them.  Behind one that took long they begin
     where the last one has come to, *since*.  What comes to wait before that, by its priority, from
     a commit that took long or from a worker that died, is looked for beside the claims, for a fifth
-    of the time while steps run, and *poll_every* seconds apart otherwise; claims go back to it.
+    of the time while steps run or something is made due (`wake`), and *poll_every* seconds apart
+    otherwise; claims go back to it, at once: *on_found*.
     """
 
-    def __init__(self, store: EngineStore, *, holdings: Holdings, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        store: EngineStore,
+        *,
+        holdings: Holdings,
+        poll_seconds: float,
+        on_found: Callable[[], None],
+    ) -> None:
         self.since: Place | None = None
         self._store = store
         self._holdings = holdings
         self._poll_seconds = poll_seconds
+        self._on_found = on_found
         self._changed = asyncio.Event()
+        self._told = asyncio.Event()
         self._is_stopping = False
 
     def learn(self, claims: Claims, *, since: Place | None, asked: int) -> None:
@@ -55,13 +69,19 @@ class Passing:
         elif since is None:
             self.since = _FIRST  # the next one is as slow, and says how far it has come
             self._changed.set()
+            self.wake()
         else:
             self.since = claims.seen or since
+
+    def wake(self) -> None:
+        """Look soon, also where no step runs: something was made due."""
+        self._told.set()
 
     def stop(self) -> None:
         """Let `run` return."""
         self._is_stopping = True
         self._changed.set()
+        self.wake()
 
     async def run(self) -> None:
         """Look for what claims pass by, until `stop`."""
@@ -69,30 +89,41 @@ class Passing:
             await self._changed.wait()
             self._changed.clear()
             rest = _SHORTEST_REST_SECONDS
-            while not await self._stopped_within(rest) and (since := self.since) is not None:
+            while await self._rested(rest) and (since := self.since) is not None:
+                self._told.clear()
                 rest = await self._look(since)
 
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def _rested(self, seconds: float) -> bool:
+        """Rest, and return False where passing by has begun anew meanwhile, or ends."""
+        if not await _comes(self._changed, within=seconds) and not len(self._holdings):
+            await _comes(self._told, within=self._poll_seconds - seconds)
+        return not self._changed.is_set()
 
     async def _look(self, since: Place) -> float:
         """Let claims go back to what waits before *since*, and return how long to rest."""
         if since is _FIRST:
             return _SHORTEST_REST_SECONDS
         try:
-            rank, seconds = await self._store.first_rank(since)
-        except (RolledBack, StoreUnavailable) as e:
-            log.warning("look_failed", detail=str(e))
+            async with asyncio.timeout(_LONGEST_LOOK_SECONDS):
+                rank, seconds = await self._store.first_rank(since)
+        except (RolledBack, StoreUnavailable, TimeoutError) as e:
+            log.warning("look_failed", detail=str(e) or "no answer")
             self.since = None  # the next claim finds it
+            self._on_found()
             return _SHORTEST_REST_SECONDS
         if seconds < _SLOW_SECONDS:
             self.since = None
         elif rank is not None:
             self.since = Place(rank, 0)
-        rest = max(_SHORTEST_REST_SECONDS, _REST * seconds)
-        return rest if len(self._holdings) else max(rest, self._poll_seconds)
+        if rank is not None:
+            self._on_found()
+        return max(_SHORTEST_REST_SECONDS, _REST * seconds)
+
+
+async def _comes(event: asyncio.Event, *, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -70,7 +70,12 @@ class Scanner:
         self._awake = asyncio.Event()
         self._told = asyncio.Event()
         self._freed = asyncio.Event()
-        self._passing = Passing(store, holdings=holdings, poll_seconds=self._poll_seconds)
+        self._passing = Passing(
+            store,
+            holdings=holdings,
+            poll_seconds=self._poll_seconds,
+            on_found=self._awake.set,
+        )
         self._is_stopping = False
         self._sleeps_until = 0.0
         self._due_at = math.inf
@@ -80,6 +85,7 @@ class Scanner:
         """Look again now: something was made due."""
         self._awake.set()
         self._told.set()
+        self._passing.wake()
 
     def due_in(self, seconds: float) -> None:
         """Look again when something comes due, if nothing else wakes the scanner before."""
@@ -94,6 +100,7 @@ class Scanner:
     def freed(self) -> None:
         """Look whether there is room, if the lack of it is what the scanner waits for."""
         self._freed.set()
+        self._passing.wake()
 
     def stop(self) -> None:
         """Claim no more; `run` returns after the claim in flight."""
