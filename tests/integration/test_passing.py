@@ -26,9 +26,14 @@ class Passing:
         self.since = FIRST
         self._worker_id = worker_id
 
+    async def claim(self, limit: int = 10) -> list[str]:
+        claims = await self.claimed(limit)
+        return [task.process_id for task in claims.tasks]
+
     async def claimed(self, limit: int = 10) -> Claims:
         claims = await self.store.claim(self._worker_id, limit, held={}, since=self.since)
-        self.since = claims.seen or self.since
+        assert claims.seen is not None
+        self.since = claims.seen
         return claims
 
 
@@ -42,6 +47,50 @@ async def passing(db: str) -> AsyncIterator[Passing]:
 
 def init(connection: Any, process_id: str, *, more: str = "") -> None:
     connection.execute(f"select pgprog.init('orders', %s {more})", (process_id,))
+
+
+async def test_what_was_asked_for_before_a_claim_and_is_committed_after_it_is_in_the_next(
+    sql: Any, session: Any, passing: Passing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.store.engine_store._LATE", timedelta(minutes=1))
+    other = session()
+    with other.transaction():
+        init(other, "late")
+        init(sql, "early")
+        assert await passing.claim() == ["early"]
+
+    assert await passing.claim() == ["late"]
+
+
+async def test_a_task_of_low_priority_has_no_claim_pass_by_what_is_asked_for_after_it(
+    sql: Any, passing: Passing
+) -> None:
+    init(sql, "low", more=", priority => -5")
+    assert await passing.claim() == ["low"]
+    init(sql, "next")
+
+    assert await passing.claim() == ["next"]
+
+
+async def test_behind_the_last_of_many_of_low_priority_claims_come_back_to_the_present(
+    sql: Any, passing: Passing
+) -> None:
+    for n in range(3):
+        init(sql, f"low{n}", more=", priority => -5")
+    assert len(await passing.claim(3)) == 3
+    assert await passing.claim(3) == []
+    init(sql, "next")
+
+    assert await passing.claim() == ["next"]
+
+
+async def test_a_claim_that_leaves_some_goes_on_behind_its_last(sql: Any, passing: Passing) -> None:
+    for n in range(3):
+        init(sql, f"low{n}", more=", priority => -5")
+    first, second = await passing.claimed(1), await passing.claimed(1)
+
+    places = [(claims.seen, claims.tasks[0].task_id) for claims in (first, second)]
+    assert all(seen is not None and seen.task_id == task_id for seen, task_id in places)
 
 
 async def test_a_look_says_what_waits_before_and_how_long_it_took_postgresql(

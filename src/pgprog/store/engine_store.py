@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.metrics import Metrics
@@ -38,7 +39,7 @@ from pgprog.store.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from pgprog.encryption import Encryption
     from pgprog.model import Direction
@@ -69,6 +70,8 @@ _SEEN: Final = Claimed._fields.index("created_at")
 _SEEN_TASK: Final = Claimed._fields.index("incarnation")
 _TOOK: Final = Claimed._fields.index("last_event_id")
 _NO_PLACE: Final = (None, 0)
+# What ranks before what was claimed and is committed after it mostly is some milliseconds late.
+_LATE: Final = timedelta(milliseconds=100)
 
 
 class EngineStore(Housekeeping):
@@ -182,8 +185,9 @@ class EngineStore(Housekeeping):
             tasks = [self._preloaded(Claimed(*row[:-1]), raw) for raw, *row in rows]
         seconds, told_at = time.monotonic() - began_at, last[_TOLD_AT]
         measure_claim(self.metrics, tasks, served=self._served, told_at=told_at, seconds=seconds)
+        seen = None if since is None else _seen(last, since)
         took = last[_TOOK] / 1_000_000
-        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION], _seen(last), took)
+        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION], seen, took)
 
     async def first_rank(self, since: Place) -> tuple[datetime | None, float]:
         """Return the lowest rank of what waits before a place, or None, and the seconds it took."""
@@ -319,8 +323,15 @@ class EngineStore(Housekeeping):
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 
 
-def _seen(last: Sequence[Any]) -> Place | None:
-    return None if last[_SEEN] is None else Place(last[_SEEN], last[_SEEN_TASK])
+def _seen(last: Sequence[Any], since: Place) -> Place:
+    """Return where the next claim may begin.
+
+    Where none is left that is no later than a moment ago: what is of low priority ranks in the
+    future, and all that is asked for meanwhile before it.
+    """
+    seen = since if last[_SEEN] is None else Place(last[_SEEN], last[_SEEN_TASK])
+    is_all = last[-1] > 0
+    return min(seen, Place(last[_TOLD_AT] - _LATE, 0)) if is_all else seen
 
 
 def _windowed(claimed: Claimed, raw: bytes, *, most: int) -> Claimed:

@@ -206,8 +206,8 @@ class Claims(NamedTuple):
     """Claimed tasks, and how many seconds later to ask again; 0 means that more are due.
 
     *settings_version* is the sum of those of all served namespaces.  Where the claim began at a
-    place *seen* is where the next may begin, None if that is the same.  It took PostgreSQL so many
-    *seconds*: no network, and no loop of ours that was busy.
+    place *seen* is where the next may begin.  It took PostgreSQL so many *seconds*: no network,
+    and no loop of ours that was busy.
     """
 
     tasks: list[Claimed]
