@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from tests.sql.blocks import blocks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EVERYTHING = "-infinity"
 CLAIM = "select * from pgprog_engine.claim(%s, %s, since => %s, since_task => %s)"
@@ -206,13 +209,21 @@ def test_a_timer_that_is_due_has_a_first_rank(app: Any, worker: Any, process: st
     assert len(since.claim()) == 1
 
 
+@pytest.fixture
+def pinning(session: Any) -> Iterator[None]:
+    """An old snapshot."""
+    connection = session()
+    connection.autocommit = False
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("select pg_current_snapshot()")
+    yield
+    connection.rollback()
+
+
+@pytest.mark.usefixtures("pinning")
 def test_a_claim_that_begins_at_a_place_reads_little_of_what_has_ended_before_it(
-    app: Any, session: Any, worker: Any, since: Since
+    app: Any, worker: Any, since: Since
 ) -> None:
-    pinning = session()
-    pinning.autocommit = False
-    pinning.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    pinning.execute("select pg_current_snapshot()")
     for batch in range(10):
         app.execute(ENDED_SOON, (batch,))
         worker.complete(*worker.claim(100))
@@ -225,7 +236,28 @@ def test_a_claim_that_begins_at_a_place_reads_little_of_what_has_ended_before_it
         with worker.connection.transaction(force_rollback=True):
             values = (worker.worker_id, 10, *place)
             blocks[place] = blocks_of(worker.connection, CLAIM, values)
-    pinning.rollback()
 
     everything, behind = blocks.values()
     assert everything > behind + 200  # pages of five rows
+
+
+@pytest.mark.usefixtures("pinning")
+def test_a_claim_that_begins_at_a_place_reads_little_of_the_timers_before_it(
+    app: Any, worker: Any, since: Since, process: str
+) -> None:
+    app.execute("select pgprog.call('orders', %s)", (process,))
+    [call] = worker.claim()
+    shuffled = {f"t{n}": n * 7919 % 900 for n in range(900)}  # one page after another
+    worker.complete(call, timers=shuffled)
+    app.execute("delete from pgprog_data.timers")  # as their steps do
+    init(app, "before")
+    since.claim()
+
+    blocks = {}
+    for place in ((EVERYTHING, 0), since.place):
+        with worker.connection.transaction(force_rollback=True):
+            values = (worker.worker_id, 10, *place)
+            blocks[place] = blocks_of(worker.connection, CLAIM, values)
+
+    everything, behind = blocks.values()
+    assert behind < 100 < everything - 300

@@ -593,6 +593,7 @@ begin
       union all
       (select t.due_at from pgprog_data.timers as t
        where t.namespace = s.namespace and t.status = 'w' and t.needs_version is null
+         and t.due_at >= least(v_since, v_now)
        order by t.due_at limit 1)
       union all
       (select t.due_at + n.timer_patience from pgprog_data.timers as t
