@@ -403,6 +403,20 @@ class Machine(RuleBasedStateMachine):
         self.pair.claim_all(_of(self.pair.workers, pick))
 
     @operation(
+        weight=2,
+        needs=lambda self: self.pair.workers,
+        pick=picks,
+        limit=st.sampled_from([1, 2, 5]),
+        is_far=st.booleans(),
+    )
+    def claim_since(self, pick: int, limit: int, *, is_far: bool) -> None:
+        """Claim from where the last one came to, or from tomorrow on, and look before that."""
+        worker = _of(self.pair.workers, pick)
+        if is_far:
+            self.pair.pass_by(worker)
+        self.pair.claim_since(worker, limit)
+
+    @operation(
         weight=2, pick=picks, end=ends, outcome=st.sampled_from([Outcome.RETRY, Outcome.BROKEN])
     )
     def fail(self, pick: int, end: Any, outcome: Outcome) -> None:

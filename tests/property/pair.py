@@ -11,6 +11,7 @@ from tests.property.comparing import SNAPSHOT, Ranks, differences, read_database
 
 from pgprog.errors import PgprogError
 from pgprog.model import TaskType
+from pgprog.store.rows import Place as Since
 from pgprog.testing.twin import Place, Twin, Way
 from pgprog.testing.twin.claims import runnable
 from pgprog.testing.twin.order import first_task, is_held
@@ -32,6 +33,7 @@ BASE = datetime(2030, 1, 2, tzinfo=UTC)  # a Wednesday; weeks begin partitions
 _PAYLOADS = ("args", "context", "state", "metadata")
 _ALL = 1000
 _CLAIMS = 20
+_FIRST = Since(datetime.min.replace(tzinfo=UTC), 0)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Pair:
         self.ends: list[EndPair] = []
         self.seen: Plain = {}
         self.task_ids: dict[int, int] = {}  # of the twin's, ours
+        self.places: dict[int, Since] = {}  # where the claims of a worker begin
         database.empty()
         database.advance_to(BASE)
 
@@ -137,10 +140,10 @@ class Pair:
         self.steps.append(StepPair(worker, ours, theirs))
         self.counts["claims"] += 1
 
-    def claim(self, worker: WorkerPair, limit: int) -> Claims | None:
+    def claim(self, worker: WorkerPair, limit: int, *, since: Since | None = None) -> Claims | None:
         """Claim; the twin follows the choice, where it is one that the database may make."""
         answers = self.both(
-            lambda: self.database.claim(worker.ours, limit),
+            lambda: self.database.claim(worker.ours, limit, since),
             lambda: self.twin.claim(worker.theirs, 0),
         )
         if answers is None:
@@ -154,9 +157,10 @@ class Pair:
             assert theirs is not None
             self.hold(worker, claimed, theirs)
         left = self._runnable(worker)
+        if since is not None:
+            return ours  # what is before it may be left
         if len(ours.tasks) < limit and ours.wait_seconds > 0:
-            limits = {n: s.settings.concurrency for n, s in self.twin.world.spaces.items()}
-            forgotten = [turn for turn in left if limits[turn.task.namespace] is None]
+            forgotten = self._forgotten(worker)
             assert not forgotten, f"a claim left what was due: {forgotten}"
         if not left:
             wait_seconds = self.twin.claim(worker.theirs, 0).wait_seconds
@@ -195,6 +199,34 @@ class Pair:
             assert took <= told, f"taken: {took}, runnable by explain: {told}"
             assert len(took - gone) == min(room, len(told - gone)), f"{took} of {told}"
             self.counts["explained as runnable, and taken"] += len(took)
+
+    def pass_by(self, worker: WorkerPair) -> None:
+        """Let the claims of a worker begin behind all that is due."""
+        self.places[worker.ours] = Since(self.twin.now + timedelta(days=1), 0)
+
+    def claim_since(self, worker: WorkerPair, limit: int) -> None:
+        """Claim from where the last one came to, and what a look finds before: all is taken."""
+        found = None
+        for _ in range(_CLAIMS):
+            since = self.places.get(worker.ours, _FIRST)
+            ours = self.claim(worker, limit, since=since)
+            if ours is None or ours.seen is None:
+                return
+            self.places[worker.ours] = ours.seen
+            if ours.wait_seconds == 0:
+                continue
+            rank = self.database.first_rank(worker.namespaces, ours.seen)
+            if rank is None or (rank == found and not ours.tasks):  # of one without room
+                forgotten = self._forgotten(worker)
+                assert not forgotten, f"a look left what was due: {forgotten}"
+                return
+            found, self.places[worker.ours] = rank, Since(rank, 0)
+            self.counts["found before a place"] += 1
+
+    def _forgotten(self, worker: WorkerPair) -> list[Turn]:
+        """Return what a worker may run now and nothing stands against."""
+        limits = {n: s.settings.concurrency for n, s in self.twin.world.spaces.items()}
+        return [t for t in self._runnable(worker) if limits[t.task.namespace] is None]
 
     def _follow_ends(self, worker: WorkerPair) -> None:
         """Let the twin end what the claim has ended without starting it."""

@@ -27,7 +27,7 @@ NEEDED = [
     "rule", "claims", "chained", "late completions", "completed done", "answered from a key",
     "refused IdempotencyConflict", "steps of a worker: crash", "mended", "imported", "removed",
     "drained", "explained as runnable, and taken", "ended by a claim", "cancelled",
-    "timers before a task in retry",
+    "timers before a task in retry", "found before a place",
 ]  # fmt: skip
 
 

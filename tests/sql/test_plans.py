@@ -6,6 +6,7 @@ and a half times what was measured, and no large table is scanned.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,38 @@ def test_a_claim_of_one_reads_a_bounded_number_of_blocks(planned: Any) -> None:
 
     assert scanned(planned) == []
     assert blocks < 1_300
+
+
+# Of 20 000 tasks that wait half rank before this place.
+SINCE = "select rank, task_id from pgprog_data.queue where task_id = 412001"
+
+
+def test_a_claim_that_begins_behind_half_of_what_waits_reads_a_bounded_number_of_blocks(
+    planned: Any,
+) -> None:
+    [place] = planned.execute(SINCE).fetchall()
+    for limit, most in ((1, 1_300), (200, 12_000)):
+        blocks = blocks_of(
+            planned,
+            "select * from pgprog_engine.claim(1, %s, since => %s, since_task => %s)",
+            (limit, *place),
+        )
+        assert blocks < most
+
+    assert scanned(planned) == []
+
+
+@pytest.mark.usefixtures("vacuumed")
+def test_the_first_rank_before_a_place_reads_a_bounded_number_of_blocks(planned: Any) -> None:
+    [place] = planned.execute(SINCE).fetchall()
+    served = [f"n{n}" for n in range(50)]
+    for before in (place, (place[0] - timedelta(hours=1), 0)):  # half of them, and none
+        blocks = blocks_of(
+            planned, "select * from pgprog_engine.first_rank(%s, %s, %s)", (served, *before)
+        )
+        assert blocks < 400
+
+    assert scanned(planned) == []
 
 
 @pytest.mark.usefixtures("vacuumed")
