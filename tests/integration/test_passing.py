@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgprog import Namespace, Request
+from pgprog.config import WorkerConfig
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.rows import Place, Served
 
@@ -105,3 +107,21 @@ async def test_a_look_says_what_waits_before_and_how_long_it_took_postgresql(
     assert 0 < seconds < 5
     claims = await passing.claimed()
     assert 0 < claims.seconds < 5
+
+
+async def test_what_comes_to_wait_before_the_place_of_claims_is_run_though_polls_are_rare(
+    make_engine: Any, counters: Namespace[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.passing._SLOW_SECONDS", -1.0)  # whatever the time
+    monkeypatch.setattr("pgprog.engine.passing._SLOW_SECONDS_OF_ONE", -1.0)
+    worker = WorkerConfig(poll_every=timedelta(hours=1))
+    async with make_engine(counters, worker=worker) as engine:
+        await engine.init("counters", "busy")
+        await engine.init("counters", "free")
+        add = Request("call", "counters", "busy", {"amount": 1}, name="add")
+        tasks = await engine.submit_many([add] * 120)  # three chains
+        urgent = Request("call", "counters", "free", {"amount": 1}, name="add", priority=100)
+        [first] = await engine.submit_many([urgent])
+
+        assert await first.wait(timeout=5) == 1
+        assert [await task.wait(timeout=5) for task in tasks] == [*range(1, 121)]
