@@ -23,6 +23,7 @@ from pgprog.submit_many(
   array_fill(null::text, array[4]), array_fill(null::jsonb, array[4]), array_fill(0, array[4]),
   array_fill(null::timestamptz, array[4])) as s
 """
+LATER = ", run_at => now() + interval '1 hour'"
 # A row that fills a fifth of a page, whatever compresses.
 ENDED_SOON = """
 select pgprog.init(
@@ -63,6 +64,14 @@ def init(app: Any, process_id: str, *, namespace: str = "orders", more: str = ""
         f"select pgprog.init(%s, %s {more})", (namespace, process_id)
     ).fetchone()
     return int(task_id)
+
+
+def come_due(app: Any, tasks: list[int]) -> None:
+    app.execute(
+        "update pgprog_data.queue set due_at = now(), rank = now() - interval '1 hour'"
+        " where task_id = any (%s)",
+        (tasks,),
+    )
 
 
 def rank_of(app: Any, task_id: int) -> Any:
@@ -114,14 +123,10 @@ def test_what_comes_to_wait_before_the_place_is_left_and_found_by_the_first_rank
 
 
 def test_what_comes_due_is_claimed_wherever_it_ranks(app: Any, since: Since) -> None:
-    later = init(app, "later", more=", run_at => now() + interval '1 hour', priority => 100")
+    later = init(app, "later", more=LATER)
     first = init(app, "first")
     assert since.claim() == [first]
-    app.execute(
-        "update pgprog_data.queue set due_at = now(), rank = now() - interval '1 hour'"
-        " where task_id = %s",
-        (later,),
-    )
+    come_due(app, [later])
 
     assert since.claim() == [later]
 
@@ -184,6 +189,33 @@ def test_where_a_limited_namespace_may_start_nothing_the_next_claim_begins_as_th
     later = init(app, "p2", namespace="b")
     assert wide.claim() == [later]
     assert wide.place == (EVERYTHING, 0)
+
+
+def test_of_many_that_come_due_the_next_claim_takes_what_this_one_had_no_room_for(
+    app: Any, wide: Since
+) -> None:
+    due = [init(app, f"p{n}", namespace="a", more=LATER) for n in range(3)]
+    free = init(app, "p1", namespace="b")
+    come_due(app, due)
+    wide.place = "infinity", 0
+
+    assert len(wide.claim(1)) == 1
+    assert sorted(wide.claim()) == sorted([*due, free])[1:]
+
+
+def test_what_comes_due_while_its_namespace_is_full_is_claimed_once_there_is_room(
+    app: Any, worker: Any, since: Since
+) -> None:
+    app.execute("select pgprog.set_settings('orders', '{\"concurrency\": 1}'::jsonb)")
+    due = init(app, "due", more=LATER)
+    init(app, "first")
+    [running] = worker.claim()
+    since.place = "infinity", 0
+    come_due(app, [due])
+    assert since.claim() == []
+    worker.complete(running)
+
+    assert since.claim() == [due]
 
 
 def test_what_waits_in_a_paused_namespace_has_no_first_rank(app: Any, since: Since) -> None:

@@ -569,7 +569,11 @@ begin
     end if;
   end loop;
 
-  -- 10. When to ask again.
+  -- 10. When to ask again, and where: what came due and was left is not passed by.
+  if v_seen is null and (v_since, v_since_task) < (claim.since, claim.since_task) then
+    v_seen := v_since;
+    v_seen_task := v_since_task;
+  end if;
   task_id := null;
   due_at := pgprog_engine._clock();
   last_event_id := extract(epoch from due_at - v_now) * 1000000;
