@@ -43,7 +43,7 @@ class Since:
     def claim(self, limit: int = 10) -> list[int]:
         *rows, last = self.worker._rows(CLAIM, (self.worker.worker_id, limit, *self.place))
         if last.created_at is not None:
-            self.place = last.created_at, last.incarnation
+            self.place = last.created_at, last.claim_id
         return [row.task_id for row in rows]
 
     def first_rank(self, *namespaces: str) -> Any:

@@ -6,7 +6,7 @@
  * one with a limit is due; a day: nothing is due or planned in the served namespaces
  * before that).  Its due_at is the time, by the database's clock.  Its version is the sum of the settings_version of the served namespaces: while it stays, their
  * settings do.  With since the next claim may begin at the rank
- * that is its created_at and the task that is its incarnation.  Its last_event_id is how many microseconds the claim took.
+ * that is its created_at and the task that is its claim_id.  Its attempt is how many microseconds the claim took, a thousand seconds at most.
  *
  * Order: by rank within a namespace, the budget divided over the namespaces with due work; where it
  * is smaller than their number, those come first of which the worker holds the fewest tasks by its own count
@@ -576,9 +576,9 @@ begin
   end if;
   task_id := null;
   due_at := pgprog_engine._clock();
-  last_event_id := extract(epoch from due_at - v_now) * 1000000;
+  attempt := least(extract(epoch from due_at - v_now), 1000) * 1000000;
   created_at := v_seen;
-  incarnation := v_seen_task;
+  claim_id := v_seen_task;
   -- Later than the choice: what was asked for after a change of settings runs under it.
   select coalesce(sum(n.settings_version), 0) into version
   from pgprog_data.namespaces as n

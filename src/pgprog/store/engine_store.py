@@ -67,8 +67,8 @@ from pgprog_engine.start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) as s
 _VERSION: Final = Claimed._fields.index("version")
 _TOLD_AT: Final = Claimed._fields.index("due_at")
 _SEEN: Final = Claimed._fields.index("created_at")
-_SEEN_TASK: Final = Claimed._fields.index("incarnation")
-_TOOK: Final = Claimed._fields.index("last_event_id")
+_SEEN_TASK: Final = Claimed._fields.index("claim_id")
+_TOOK: Final = Claimed._fields.index("attempt")
 _NO_PLACE: Final = (None, 0)
 # What ranks before what was claimed and is committed after it mostly is some milliseconds late.
 _LATE: Final = timedelta(milliseconds=100)
