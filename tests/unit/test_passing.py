@@ -158,6 +158,7 @@ async def test_a_look_that_was_quick_ends_the_passing_by(passing: Passing, store
     store.may_answer.set()
     while passing.since is not None:
         await asyncio.sleep(0)
+    assert store.before.empty()  # it was not a second one that nobody answered in time
 
     learn(passing, None)  # and a slow claim begins it again
     learn(passing, Place(NOON, 8))
