@@ -194,6 +194,15 @@ def test_dev_serves_a_file_and_starts_again_when_it_changes(tmp_path: Path, home
     assert str(home) in dsn
 
 
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Programs inherit that SIGHUP is ignored, as where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["kill", "a closed window"])
 def test_dev_leaves_no_worker_behind_however_it_is_ended(
     tmp_path: Path, home: Path, number: signal.Signals
