@@ -9,15 +9,16 @@ import pytest
 
 from pgprog import Namespace, Request
 from pgprog.config import WorkerConfig
+from pgprog.engine.passing import following
 from pgprog.store.engine_store import EngineStore
-from pgprog.store.rows import Place, Served
+from pgprog.store.rows import Position, Served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from pgprog.store.rows import Claims
 
-FIRST = Place(datetime.min.replace(tzinfo=UTC), 0)
+FIRST = Position(datetime.min.replace(tzinfo=UTC), 0)
 
 
 class Passing:
@@ -34,8 +35,7 @@ class Passing:
 
     async def claimed(self, limit: int = 10) -> Claims:
         claims = await self.store.claim(self._worker_id, limit, held={}, since=self.since)
-        assert claims.seen is not None
-        self.since = claims.seen
+        self.since = following(claims, since=self.since)
         return claims
 
 
@@ -54,7 +54,7 @@ def init(connection: Any, process_id: str, *, more: str = "") -> None:
 async def test_what_was_asked_for_before_a_claim_and_is_committed_after_it_is_in_the_next(
     sql: Any, session: Any, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgprog.store.engine_store._LATE", timedelta(minutes=1))
+    monkeypatch.setattr("pgprog.engine.passing._LATE", timedelta(minutes=1))
     other = session()
     with other.transaction():
         init(other, "late")
@@ -98,7 +98,7 @@ async def test_a_claim_that_leaves_some_goes_on_behind_its_last(sql: Any, passin
 async def test_a_look_says_what_waits_before_and_how_long_it_took_postgresql(
     sql: Any, passing: Passing
 ) -> None:
-    passing.since = Place(datetime(2999, 1, 1, tzinfo=UTC), 0)
+    passing.since = Position(datetime(2999, 1, 1, tzinfo=UTC), 0)
     assert (await passing.store.first_rank(passing.since))[0] is None
     init(sql, "before")
     rank, seconds = await passing.store.first_rank(passing.since)

@@ -11,7 +11,7 @@ from pgprog.codec import encode
 from pgprog.errors import for_sqlstate
 from pgprog.store import completions
 from pgprog.store.packing import bigints, integers, jsonbs, register, texts
-from pgprog.store.rows import Claimed, Claims, Place, Submitted
+from pgprog.store.rows import Claimed, Claims, Position, Submitted
 from pgprog.store.starting import packed, submitted
 
 if TYPE_CHECKING:
@@ -159,15 +159,15 @@ class Database:
         statement = "select pgprog_engine.hand_back(%s, %s)"
         return int(self._value(statement, bigints(task_ids), bigints(claim_ids)))
 
-    def claim(self, worker_id: int, max_tasks: int, since: Place | None = None) -> Claims:
+    def claim(self, worker_id: int, max_tasks: int, since: Position | None = None) -> Claims:
         statement = "select * from pgprog_engine.claim(%s, %s, since => %s, since_task => %s)"
         *rows, last = self._rows(statement, worker_id, max_tasks, *(since or (None, 0)))
         rank = last[Claimed._fields.index("created_at")]
-        task_id = last[Claimed._fields.index("incarnation")]
-        seen = since if rank is None else Place(rank, task_id)
+        task_id = last[Claimed._fields.index("claim_id")]
+        seen = since if rank is None else Position(rank, task_id)
         return Claims([Claimed(*row[:-1]) for row in rows], last[-1] / 1_000_000, seen=seen)
 
-    def first_rank(self, namespaces: Sequence[str], since: Place) -> datetime | None:
+    def first_rank(self, namespaces: Sequence[str], since: Position) -> datetime | None:
         statement = "select rank from pgprog_engine.first_rank(%s, %s, %s)"
         rank: datetime | None = self._value(statement, texts(namespaces), *since)
         return rank

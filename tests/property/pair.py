@@ -11,7 +11,7 @@ from tests.property.comparing import SNAPSHOT, Ranks, differences, read_database
 
 from pgprog.errors import PgprogError
 from pgprog.model import TaskType
-from pgprog.store.rows import Place as Since
+from pgprog.store.rows import Position as Since
 from pgprog.testing.twin import Place, Twin, Way
 from pgprog.testing.twin.claims import runnable
 from pgprog.testing.twin.order import first_task, is_held

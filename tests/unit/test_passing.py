@@ -13,7 +13,7 @@ from tests.unit.claims import make_claim
 from pgprog.engine.holdings import Holdings
 from pgprog.engine.passing import Passing
 from pgprog.errors import StoreUnavailable
-from pgprog.store.rows import Claims, Place
+from pgprog.store.rows import Claims, Position
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,10 +30,10 @@ class Looked:
         self.seconds = SLOW
         self.found: datetime | None = None
         self.error: Exception | None = None
-        self.before: asyncio.Queue[Place] = asyncio.Queue()
+        self.before: asyncio.Queue[Position] = asyncio.Queue()
         self.may_answer = asyncio.Event()
 
-    async def first_rank(self, since: Place) -> tuple[datetime | None, float]:
+    async def first_rank(self, since: Position) -> tuple[datetime | None, float]:
         self.before.put_nowait(since)
         await self.may_answer.wait()
         self.may_answer.clear()
@@ -83,7 +83,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def learn(passing: Passing, seen: Place | None, *, seconds: float = SLOW) -> None:
+def learn(passing: Passing, seen: Position | None, *, seconds: float = SLOW) -> None:
     """Tell of a claim of ten that began where it was told to."""
     claims = Claims([], 0.0, seen=seen, seconds=seconds)
     passing.learn(claims, since=passing.since, asked=10)
@@ -102,9 +102,9 @@ async def test_behind_a_claim_that_took_long_each_begins_where_the_last_one_has_
     assert passing.since is not None  # the next looks at everything, too, and says how far it came
     assert passing.since.rank < MORNING
 
-    learn(passing, Place(MORNING, 7))
+    learn(passing, Position(MORNING, 7))
     assert passing.since == (MORNING, 7)
-    learn(passing, Place(NOON, 8), seconds=QUICK)
+    learn(passing, Position(NOON, 8), seconds=QUICK)
     assert passing.since == (NOON, 8)
     learn(passing, None, seconds=QUICK)  # found nothing
     assert passing.since == (NOON, 8)
@@ -115,12 +115,12 @@ async def test_a_claim_of_everything_that_is_quick_again_ends_the_passing_by(
 ) -> None:
     learn(passing, None)
     await turns()
-    learn(passing, Place(NOON, 8), seconds=QUICK)
+    learn(passing, Position(NOON, 8), seconds=QUICK)
     assert passing.since is None
     await turns()
 
     learn(passing, None)  # and a slow one begins it again
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
 
 
@@ -137,7 +137,7 @@ async def test_claims_go_back_to_what_came_to_wait_before_them(
     passing: Passing, store: Looked
 ) -> None:
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     store.found = MORNING
     assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
     in_flight = passing.since
@@ -145,14 +145,14 @@ async def test_claims_go_back_to_what_came_to_wait_before_them(
     await asyncio.wait_for(store.before.get(), 5)  # looks again: what it found is known
 
     assert passing.since == (MORNING, 0)
-    late = Claims([], 0.0, seen=Place(NOON, 9))
+    late = Claims([], 0.0, seen=Position(NOON, 9))
     passing.learn(late, since=in_flight, asked=10)
     assert passing.since == (MORNING, 0)  # the claim in flight began behind it
 
 
 async def test_a_look_that_was_quick_ends_the_passing_by(passing: Passing, store: Looked) -> None:
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     store.seconds = QUICK
     await asyncio.wait_for(store.before.get(), 5)
     store.may_answer.set()
@@ -161,7 +161,7 @@ async def test_a_look_that_was_quick_ends_the_passing_by(passing: Passing, store
     assert store.before.empty()  # it was not a second one that nobody answered in time
 
     learn(passing, None)  # and a slow claim begins it again
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     assert await asyncio.wait_for(store.before.get(), 5)
 
 
@@ -169,7 +169,7 @@ async def test_after_a_look_that_failed_claims_look_at_everything(
     passing: Passing, store: Looked
 ) -> None:
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     store.error = StoreUnavailable()
     await asyncio.wait_for(store.before.get(), 5)
     store.may_answer.set()
@@ -182,7 +182,7 @@ async def test_what_a_look_has_found_is_claimed_at_once(
     passing: Passing, store: Looked, woken: asyncio.Event, seconds: float
 ) -> None:
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     store.found, store.seconds = MORNING, seconds
     await asyncio.wait_for(store.before.get(), 5)
     assert not woken.is_set()
@@ -195,7 +195,7 @@ async def test_where_a_look_found_nothing_the_scanner_sleeps_on(
     passing: Passing, store: Looked, woken: asyncio.Event
 ) -> None:
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     for _ in range(3):
         await asyncio.wait_for(store.before.get(), 5)
         store.may_answer.set()
@@ -207,7 +207,7 @@ async def test_after_a_look_that_failed_the_scanner_claims_at_once(
     passing: Passing, store: Looked, woken: asyncio.Event
 ) -> None:
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     store.error = StoreUnavailable()
     store.may_answer.set()
 
@@ -220,7 +220,7 @@ async def test_while_a_look_hangs_claims_look_at_everything(
 ) -> None:
     monkeypatch.setattr("pgprog.engine.passing._LONGEST_LOOK_SECONDS", 0.01)
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     await asyncio.wait_for(store.before.get(), 5)  # and is not answered
 
     await asyncio.wait_for(woken.wait(), 5)
@@ -232,7 +232,7 @@ async def test_an_idle_worker_looks_when_something_was_made_due(
 ) -> None:
     holdings.drop()
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     await asyncio.wait_for(store.before.get(), 5)
     store.may_answer.set()
     await turns()
@@ -247,7 +247,7 @@ async def test_what_was_made_due_during_a_look_is_looked_for_by_the_next(
 ) -> None:
     holdings.drop()
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     await asyncio.wait_for(store.before.get(), 5)
     passing.wake()
     store.may_answer.set()
@@ -260,7 +260,7 @@ async def test_an_idle_worker_that_begins_to_pass_by_again_looks_without_being_t
 ) -> None:
     holdings.drop()
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     store.seconds = QUICK
     await asyncio.wait_for(store.before.get(), 5)
     store.may_answer.set()
@@ -269,5 +269,5 @@ async def test_an_idle_worker_that_begins_to_pass_by_again_looks_without_being_t
     await turns()
 
     learn(passing, None)
-    learn(passing, Place(NOON, 8))
+    learn(passing, Position(NOON, 8))
     assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)

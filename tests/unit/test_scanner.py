@@ -13,7 +13,7 @@ from pgprog.engine.holdings import Holdings
 from pgprog.engine.scanner import Scanner
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
-from pgprog.store.rows import Claims, Place
+from pgprog.store.rows import Claims, Position
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -121,16 +121,16 @@ class PassedBy:
         self.found = asyncio.Event()
 
     async def claim(
-        self, worker_id: int, max_tasks: int, *, since: Place | None, **_: Any
+        self, worker_id: int, max_tasks: int, *, since: Position | None, **_: Any
     ) -> Claims:
         if since is None:
             return Claims([], 0.0, seconds=0.05)
         if since.rank < MORNING:
-            return Claims([], 0.0, seen=Place(NOON, 7), seconds=0.05)
+            return Claims([], 0.0, seen=Position(NOON, 7), seconds=0.05)
         (self.found if since.rank == MORNING else self.waits).set()
         return Claims([], 3600.0, seen=since)
 
-    async def first_rank(self, since: Place) -> tuple[datetime, float]:
+    async def first_rank(self, since: Position) -> tuple[datetime, float]:
         await self.waits.wait()
         return MORNING, 0.05
 
@@ -216,7 +216,7 @@ class BusyStore:
         *,
         held: Mapping[str, int],
         most: int | None,
-        since: Place | None,
+        since: Position | None,
     ) -> Claims:
         if most is None:
             self.busy.set()

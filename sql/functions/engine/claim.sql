@@ -74,6 +74,7 @@ declare
   v_is_aside boolean;
   v_since timestamptz := coalesce(claim.since, '-infinity');
   v_since_task bigint := claim.since_task;
+  v_joined timestamptz;
   v_ranks timestamptz[];
   v_all bigint[];
   v_all_in text[];
@@ -171,9 +172,7 @@ begin
         ) as d))
       returning q.rank
     )
-    select least(v_since, min(d.rank)), case when min(d.rank) <= v_since then 0 else v_since_task end
-    into v_since, v_since_task
-    from due as d;
+    select min(d.rank) into v_joined from due as d;
   end if;
   -- So do timers whose patience with a task in retry has ended.
   if v_is_patient then
@@ -192,9 +191,11 @@ begin
         ) as d))
       returning t.due_at
     )
-    select least(v_since, min(d.due_at)), case when min(d.due_at) <= v_since then 0 else v_since_task end
-    into v_since, v_since_task
-    from due as d;
+    select least(v_joined, min(d.due_at)) into v_joined from due as d;
+  end if;
+  if v_joined <= v_since then
+    v_since := v_joined;
+    v_since_task := 0;
   end if;
   -- What has come due may have been set aside before it was tried, and waits with those only now.
   if not v_is_aside and (v_is_due or v_is_patient) then

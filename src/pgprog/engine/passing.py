@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pgprog import logs
 from pgprog.errors import StoreUnavailable
 from pgprog.store.faults import RolledBack
-from pgprog.store.rows import Place
+from pgprog.store.rows import Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,9 @@ _SHORTEST_REST_SECONDS: Final = 0.1
 _REST: Final = 4
 # One that is not answered waits for a lock or for a connection that is gone.
 _LONGEST_LOOK_SECONDS: Final = 5.0
-_FIRST: Final = Place(datetime.min.replace(tzinfo=UTC), 0)
+# What ranks before what was claimed and is committed after it mostly is some milliseconds late.
+_LATE: Final = timedelta(milliseconds=100)
+_FIRST: Final = Position(datetime.min.replace(tzinfo=UTC), 0)
 
 
 class Passing:
@@ -50,7 +52,7 @@ class Passing:
         poll_seconds: float,
         on_found: Callable[[], None],
     ) -> None:
-        self.since: Place | None = None
+        self.since: Position | None = None
         self._store = store
         self._holdings = holdings
         self._poll_seconds = poll_seconds
@@ -59,7 +61,7 @@ class Passing:
         self._told = asyncio.Event()
         self._is_stopping = False
 
-    def learn(self, claims: Claims, *, since: Place | None, asked: int) -> None:
+    def learn(self, claims: Claims, *, since: Position | None, asked: int) -> None:
         """Choose where the next claim begins, by one for *asked* tasks that began at *since*."""
         if since is not self.since:
             return  # what was found meanwhile comes first
@@ -71,7 +73,7 @@ class Passing:
             self._changed.set()
             self.wake()
         else:
-            self.since = claims.seen or since
+            self.since = following(claims, since=since)
 
     def wake(self) -> None:
         """Look soon, also where no step runs: something was made due."""
@@ -99,7 +101,7 @@ class Passing:
             await _comes(self._told, within=self._poll_seconds - seconds)
         return not self._changed.is_set()
 
-    async def _look(self, since: Place) -> float:
+    async def _look(self, since: Position) -> float:
         """Let claims go back to what waits before *since*, and return how long to rest."""
         if since is _FIRST:
             return _SHORTEST_REST_SECONDS
@@ -114,10 +116,21 @@ class Passing:
         if seconds < _SLOW_SECONDS:
             self.since = None
         elif rank is not None:
-            self.since = Place(rank, 0)
+            self.since = Position(rank, 0)
         if rank is not None:
             self._on_found()
         return max(_SHORTEST_REST_SECONDS, _REST * seconds)
+
+
+def following(claims: Claims, *, since: Position) -> Position:
+    """Return where the claim behind one that began at *since* may begin.
+
+    Where none is left that is no later than a moment ago: what is of low priority ranks in the
+    future, and all that is asked for meanwhile before it.
+    """
+    seen = claims.seen or since
+    is_all = claims.wait_seconds > 0
+    return min(seen, Position(claims.told_at - _LATE, 0)) if is_all else seen
 
 
 async def _comes(event: asyncio.Event, *, within: float) -> bool:

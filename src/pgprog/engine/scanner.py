@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pgprog.engine.runner import Runner
     from pgprog.engine.settings import Settings
     from pgprog.store.engine_store import EngineStore
-    from pgprog.store.rows import Claims, Place
+    from pgprog.store.rows import Claims, Position
 
 log = logs.get(__name__)
 
@@ -205,7 +205,7 @@ class Scanner:
         return min(self._runner.turns, _MOST_OF_FEW)
 
     async def _take(
-        self, room: int, *, most: int | None = None, since: Place | None = None
+        self, room: int, *, most: int | None = None, since: Position | None = None
     ) -> Claims:
         worker_id, held = self._lease.worker_id, self._holdings.by_namespace
         with self._holdings.trip():

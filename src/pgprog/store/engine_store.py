@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgprog.metrics import Metrics
@@ -28,7 +27,7 @@ from pgprog.store.rows import (
     Claims,
     Completed,
     Completion,
-    Place,
+    Position,
     RawRequest,
     Served,
     Stored,
@@ -39,7 +38,7 @@ from pgprog.store.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from pgprog.encryption import Encryption
     from pgprog.model import Direction
@@ -69,9 +68,7 @@ _TOLD_AT: Final = Claimed._fields.index("due_at")
 _SEEN: Final = Claimed._fields.index("created_at")
 _SEEN_TASK: Final = Claimed._fields.index("claim_id")
 _TOOK: Final = Claimed._fields.index("attempt")
-_NO_PLACE: Final = (None, 0)
-# What ranks before what was claimed and is committed after it mostly is some milliseconds late.
-_LATE: Final = timedelta(milliseconds=100)
+_FROM_THE_FIRST: Final = (None, 0)
 
 
 class EngineStore(Housekeeping):
@@ -159,7 +156,7 @@ class EngineStore(Housekeeping):
         *,
         held: Mapping[str, int],
         most: int | None = None,
-        since: Place | None = None,
+        since: Position | None = None,
     ) -> Claims:
         """Claim up to *max_tasks* due tasks, at most one of each process.
 
@@ -172,7 +169,7 @@ class EngineStore(Housekeeping):
         """
         on = self._claims if most is None else self._claims_of_few
         held_in, counts = texts([*held]), integers([*held.values()])
-        asked = (worker_id, max_tasks, held_in, counts, most, *(since or _NO_PLACE))
+        asked = (worker_id, max_tasks, held_in, counts, most, *(since or _FROM_THE_FIRST))
         began_at = time.monotonic()
         if not self._preload:
             rows = await on.fetch(_CLAIM, asked)
@@ -185,12 +182,12 @@ class EngineStore(Housekeeping):
             tasks = [self._preloaded(Claimed(*row[:-1]), raw) for raw, *row in rows]
         seconds, told_at = time.monotonic() - began_at, last[_TOLD_AT]
         measure_claim(self.metrics, tasks, served=self._served, told_at=told_at, seconds=seconds)
-        seen = None if since is None else _seen(last, since)
-        took = last[_TOOK] / 1_000_000
-        return Claims(tasks, last[-1] / 1_000_000, last[_VERSION], seen, took)
+        seen = None if last[_SEEN] is None else Position(last[_SEEN], last[_SEEN_TASK])
+        wait, took = last[-1] / 1_000_000, last[_TOOK] / 1_000_000
+        return Claims(tasks, wait, last[_VERSION], seen, took, told_at)
 
-    async def first_rank(self, since: Place) -> tuple[datetime | None, float]:
-        """Return the lowest rank of what waits before a place, or None, and the seconds it took."""
+    async def first_rank(self, since: Position) -> tuple[datetime | None, float]:
+        """Return the lowest rank of what waits before *since*, or None, and the seconds it took."""
         statement = "select * from pgprog_engine.first_rank(%s, %s, %s)"
         [(rank, took)] = await self._looks.fetch(statement, (texts(self._served), *since))
         return rank, took / 1_000_000
@@ -321,17 +318,6 @@ class EngineStore(Housekeeping):
         few = (self._claims_of_few, self._completions_of_few, self._hints_of_few)
         others = (self._reads, self._upkeep, self._looks, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
-
-
-def _seen(last: Sequence[Any], since: Place) -> Place:
-    """Return where the next claim may begin.
-
-    Where none is left that is no later than a moment ago: what is of low priority ranks in the
-    future, and all that is asked for meanwhile before it.
-    """
-    seen = since if last[_SEEN] is None else Place(last[_SEEN], last[_SEEN_TASK])
-    is_all = last[-1] > 0
-    return min(seen, Place(last[_TOLD_AT] - _LATE, 0)) if is_all else seen
 
 
 def _windowed(claimed: Claimed, raw: bytes, *, most: int) -> Claimed:

@@ -8,11 +8,13 @@ may get into a log.
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of fields
-from datetime import datetime, timedelta  # noqa: TC003
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pgprog.store.window import Window  # noqa: TC001
+
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Claimed(NamedTuple):
@@ -195,8 +197,8 @@ class NamespaceStats(NamedTuple):
     is_paused: bool
 
 
-class Place(NamedTuple):
-    """A place in the order of claims: what is of a lower rank, or an earlier task, is before it."""
+class Position(NamedTuple):
+    """A position in the order of claims: a lower rank, or an earlier task, is before it."""
 
     rank: datetime
     task_id: int
@@ -206,15 +208,17 @@ class Claims(NamedTuple):
     """Claimed tasks, and how many seconds later to ask again; 0 means that more are due.
 
     *settings_version* is the sum of those of all served namespaces.  Where the claim began at a
-    place *seen* is where the next may begin.  It took PostgreSQL so many *seconds*: no network,
-    and no loop of ours that was busy.
+    position it has looked at all up to *seen*, None where it cannot say.  It was answered *told_at*
+    by the database's clock, and took PostgreSQL so many *seconds*: no network, and no loop of ours
+    that was busy.
     """
 
     tasks: list[Claimed]
     wait_seconds: float
     settings_version: int = 0
-    seen: Place | None = None
+    seen: Position | None = None
     seconds: float = 0.0
+    told_at: datetime = _LATEST
 
 
 class Stored(NamedTuple):
