@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import psycopg
 
@@ -15,7 +16,8 @@ from bench.question import Sample
 from bench.server import postmaster_pid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -24,14 +26,18 @@ class Meter:
     """Measures one block: what happened on the server of *dsn* and in this process's family.
 
     Ended children of the server count once they were waited for, so that nothing is lost with a
-    connection that closes within the block.
+    connection that closes within the block.  `profiling.py` has something run *around* it.
     """
+
+    around: ClassVar[Callable[[str], AbstractContextManager[object]]] = nullcontext
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._postmaster = postmaster_pid(dsn)
 
     def __enter__(self) -> Self:
+        self._around = type(self).around(self._dsn)
+        self._around.__enter__()
         self._wal = _wal_position(self._dsn)
         self._postgres = cpu_of_family(self._postmaster)
         self._python = cpu_of_family(os.getpid(), without=self._postmaster)
@@ -43,6 +49,7 @@ class Meter:
         self._postgres = cpu_of_family(self._postmaster) - self._postgres
         self._python = cpu_of_family(os.getpid(), without=self._postmaster) - self._python
         self._wal = _wal_position(self._dsn) - self._wal
+        self._around.__exit__(None, None, None)
 
     @property
     def client_cpu(self) -> float:

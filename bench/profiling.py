@@ -1,0 +1,163 @@
+"""Where does the time of a question go, in PostgreSQL and in Python?
+
+python -m bench.profiling QUESTION [--tasks N]
+
+One sample for each of three looks: the statements of PostgreSQL with those within functions
+(pg_stat_statements, which makes them slower by a tenth and more), the functions of all programs
+(`perf record`, where there is perf and a kernel that lets us), and the functions of Python
+(`py-spy`, if it is installed beside this Python).  The load of the sample is not looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from bench.__main__ import QUESTIONS
+from bench.measure import Meter
+from bench.question import FULL
+from bench.server import durable_server
+from pgprog import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bench.question import Question, Sizes
+    from bench.server import Arena
+
+    Around = Callable[[str], contextlib.AbstractContextManager[object]]
+
+_MOST: Final = 30
+_STATEMENTS: Final[LiteralString] = """
+select (1000 * s.total_exec_time / %(count)s)::float8, s.calls, s.toplevel, s.query
+from pg_stat_statements as s
+join pg_database as d on d.oid = s.dbid
+where d.datname = current_database()
+order by s.total_exec_time desc
+limit %(most)s
+"""
+
+
+def main() -> None:
+    """Ask three times, and print what was seen."""
+    given = _arguments()
+    logs.configure(level="error")
+    [question] = [each for each in QUESTIONS if each.name == given.question]
+    sizes = replace(FULL, tasks=given.tasks, many_processes=given.tasks)
+    with durable_server() as arena, tempfile.TemporaryDirectory() as directory:
+        _statements(arena, question, sizes)
+        if perf := shutil.which("perf"):
+            _machine(arena, question, sizes, perf=perf, file=f"{directory}/perf")
+        if spy := shutil.which("py-spy", path=str(Path(sys.executable).parent)):
+            _python(arena, question, sizes, spy=spy, file=Path(directory, "stacks"))
+
+
+def _statements(arena: Arena, question: Question, sizes: Sizes) -> None:
+    rows: list[tuple[float, int, bool, str]] = []
+
+    @contextlib.contextmanager
+    def counted(dsn: str) -> Iterator[None]:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("create extension if not exists pg_stat_statements")
+            _track(connection, "all")
+            connection.execute("select pg_stat_statements_reset()")
+            yield
+            _track(connection, "none")
+            found = connection.execute(_STATEMENTS, {"count": sizes.tasks, "most": _MOST})
+            rows.extend(found.fetchall())
+
+    sample = _ask(arena, question, sizes, counted)
+    print(f"## Statements, µs a task ({sample})\n")
+    for each, calls, is_top, query in rows:
+        shown = re.sub(r"\s+", " ", query)[:120]
+        print(f"{each:8.2f} {calls:8} {'top' if is_top else '   '} {shown}")
+
+
+def _machine(arena: Arena, question: Question, sizes: Sizes, *, perf: str, file: str) -> None:
+    @contextlib.contextmanager
+    def recorded(_dsn: str) -> Iterator[None]:
+        with _beside([perf, "record", "--all-cpus", "--freq=997", "--output", file]):
+            yield
+
+    sample = _ask(arena, question, sizes, recorded)
+    for keys in ("comm,dso", "comm,dso,symbol"):
+        command = [perf, "report", "--stdio", "--input", file, f"--sort={keys}"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
+        print(f"\n## By {keys}, of all cores ({sample})\n")
+        print("\n".join(lines[:_MOST]))
+
+
+def _python(arena: Arena, question: Question, sizes: Sizes, *, spy: str, file: Path) -> None:
+    @contextlib.contextmanager
+    def recorded(_dsn: str) -> Iterator[None]:
+        asked = ["--format", "raw", "--rate", "500", "--duration", "3600", "--nonblocking"]
+        with _beside([spy, "record", "--pid", str(os.getpid()), *asked, "--output", str(file)]):
+            yield
+
+    sample = _ask(arena, question, sizes, recorded)
+    alone, within = _shares(file.read_text().splitlines())
+    for title, found in (("by itself", alone), ("with what it calls", within)):
+        print(f"\n## Python, share of a function {title} ({sample})\n")
+        for name, count in found.most_common(_MOST):
+            print(f"{count / alone.total():6.1%} {name}")
+
+
+def _shares(stacks: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Return how often each function was seen by itself, and with what it calls."""
+    alone, within = Counter[str](), Counter[str]()
+    for line in stacks:
+        stack, _, count = line.rpartition(" ")
+        names = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]
+        alone[names[-1]] += int(count)
+        for name in set(names):
+            within[name] += int(count)
+    return alone, within
+
+
+def _ask(arena: Arena, question: Question, sizes: Sizes, around: Around) -> str:
+    Meter.around = staticmethod(around)
+    sample = question.ask(arena, sizes)
+    return f"{sample.rate:.0f} {question.what}/s"
+
+
+@contextlib.contextmanager
+def _beside(command: Sequence[str]) -> Iterator[None]:
+    """Run a program that records, and let it write what it has."""
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as recording:
+        yield
+        recording.send_signal(signal.SIGINT)
+
+
+def _track(connection: psycopg.Connection, what: str) -> None:
+    """Have all sessions count statements, those that run already, too."""
+    setting = sql.SQL("alter system set pg_stat_statements.track = {}").format(what)
+    connection.execute(setting)
+    connection.execute("select pg_reload_conf()")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.profiling", description=__doc__)
+    parser.add_argument("question", help="the name of a question of `python -m bench`")
+    parser.add_argument("--tasks", type=int, default=100_000, help="how many, 100 000")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
