@@ -1,6 +1,6 @@
 """What do ten million processes with fifty million events cost those that are at work?
 
-python -m bench.scale [--size SHARE] [--rounds N]
+python -m bench.scale [--size SHARE] [--rounds N] [--only WORD ...]
 
 The large database has an ended task of each process and a million timers of later days, too; its
 events were written in the order of time, so that those of one process lie far apart.
@@ -64,7 +64,8 @@ def main() -> None:
     with durable_server() as arena:
         machine = machine_of(arena, FULL) | {"size": given.size}
         with scaled(arena, size=given.size, hot=FULL.many_processes) as scale:
-            rounds = ask_all(arena, questions(scale), sizes=FULL, rounds=given.rounds)
+            asked = [q for q in questions(scale) if _is_asked(q, given.only)]
+            rounds = ask_all(arena, asked, sizes=FULL, rounds=given.rounds)
     keep(rounds, machine, name="scale")
     print(summary(rounds))
 
@@ -83,6 +84,12 @@ def questions(scale: Scaled) -> list[Question]:
         asked[f"claims beside {what}"] = functools.partial(_claim, scale=scale, template=template)
     yardsticks = [q for q in pgbench.QUESTIONS if q.name == pgbench.YARDSTICK]
     return yardsticks + [Question(name, "tasks", ask) for name, ask in asked.items()]
+
+
+def _is_asked(question: Question, only: Sequence[str]) -> bool:
+    """Whether it is asked: what the others are compared with always is."""
+    yardsticks = (pgbench.YARDSTICK, SMALL, _SMALL_CLAIMS)
+    return not only or question.name in yardsticks or any(w in question.name for w in only)
 
 
 def summary(rounds: Rounds) -> str:
@@ -161,6 +168,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--size", type=float, default=1.0, help="the share of the full size")
     parser.add_argument("--rounds", type=int, default=3, help="how many rounds")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="only questions with one of these in their name"
+    )
     return parser.parse_args()
 
 

@@ -99,7 +99,7 @@ def _by_turns(
         for side in (before, after) if number % 2 else (after, before):
             for question, samples in _asked(trial, side).items():
                 kept = found[side].setdefault(question, [])
-                kept += [replace(sample, round=number) for sample in samples]
+                kept += [replace(each, round=1000 * number + each.round) for each in samples]
         print(f"round {number + 1} of {rounds}", flush=True)
     return found[before], found[after]
 
