@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -74,21 +75,30 @@ async def enqueue_many(adapter: ModuleType, dsn: str, options: Options) -> None:
 
 
 async def arrive(adapter: ModuleType, dsn: str, options: Options) -> None:
-    """Enqueue jobs at random moments, whether those before them are through or not."""
+    """Enqueue jobs at random moments, whether those before them are through or not.
+
+    A thread says when, as a socket would: the timers of event loops count whole milliseconds, and
+    their being late would pass for the latency of whoever is asked.
+    """
+    loop, jobs = asyncio.get_running_loop(), asyncio.Queue[int]()
     moments = random.Random(options["seed"])
-    due_at: list[float] = []
     async with adapter.producer(dsn) as producer:
         for number in range(_WARM_UPS):
             await producer.one(_args(number, options) | {"i": -1})
         tell({"ready": True})
         await asyncio.to_thread(sys.stdin.readline)
-        at = time.monotonic() + 0.1
+        gaps = [moments.expovariate(options["rate"]) for _ in range(options["count"])]
+        due_at = [*itertools.accumulate(gaps, initial=time.monotonic() + 0.1)][1:]
+
+        def announce() -> None:
+            for number, at in enumerate(due_at):
+                time.sleep(max(0.0, at - time.monotonic()))
+                loop.call_soon_threadsafe(jobs.put_nowait, number)
+
         async with asyncio.TaskGroup() as arriving:
-            for number in range(options["count"]):
-                at += moments.expovariate(options["rate"])
-                due_at.append(at)
-                await asyncio.sleep(at - time.monotonic())
-                arriving.create_task(producer.one(_args(number, options)))
+            arriving.create_task(asyncio.to_thread(announce))
+            for _ in due_at:
+                arriving.create_task(producer.one(_args(await jobs.get(), options)))
         tell({"due_at": due_at})
 
 
