@@ -73,14 +73,14 @@ def _statements(arena: Arena, question: Question, sizes: Sizes) -> None:
     def counted(dsn: str) -> Iterator[None]:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("create extension if not exists pg_stat_statements")
-            _track(connection, "all")
             connection.execute("select pg_stat_statements_reset()")
             yield
-            _track(connection, "none")
             found = connection.execute(_STATEMENTS, {"count": sizes.tasks, "most": _MOST})
             rows.extend(found.fetchall())
 
+    _track(arena, "all")
     sample = _ask(arena, question, sizes, counted)
+    _track(arena, "none")
     print(f"## Statements, µs a task ({sample})\n")
     for each, calls, is_top, query in rows:
         shown = re.sub(r"\s+", " ", query)[:120]
@@ -145,11 +145,11 @@ def _beside(command: Sequence[str]) -> Iterator[None]:
         recording.send_signal(signal.SIGINT)
 
 
-def _track(connection: psycopg.Connection, what: str) -> None:
-    """Have all sessions count statements, those that run already, too."""
-    setting = sql.SQL("alter system set pg_stat_statements.track = {}").format(what)
-    connection.execute(setting)
-    connection.execute("select pg_reload_conf()")
+def _track(arena: Arena, what: str) -> None:
+    """Say what sessions to come count."""
+    with psycopg.connect(arena.dsn, autocommit=True) as connection:
+        setting = sql.SQL("alter role current_user set pg_stat_statements.track = {}")
+        connection.execute(setting.format(what))
 
 
 def _arguments() -> argparse.Namespace:
