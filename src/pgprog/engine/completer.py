@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-_MOST = 200
+_MOST = 400
 # On the lane for few, which is quick because they are few: what is more joins the others.
 _FEW = 16
 # Beside another namespace so many are settled in a turn of the loop, which takes a millisecond.

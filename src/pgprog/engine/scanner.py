@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-_MOST = 200
+_MOST = 400
 # Where no step has ended for so long what waits for a place may be sooner elsewhere.
 _STUCK_SECONDS = 0.5
 # While several namespaces have steps: those of another may come with the claim, and wait for it.
