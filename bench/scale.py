@@ -1,6 +1,6 @@
 """What do ten million processes with fifty million events cost those that are at work?
 
-python -m bench.scale [--size SHARE] [--rounds N] [--only WORD ...]
+python -m bench.scale [--size SHARE] [--rounds N] [--only WORD ...] [--buffers SIZE ...]
 
 The large database has an ended task of each process and a million timers of later days, too; its
 events were written in the order of time, so that those of one process lie far apart.
@@ -25,6 +25,7 @@ import functools
 import random
 import shutil
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -36,8 +37,8 @@ from bench.drain import drained
 from bench.measure import Meter, spread
 from bench.question import FULL, Question
 from bench.report import pairs
-from bench.scaled import scaled
-from bench.server import durable_server
+from bench.scaled import fill_all
+from bench.server import SETTINGS, durable_server
 from bench.workload import load_calls, process_id, process_ids, registered
 from pgprog import logs
 
@@ -61,11 +62,23 @@ def main() -> None:
     given = _arguments()
     logs.configure(level="error")
     _check_room(given.size)
-    with durable_server() as arena:
-        machine = machine_of(arena, FULL) | {"size": given.size}
-        with scaled(arena, size=given.size, hot=FULL.many_processes) as scale:
-            asked = [q for q in questions(scale) if _is_asked(q, given.only)]
-            rounds = ask_all(arena, asked, sizes=FULL, rounds=given.rounds)
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o711)  # the server has another account where we are root
+        scale: Scaled | None = None
+        for buffers in given.buffers:
+            with durable_server(
+                datadir=Path(directory, "data"), settings={"shared_buffers": buffers}
+            ) as arena:
+                if scale is None:
+                    scale = fill_all(arena, size=given.size, hot=FULL.many_processes)
+                scale = scale.on(arena)
+                _ask(arena, scale, given)
+
+
+def _ask(arena: Arena, scale: Scaled, given: argparse.Namespace) -> None:
+    machine = machine_of(arena, FULL) | {"size": given.size}
+    asked = [each for each in questions(scale) if _is_asked(each, given.only)]
+    rounds = ask_all(arena, asked, sizes=FULL, rounds=given.rounds)
     keep(rounds, machine, name="scale")
     print(summary(rounds))
 
@@ -168,6 +181,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--size", type=float, default=1.0, help="the share of the full size")
     parser.add_argument("--rounds", type=int, default=3, help="how many rounds")
+    parser.add_argument(
+        "--buffers",
+        nargs="+",
+        default=[SETTINGS["shared_buffers"]],
+        help="shared_buffers of the server, which asks all again with each",
+    )
     parser.add_argument(
         "--only", nargs="+", default=[], help="only questions with one of these in their name"
     )

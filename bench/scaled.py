@@ -6,18 +6,17 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench.workload import ARGS, EVENT, NAMESPACE, RESPONSE, STATE, load, process_id
 from pgprog.store.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.server import Arena
 
 FULL_PROCESSES: Final = 10_000_000
@@ -42,6 +41,14 @@ class Scaled:
     hot: int
     size: int
 
+    def on(self, arena: Arena) -> Scaled:
+        """Return the same databases where their server has been started again."""
+
+        def moved(dsn: str) -> str:
+            return make_conninfo(arena.dsn, dbname=conninfo_to_dict(dsn)["dbname"])
+
+        return replace(self, small=moved(self.small), large=moved(self.large))
+
     @property
     def hot_set(self) -> list[str]:
         """Processes of the large one, spread evenly among all."""
@@ -49,8 +56,7 @@ class Scaled:
         return [process_id(number * gap) for number in range(self.hot)]
 
 
-@contextlib.contextmanager
-def scaled(arena: Arena, *, size: float, hot: int) -> Iterator[Scaled]:
+def fill_all(arena: Arena, *, size: float, hot: int) -> Scaled:
     """Make the databases at a share *size* of the full one; at least the *hot* processes."""
     processes = max(hot, int(size * FULL_PROCESSES))
     timers, tasks = int(size * FULL_TIMERS), int(size * FULL_TASKS)
@@ -66,17 +72,17 @@ def scaled(arena: Arena, *, size: float, hot: int) -> Iterator[Scaled]:
         fill(made["timers"], processes=max(hot, timers), timers=timers, events=0)
         fill(made["tasks"], processes=hot, tasks=tasks)
         fill(made["large"], processes=processes, timers=timers, tasks=processes)
-        yield Scaled(
-            small=made["small"],
-            large=made["large"],
-            claims={
-                "nothing": names["alone"],
-                "later timers": names["timers"],
-                "ended tasks": names["tasks"],
-            },
-            hot=hot,
-            size=processes,
-        )
+    return Scaled(
+        small=made["small"],
+        large=made["large"],
+        claims={
+            "nothing": names["alone"],
+            "later timers": names["timers"],
+            "ended tasks": names["tasks"],
+        },
+        hot=hot,
+        size=processes,
+    )
 
 
 def fill(

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -18,7 +19,7 @@ from pgprog.embedded import EmbeddedPostgres, programs
 from pgprog.store.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # Checkpoints are kept out of the samples: each is taken between two.
 SETTINGS: Final = {
@@ -79,8 +80,12 @@ class Arena:
 
 
 @contextlib.contextmanager
-def durable_server() -> Iterator[Arena]:
-    """Start a private server on a disk, and make its template.
+def durable_server(
+    *, datadir: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Arena]:
+    """Start a private server on a disk, and make its template; *datadir* is kept.
+
+    *settings* are others than the stated ones, or further ones.
 
     Raises:
         RuntimeError: The directory for temporary files lies in memory; set TMPDIR.
@@ -88,9 +93,9 @@ def durable_server() -> Iterator[Arena]:
     if (kind := file_system(Path(tempfile.gettempdir()))) in _IN_MEMORY:
         msg = f"the directory for temporary files is {kind}; set TMPDIR to one on a disk"
         raise RuntimeError(msg)
-    with EmbeddedPostgres(settings=SETTINGS) as server:
+    with EmbeddedPostgres(datadir=datadir, settings={**SETTINGS, **settings}) as server:
         with _admin(server.dsn) as admin:
-            admin.execute("create extension pg_stat_statements")
+            admin.execute("create extension if not exists pg_stat_statements")
         yield arena_on(server.dsn)
 
 

@@ -13,7 +13,7 @@ from bench.question import TINY
 from bench.report import table
 from bench.scale import questions as scale_questions
 from bench.scale import summary
-from bench.scaled import scaled
+from bench.scaled import fill_all
 from bench.server import Arena, arena_on
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def test_a_question_has_an_answer(arena: Arena, question: Question) -> None:
 
 
 def test_a_small_scale_has_its_answers(arena: Arena) -> None:
-    with scaled(arena, size=0.0, hot=TINY.tasks) as scale:
-        rounds = ask_all(arena, scale_questions(scale), sizes=TINY, rounds=1)
+    scale = fill_all(arena, size=0.0, hot=TINY.tasks).on(arena)
+    rounds = ask_all(arena, scale_questions(scale), sizes=TINY, rounds=1)
 
     assert all(len(samples) == 1 for samples in rounds.values())
     assert "1.00 (1.00 to 1.00) as fast" in summary(rounds)
