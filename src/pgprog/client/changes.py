@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pgprog.errors import InvalidArgument
 
@@ -63,16 +63,23 @@ class Position(NamedTuple):
         return f"{self.xid}@{self.history}"
 
 
+# Of what has left, for as long as the stream or a look may show it as it was before.
+_MOST_PAST: Final = 10_000
+
+
 class News:
     """Tells what is news: each version once, and none that is older than one told before.
 
-    It remembers the processes it has told of that are still in the filter, some 400 bytes each.
+    Versions of one process id grow through its incarnations.  It remembers the processes it has
+    told of that are still in the filter, some 400 bytes each, and the versions of the last that
+    are not: the stream and a look may each be behind the other.
     """
 
     def __init__(self, *, status: str | None, since: int) -> None:
         self.start = since
         self._status = status
         self._told: dict[str, Changed] = {}
+        self._past: dict[str, int] = {}  # the version, by process id
 
     @property
     def told(self) -> Iterable[str]:
@@ -83,27 +90,34 @@ class News:
         """Take every process for news, in whatever version: their ids and versions went back."""
         self.start = 0
         self._told = {each: told._replace(version=-1) for each, told in self._told.items()}
+        self._past.clear()
 
     def of(self, row: WrittenProcess) -> Changed | None:
         """Return what to tell of a process that was found so."""
         before = self._told.get(row.process_id)
         if before is None and row.xid < self.start:
             return None  # who gave us the position was told of it
-        if (
-            before is not None
-            and before.incarnation == row.incarnation
-            and before.version >= row.version
-        ):
+        newest = self._past.get(row.process_id, -1) if before is None else before.version
+        if row.version <= newest:
             return None
         if self._status is None or row.status == self._status:
+            self._past.pop(row.process_id, None)
             self._told[row.process_id] = found = Changed("changed", *row[:-1])
             return found
         if before is None:
             return None
-        del self._told[row.process_id]
+        self._leave(row.process_id, row.version)
         return Changed("left", *row[:-1])
 
     def gone(self, process_id: str) -> Changed | None:
         """Return what to tell of a process that is not there any more."""
-        before = self._told.pop(process_id, None)
-        return before and before._replace(what="removed")
+        if (before := self._told.get(process_id)) is None:
+            return None
+        self._leave(process_id, before.version)
+        return before._replace(what="removed")
+
+    def _leave(self, process_id: str, version: int) -> None:
+        del self._told[process_id]
+        self._past[process_id] = version
+        if len(self._past) > _MOST_PAST:
+            del self._past[next(iter(self._past))]

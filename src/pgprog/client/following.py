@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -84,8 +85,11 @@ async def _news(ear: _Ear, news: News, looks: _Looks) -> AsyncGenerator[Changed 
     if ear.needs_look():
         looks.expect_all()
     if not ear.is_open or not looks.has_seen_all:
+        ear.looked()
         async for found in looks.look():
             yield found
+    if ear.is_open and ear.behind == math.inf:
+        ear.looked(await looks.reached())
     lsn = ear.lsn  # before what is taken: that is all up to there
     for heard in ear.take(news):
         yield heard
@@ -110,9 +114,11 @@ class _Ear:
         self.told = asyncio.Event()
         self.is_open = False
         self.lsn = 0  # all up to there was told
+        self.behind: float = 0  # a look saw nothing from there on; 0 when all before was taken
         self._namespace = namespace
         self._heard: deque[Change] = deque()
         self._misses = False
+        self._removed: dict[str, None] = {}  # perhaps in an incarnation before one looked at
 
     @property
     def is_whole(self) -> bool:
@@ -123,6 +129,10 @@ class _Ear:
         """Return once whether something was not told."""
         misses, self._misses = self._misses, False
         return misses
+
+    def looked(self, lsn: float = math.inf) -> None:
+        """Take what is not taken, up to *lsn*, for what a look may have seen."""
+        self.behind = lsn
 
     def hear(self, event: FeedEvent) -> None:
         """Keep it."""
@@ -141,30 +151,48 @@ class _Ear:
                 self._miss()
             case Progress():
                 self.lsn = event.lsn
+                if self._removed and self.lsn >= self.behind:
+                    self.told.set()
             case Lost():
                 self.is_open = False
                 self.told.set()
 
     def take(self, news: News) -> Iterator[Changed]:
-        """Return what is news of what was heard, in the order of the commits."""
+        """Return what is news of what was heard, in the order of the commits.
+
+        A removal does not say of which incarnation: while the stream is behind a look, one is told
+        once it has come as far and has told of no other.
+        """
         while self._heard:
             if (found := self._news_of(self._heard.popleft(), news)) is not None:
                 yield found
+        if self.behind and self.lsn >= self.behind:
+            self.behind, removed, self._removed = 0, self._removed, {}
+            yield from filter(None, map(news.gone, removed))
 
     def _news_of(self, change: Change, news: News) -> Changed | None:
         if isinstance(change, Insert | Update):
             namespace, *row = change.new
             # Whatever the stream tells was written since we began.
             written = WrittenProcess._make([*row, news.start])
-            return news.of(written) if namespace == self._namespace else None
+            if namespace != self._namespace:
+                return None
+            self._removed.pop(written.process_id, None)
+            return news.of(written)
         if isinstance(change, Delete):
             namespace, process_id, *_ = change.old
-            return news.gone(str(process_id)) if namespace == self._namespace else None
+            if namespace != self._namespace:
+                return None
+            if self.behind:
+                self._removed[str(process_id)] = None
+                return None
+            return news.gone(str(process_id))
         self._miss()  # truncated, or of another shape
         return None
 
     def _miss(self) -> None:
         self._heard.clear()
+        self._removed.clear()
         self._misses = True
         self.told.set()
 
@@ -234,6 +262,10 @@ class _Looks:
             began = await self._store.moment()
         if (reached := self._reach_flushed(began)) is not None:
             yield reached
+
+    async def reached(self) -> int:
+        """Return a position in the log that is behind all that looks have seen."""
+        return (await self._store.moment()).lsn
 
     async def moved(self, lsn: int) -> Reached | None:
         """Return the position that follows from a stream that has told all up to *lsn*."""
