@@ -44,7 +44,7 @@ _GIVEN = {
 }
 _KEYWORDS = {"pgprog.client.requests": ["Options"], "pgprog.client.freshness": ["Freshness"]}
 # For other parts of pgprog, though their names are without an underscore.
-_INTERNAL = {"ask", "end_of", "look", "namespace_of", "over", "queue", "wait_ended"}
+_INTERNAL = {"ask", "end_of", "events_page", "look", "namespace_of", "over", "queue", "wait_ended"}
 _WIDTH = 88
 _MODULE = re.compile(r"\b(?:\w+\.)+(?=[A-Z])")
 _HEAD = re.compile(r"/\*\n(.*?)\*/\s*create or replace function (pgprog\..*?)\nlanguage", re.DOTALL)

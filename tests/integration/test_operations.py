@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgprog import CriticalError, Event, Intent, Namespace, PermanentError, SetTimer, Step
-from pgprog.errors import ProcessExists, ProcessNotInError, QueueFull, StepFailed, TaskCancelled
+from pgprog.client import reads
+from pgprog.errors import (
+    ProcessExists,
+    ProcessNotFound,
+    ProcessNotInError,
+    QueueFull,
+    StepFailed,
+    TaskCancelled,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -154,6 +162,69 @@ async def test_removing_a_process_tells_those_who_wait(
 
         with pytest.raises(TaskCancelled, match="removed"):
             await task.wait(timeout=5)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+async def test_events_are_read_page_by_page_to_their_end(
+    make_engine: Any, counters: Namespace[Any], monkeypatch: pytest.MonkeyPatch, direction: Any
+) -> None:
+    monkeypatch.setattr(reads, "_PAGE", 2)
+    async with make_engine(counters) as engine:
+        await live(engine, steps=4)
+        events = [each async for each in engine.events("counters", "c", direction=direction)]
+        whole = await engine.history("counters", "c", direction=direction)
+
+    assert events == whole
+    assert len(events) == 5
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("steps", [0, 4])
+async def test_events_of_two_incarnations_are_never_given_as_one_history(
+    make_engine: Any,
+    counters: Namespace[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    direction: Any,
+    steps: int,
+) -> None:
+    monkeypatch.setattr(reads, "_PAGE", 2)
+    async with make_engine(counters) as engine:
+        await live(engine, steps=4)
+        events = engine.events("counters", "c", direction=direction)
+        first = [await anext(events), await anext(events)]
+        await engine.remove("counters", "c")
+        await live(engine, steps=steps)
+        with pytest.raises(ProcessNotFound, match="process c in namespace counters was removed"):
+            await anext(events)
+
+    assert [each.event_id for each in first] == ([1, 2] if direction == "forward" else [5, 4])
+
+
+def test_a_blocking_client_gives_no_events_of_two_incarnations_either(
+    make_engine: Any, counters: Namespace[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "_PAGE", 2)
+    with make_engine(counters) as engine:
+        histories = []
+        ids: list[int | None] = []
+        for _ in range(2):
+            engine.remove("counters", "c")
+            engine.init("counters", "c")
+            for _ in range(4):
+                engine.call("counters", "c", {"amount": 1}, name="add")
+            histories.append(engine.events("counters", "c"))
+            ids += [next(histories[-1]).event_id for _ in range(2)]
+        with pytest.raises(ProcessNotFound):
+            next(histories[0])
+        rest = [event.event_id for event in histories[1]]
+
+    assert (ids, rest) == ([1, 2, 1, 2], [3, 4, 5])
+
+
+async def live(engine: Engine, *, steps: int) -> None:
+    await engine.init("counters", "c")
+    for _ in range(steps):
+        await engine.call("counters", "c", {"amount": 1}, name="add")
 
 
 async def test_a_critical_error_pauses_its_namespace_with_the_reason(

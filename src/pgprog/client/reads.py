@@ -20,8 +20,8 @@ from pgprog.client.freshness import (
 )
 from pgprog.client.memory import TooSoon
 from pgprog.engine.events import events_of
-from pgprog.errors import InvalidArgument, StaleRead, TaskNotFound
-from pgprog.model import Limits
+from pgprog.errors import InvalidArgument, ProcessNotFound, StaleRead, TaskNotFound
+from pgprog.model import Event, Limits
 from pgprog.namespace import Namespace
 from pgprog.texts import check_text
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pgprog.client.freshness import Freshness, Range, Wanted
     from pgprog.client.memory import Memory
-    from pgprog.model import Direction, Event, Explanation, Process, TaskRecord, TaskResult
+    from pgprog.model import Direction, Explanation, Process, TaskRecord, TaskResult
     from pgprog.store.client_store import ClientStore
     from pgprog.store.rows import NamespaceStats
 
@@ -224,12 +224,40 @@ class AsyncReads:
         Raises:
             ProcessNotFound: There is no such process, or it was removed on the way.
         """
-        while page := await self.history(
-            namespace, process_id, after=after, max_events=_PAGE, direction=direction
-        ):
+        behind: Event | int | None = after
+        while page := await self.events_page(namespace, process_id, behind, direction):
             for event in page:
                 yield event
-            after = page[-1].event_id
+            behind = page[-1]
+
+    async def events_page(
+        self,
+        namespace: str | Namespace[Any],
+        process_id: str,
+        behind: Event | int | None,
+        direction: Direction,
+    ) -> list[Event]:
+        """Return the next of `events`, for clients of another colour.
+
+        *behind* is the last event so far, which the page is read with: where that is another, or
+        none, it is of another incarnation.
+
+        Raises:
+            ProcessNotFound: As for `events`.
+        """
+        if not isinstance(behind, Event):
+            return await self.history(
+                namespace, process_id, after=behind, max_events=_PAGE, direction=direction
+            )
+        after = (behind.event_id or 0) + (-1 if direction == "forward" else 1)
+        first, *page = await self.history(
+            namespace, process_id, after=after, max_events=_PAGE + 1, direction=direction
+        ) or (None,)
+        if first is None or (first.at, first.task_id) != (behind.at, behind.task_id):
+            name, _ = checked_names(namespace, process_id)
+            msg = f"process {process_id} in namespace {name} was removed while its events were read"
+            raise ProcessNotFound(msg)
+        return page
 
     async def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process with their attempts and events, by their ids.

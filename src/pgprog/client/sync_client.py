@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-_PAGE = 1000
-
 
 class Task:
     """A task that is queued for sure; *version* is that of its process after it has ended."""
@@ -252,12 +250,12 @@ class Client(BlockingRequests[Task]):
         after: int | None = None,
         direction: Direction = "forward",
     ) -> Iterator[Event]:
-        """Yield all events, read in pages of 1 000."""
-        while page := self.history(
-            namespace, process_id, after=after, max_events=_PAGE, direction=direction
-        ):
+        """Yield all events, as `AsyncClient.events` does."""
+        ask = self._client.events_page
+        behind: Event | int | None = after
+        while page := self._loop.run(ask(namespace, process_id, behind, direction)):
             yield from page
-            after = page[-1].event_id
+            behind = page[-1]
 
     @overload
     def watch(
