@@ -502,8 +502,8 @@ async def test_a_reader_that_does_not_answer_holds_up_a_read_for_half_a_second(
 @pytest.mark.parametrize(
     ("greeting", "detail"),
     [
-        (wire.MAGIC + b"\x03", "the reader speaks version 3, this program 2: renew this program"),
-        (wire.MAGIC + b"\x01", "the reader speaks version 1, this program 2: renew the reader"),
+        (wire.MAGIC + b"\x04", "the reader speaks version 4, this program 3: renew this program"),
+        (wire.MAGIC + b"\x01", "the reader speaks version 1, this program 3: renew the reader"),
         (b"HTTP/1.1 400 Bad Request", "who listens there is no reader"),
         (wire.GREETING + b"\xff\xff\xff\xff", "the reader says what nobody understands"),
         (wire.GREETING + b"\x00\x00\x00\x01\x00", "the reader says what nobody understands"),

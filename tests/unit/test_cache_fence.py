@@ -66,6 +66,7 @@ def sees(below: int, *running: int) -> Snapshot:
 
 @dataclass
 class Stage:
+    before: int = 100
     now: float = 0.0
     lsn: int = 0
     shelf: Shelf = field(default_factory=lambda: Shelf(ttl=60.0, max_bytes=1 << 20, max_lag=1.0))
@@ -73,8 +74,8 @@ class Stage:
     def __post_init__(self) -> None:
         self.cache = Cache({"orders": self.shelf}, window=3)
         self.cache.listen()
-        self.cache.warm_up(sees(100))
-        self.beat(sees(100))
+        self.cache.warm_up(sees(self.before))
+        self.beat(sees(self.before))
 
     def tell(self, xid: int, changes: list[Change]) -> None:
         self.lsn += 10
@@ -415,12 +416,53 @@ def test_17_transaction_ids_go_round(xid: int, is_seen: bool) -> None:
 def test_17_what_all_have_seen_is_not_unseen_again_half_a_circle_later(stage: Stage) -> None:
     stage.fill(sees(101), row(1))
     stage.tell(101, written(2))
-    stage.beat(sees(102))
-    stage.beat(sees(101 + (1 << 31)))  # it is read, and never changes
+    for quarter in range(3):
+        stage.beat(sees(102 + quarter * (1 << 30)))  # it is read, and never changes
 
     assert stage.version == 2
     assert stage.cache.told(KEY) == ()
     assert stage.cache.is_settled(KEY, now=stage.now)
+
+
+HALF = 1 << 31
+
+
+@pytest.mark.parametrize("xid", [101, HALF - 2, (1 << 32) + 5, (7 << 32) - 1])
+def test_17_what_was_served_is_visible_however_long_ago_it_was(xid: int) -> None:
+    stage = Stage(before=xid - 1)
+    stage.fill(sees(xid), row(1))
+    stage.tell(xid % (1 << 32), written(2))
+    stage.cache.go_cold()
+    told = stage.cache.told(KEY)
+
+    assert [sees(xid).shows(each) for each in told] == [False]
+    running = Snapshot(xid, xid + 1, frozenset({xid % (1 << 32)}))
+    assert [running.shows(each) for each in told] == [False]
+    for later in (1, HALF - 1, HALF, HALF + 1, 3 * HALF):
+        assert all(map(sees(xid + later).shows, told))
+
+
+def test_17_what_was_served_long_ago_is_forgotten_when_the_stream_is_there_again(
+    stage: Stage,
+) -> None:
+    stage.fill(sees(101), row(1))
+    stage.tell(101, written(2))
+    stage.cache.listen()
+    stage.cache.warm_up(sees(102 + HALF))
+    stage.beat(sees(102 + HALF))
+
+    assert stage.cache.told(KEY) == ()
+
+
+def test_17_what_is_kept_is_given_up_where_no_beat_came_for_a_quarter_of_a_circle(
+    stage: Stage,
+) -> None:
+    stage.fill(sees(101), row(1))
+    stage.tell(101, written(2))
+    stage.beat(sees(102 + HALF))
+
+    assert not stage.cache.is_warm
+    assert all(map(sees(102 + HALF).shows, stage.cache.told(KEY)))
 
 
 def test_22_what_was_served_does_not_change(stage: Stage) -> None:
@@ -568,6 +610,44 @@ def test_a_stream_that_outruns_the_beats_ends_the_cache(stage: Stage) -> None:
 
     assert not stage.cache.is_warm
     assert stage.cache.counts["overrun"] == 1
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_many_transactions_on_one_process_that_outrun_the_beats_end_the_cache(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    monkeypatch.setattr("pgprog.cache.fence._MOST_RECENT", 100)
+    if is_kept:
+        assert stage.fill(sees(101), row(1))
+    for number in range(100):
+        stage.tell(101 + number, written(2 + number))
+    was_warm = stage.cache.is_warm
+    stage.tell(201, written(102))
+
+    assert (was_warm, stage.cache.is_warm) == (True, False)
+    assert stage.cache.counts["overrun"] == 1
+
+
+def test_what_may_be_unseen_is_not_counted_again_with_each_transaction(stage: Stage) -> None:
+    looks = 0
+
+    class Counted(Snapshot):
+        def sees(self, xid: int) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().sees(xid)
+
+    assert stage.fill(sees(101), row(1))
+    stage.beat(Counted(101, 101))
+    for number in range(100):
+        stage.tell(101 + number, written(2 + number))
+    entry = stage.look()
+
+    assert entry is not None
+    assert [*entry.unseen] == [*range(101, 201)]
+    assert looks <= 100
+    stage.beat(sees(200))
+    assert [*entry.unseen] == [200]
 
 
 def test_what_a_standby_has_not_acknowledged_waits_at_the_gate(stage: Stage) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from pgprog.cache.snapshots import Snapshot
+from pgprog.client.memory import TooSoon
 from pgprog.client.shared import wire
 from pgprog.client.shared.line import _Connection
+from pgprog.client.shared.reads import SharedReads
 
 
 class Taken(asyncio.Transport):
@@ -79,3 +83,16 @@ def test_frames_are_cut_wherever_the_pieces_of_a_stream_end() -> None:
 def test_a_frame_above_what_is_allowed_is_refused_before_it_has_come() -> None:
     with pytest.raises(wire.Malformed, match="a frame has 201 bytes, 200 are allowed"):
         wire.cut((201).to_bytes(4), most=200)
+
+
+def test_what_the_reader_showed_hinders_no_read_however_long_ago_that_was() -> None:
+    nothing: Any = None
+    reads = SharedReads("", nothing, dsn="", name="")
+    xid = (7 << 32) + 5
+    reads._keep_unseen(("orders", "o-1"), wire.Answer(nothing, {}, 0.0, (), (xid,), "server"))
+    told = reads.told(("orders", "o-1"))
+    with pytest.raises(TooSoon):
+        reads._check_past(told, Snapshot(xid, xid), "server")
+
+    for later in (1, (1 << 31) - 1, 1 << 31, (1 << 31) + 1, 3 << 31):
+        reads._check_past(told, Snapshot(xid + later, xid + later), "server")

@@ -105,9 +105,10 @@ class Entry:
     """A process with its newest events, all of them up to *row.last_event_id*, and its timers.
 
     *snapshot* is that of the read that filled it, until the stream has told all that it sees.
-    *unseen* are transactions in it that a snapshot taken from now on may not see.  *as_of* is when
-    that read was sent.  The first two, *touched_at*, *placed_at* and *form*, which belongs to
-    whoever reads, are all that changes.
+    *unseen* are transactions in it that a snapshot taken from now on may not see; one list goes
+    from entry to entry, or many in a moment would be copied for each.  *as_of* is when that read
+    was sent.  The first two, *touched_at*, *placed_at* and *form*, which belongs to whoever reads,
+    are all that changes.
     """
 
     __slots__ = (
@@ -131,14 +132,14 @@ class Entry:
         *,
         as_of: float = 0.0,
         snapshot: Snapshot | None = None,
-        unseen: tuple[int, ...] = (),
+        unseen: list[int] | None = None,
     ) -> None:
         self.row = row
         self.events = tuple(events)
         self.timers: Mapping[str, datetime] = timers or {}
         self.as_of = as_of
         self.snapshot = snapshot
-        self.unseen = unseen
+        self.unseen = [] if unseen is None else unseen
         self.touched_at = self.placed_at = as_of
         self.form: Any = None
         self.size = _size_of(row, self.events, self.timers)

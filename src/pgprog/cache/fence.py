@@ -19,7 +19,7 @@ from pgprog.cache.changes import by_process
 from pgprog.cache.entries import ProcessRemoved
 from pgprog.cache.fills import Fill
 from pgprog.cache.lease import NEVER, Lease
-from pgprog.cache.recent import Recent, Unsettled, unseen_by
+from pgprog.cache.recent import Recent, Served, Unsettled, unseen_by
 from pgprog.cache.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Cache:
         self._fills: dict[Key, Fill] = {}
         self._recent: Recent[Key] = Recent()
         self._loose: Recent[int] = Recent()  # by incarnation: their changes name no process
-        self._served: Recent[Key] = Recent()  # what was given up had them, and may have been served
+        self._served: Served[Key] = Served()  # what was given up had them
         self._unsettled = Unsettled()
         self._keys: dict[int, Key] = {}  # of the incarnations that are kept
         self._filled: deque[tuple[float, Key, Snapshot]] = deque()  # they carry it still
@@ -85,7 +85,7 @@ class Cache:
         self.lease.end()
         for shelf in self.shelves.values():
             for entry in shelf.entries.values():
-                self._served.add(entry.key, self._unseen(entry.unseen))
+                self._served.add(entry.key, self._whole(entry.unseen))
             shelf.clear()
         self._fills.clear()
         self._recent.clear()
@@ -110,7 +110,7 @@ class Cache:
             if (shelf := self.shelves.get(key[0])) is not None:
                 self._apply(shelf, key, xid, group, now=now)
         self.on_progress(end_lsn)
-        if len(self._recent) + len(self._loose) > _MOST_RECENT:
+        if len(self._recent) + len(self._loose) + len(self._unsettled) > _MOST_RECENT:
             self._overrun()
 
     def on_progress(self, lsn: int) -> None:
@@ -120,6 +120,8 @@ class Cache:
 
     def on_beat(self, snapshot: Snapshot, lsn: int, *, sent_at: float, now: float) -> None:
         """Take what a query told that was sent at a time: a snapshot, and how far the log was."""
+        if self._newest is not None and snapshot.is_far_from(self._newest):
+            self._overrun()
         if not self.is_warm:
             return
         self._newest = snapshot
@@ -183,16 +185,12 @@ class Cache:
         return Advice.FILL if entry is None or entry.row.version >= wanted else Advice.WAIT
 
     def told(self, key: Key) -> tuple[int, ...]:
-        """Return transactions that readers of a process may know, and snapshots may not see.
+        """Return transactions that readers of a process may know, with their epoch.
 
-        The stream tells a commit a moment before it is visible.  An answer of PostgreSQL that does
-        not see them would be older than what was served.
+        An answer of PostgreSQL that does not see them yet would be older than what was served.
         """
-        served = self._served.of(key)
         entry = self.shelves[key[0]].entries.get(key[1]) if key[0] in self.shelves else None
-        if entry is None or not entry.unseen:
-            return served
-        return (*served, *self._unseen(entry.unseen))
+        return (*self._served.of(key), *self._whole(entry.unseen if entry else ()))
 
     def forget_told(self) -> None:
         """Expect nothing of other snapshots: they are those of another server."""
@@ -305,7 +303,7 @@ class Cache:
             self.counts["gaps"] += 1  # never: what is told follows on what is kept
         if changed is None or (changed := changed.fitted(self._max_entry_bytes)) is None:
             return None
-        changed.unseen = (*self._unseen(entry.unseen), xid)
+        changed.unseen.extend(self._unseen((xid,)))
         self._unsettled.add(changed)
         return changed
 
@@ -322,9 +320,8 @@ class Cache:
         if entry is not None:
             del self._keys[entry.row.incarnation]
             self._unsettled.drop(key)
-            unseen = self._unseen(entry.unseen)
-            self._recent.add(key, (*unseen, *besides))
-            self._served.add(key, unseen)
+            self._recent.add(key, (*entry.unseen, *besides))
+            self._served.add(key, self._whole(entry.unseen))
             self.counts["evicted"] += 1
 
     def _make_room(self, shelf: Shelf, *, now: float) -> None:
@@ -333,6 +330,9 @@ class Cache:
 
     def _unseen(self, xids: Iterable[int]) -> tuple[int, ...]:
         return () if self._newest is None else unseen_by(self._newest, xids)
+
+    def _whole(self, xids: Iterable[int]) -> Iterable[int]:
+        return () if self._newest is None else map(self._newest.whole, xids)
 
     def _release(self) -> None:
         """Let go of what was needed until the stream had come this far."""

@@ -32,6 +32,20 @@ class Snapshot(NamedTuple):
         """
         return _precedes(xid, self.xmin) or (_precedes(xid, self.xmax) and xid not in self.running)
 
+    def whole(self, xid: int) -> int:
+        """Return a transaction of about this time, by its 32 bits, with its epoch."""
+        return self.xmax + (xid - self.xmax + _HALF) % _CIRCLE - _HALF
+
+    def shows(self, whole: int) -> bool:
+        """Return whether a committed transaction, with its epoch, is visible, however old it is."""
+        if whole < self.xmin:
+            return True
+        return whole < self.xmax and whole % _CIRCLE not in self.running
+
+    def is_far_from(self, other: Snapshot) -> bool:
+        """Return whether transactions of the one may be taken for later ones of the other."""
+        return self.xmax - other.xmax > _HALF // 2
+
 
 def _precedes(xid: int, other: int) -> bool:
     return 0 < (other - xid) % _CIRCLE < _HALF

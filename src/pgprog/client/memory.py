@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from pgprog.cache.recent import unseen_by
 from pgprog.cache.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -63,7 +62,10 @@ class Memory(ABC):
 
     @abstractmethod
     def told(self, key: Key) -> tuple[int, ...]:
-        """Return transactions that this client may have shown, and snapshots may not see."""
+        """Return transactions, with their epoch, that this client may have shown.
+
+        Snapshots may not see them.
+        """
 
     @abstractmethod
     async def watch(self, key: Key, call: Callable[[], None]) -> bool:
@@ -130,5 +132,5 @@ class Memory(ABC):
         return self._read_server in {"", server}
 
     def _check_past(self, told: tuple[int, ...], snapshot: Snapshot, server: str) -> None:
-        if self._is_of(server) and unseen_by(snapshot, told):
+        if self._is_of(server) and not all(map(snapshot.shows, told)):
             raise TooSoon

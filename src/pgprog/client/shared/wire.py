@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pgprog.cache.entries import Entry
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAGIC: Final = b"pgprog-reader"
 GREETING: Final = MAGIC + bytes([VERSION])
 MOST_QUESTION_BYTES: Final = 1 << 14
@@ -107,7 +107,7 @@ class Told(NamedTuple):
 class Answer(NamedTuple):
     """A process; *lag* is None where PostgreSQL was read for it.
 
-    *unseen* are transactions of it that a snapshot of *server* may not see yet.
+    *unseen* are transactions of it, with their epoch, that a snapshot of *server* may not see.
     """
 
     row: ProcessRow
