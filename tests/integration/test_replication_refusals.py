@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.integration.streams import Reading
 
 PLAIN = "insert into notes (id) values (0)"
+NOTES = {"public.notes": ["id", "name"]}
 
 
 @pytest.fixture
@@ -112,6 +113,53 @@ async def test_13_a_wanted_table_that_is_not_published_is_named(noted: str) -> N
     assert error.reason == "publication"
     assert "pgprog_data.events" in str(error)
     assert "public.notes" not in str(error)
+
+
+async def test_a_replica_identity_without_the_primary_key_is_named_and_waited_for(
+    noted: str,
+) -> None:
+    write(noted, "alter table notes alter column name set not null")
+    write(noted, "create unique index names on notes (name)")
+    write(noted, "alter table notes replica identity using index names")
+    async with reading(noted, columns=NOTES) as feed:
+        error = await refused(feed)
+        write(noted, str(error.hint))
+        await feed.next(m.Connected)
+
+    assert error.reason == "identity"
+    assert "replica identity of public.notes is without the primary key" in str(error)
+    assert error.hint == "alter table public.notes replica identity default"
+
+
+async def test_a_replica_identity_that_is_altered_ends_the_stream(noted: str) -> None:
+    write(noted, "alter table notes alter column name set not null")
+    write(noted, "create unique index names on notes (name)")
+    async with reading(noted, columns=NOTES) as feed:
+        await feed.next(m.Connected)
+        write(noted, "insert into notes (id, name) values (0, 'a')")
+        await feed.rows()
+        write(noted, "alter table notes replica identity using index names", "delete from notes")
+        lost = (await feed.next(m.Lost)).error
+        error = await refused(feed)
+
+    assert "replica identity of public.notes was altered" in str(lost)
+    assert error.reason == "identity"
+    assert not [each for each in feed.passed if isinstance(each, m.Transaction)]
+
+
+@pytest.mark.parametrize("identity", ["full", "using index notes_pkey"])
+async def test_a_replica_identity_with_the_primary_key_is_followed(
+    noted: str, identity: str
+) -> None:
+    write(noted, f"alter table notes replica identity {identity}")
+    async with reading(noted, columns=NOTES) as feed:
+        await feed.next(m.Connected)
+        write(noted, PLAIN, "delete from notes")
+        await feed.rows()
+        [deleted] = await feed.changes()
+
+    assert isinstance(deleted, m.Delete)
+    assert deleted.old[0] == 0
 
 
 async def test_13_a_publication_that_is_dropped_ends_the_stream_or_changes_the_fingerprint(

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     SENDERS = "senders"
     SLOTS = "slots"
     PUBLICATION = "publication"
+    IDENTITY = "identity"
     SCHEMA = "schema"
     POOLER = "pooler"
 
@@ -31,7 +32,8 @@ class Reason(StrEnum):
 class Facts:
     """What decides whether the server can be followed; *senders* are those at work.
 
-    *unpublished* are tables of which the publications tell nothing.
+    *unpublished* are tables of which the publications tell nothing, *nameless* those of which they
+    tell changes without the primary key of what has changed.
     """
 
     wal_level: str
@@ -42,6 +44,7 @@ class Facts:
     max_senders: int
     missing: Sequence[str]
     unpublished: Sequence[str]
+    nameless: Sequence[str]
 
 
 # Ordinary SQL, for either kind of connection.  The catalogues are readable by everybody.
@@ -57,7 +60,21 @@ select current_setting('wal_level'), pg_is_in_recovery(), current_user,
     where not exists (
       select from pg_publication_tables as t
       where t.pubname = any (%(publications)s::text[])
-        and t.schemaname || '.' || t.tablename = n.name))
+        and t.schemaname || '.' || t.tablename = n.name)),
+  array(
+    select format('%%I.%%I', t.schemaname, t.tablename)
+    from pg_publication_tables as t
+    join pg_publication as p on p.pubname = t.pubname and (p.pubupdate or p.pubdelete)
+    join pg_class as c
+      on c.relname = t.tablename
+      and c.relnamespace = (select s.oid from pg_namespace as s where s.nspname = t.schemaname)
+    join pg_index as k on k.indrelid = c.oid and k.indisprimary
+    left join pg_index as i on i.indrelid = c.oid and i.indisreplident
+    where t.pubname = any (%(publications)s::text[])
+      and t.schemaname || '.' || t.tablename = any (%(tables)s::text[])
+      and (
+        c.relreplident = 'n'
+        or c.relreplident = 'i' and not k.indkey::int2[] <@ i.indkey::int2[]))
 """
 
 
@@ -90,6 +107,11 @@ def in_the_way(facts: Facts) -> ReplicationRefused | None:
         msg = f"no publication that is followed has {', '.join(facts.unpublished)}"
         hint = "run sql/publication.sql as the owner of the publications"
         return ReplicationRefused(Reason.PUBLICATION, msg, hint=hint)
+    if facts.nameless:
+        msg = f"the replica identity of {', '.join(facts.nameless)} is without the primary key,"
+        msg += " so that nothing would say which row was removed"
+        hint = "; ".join(f"alter table {each} replica identity default" for each in facts.nameless)
+        return ReplicationRefused(Reason.IDENTITY, msg, hint=hint)
     return None
 
 

@@ -70,9 +70,16 @@ class Assembler:
             self._changes.clear()
 
     def _describe(self, relation: m.Relation) -> None:
-        """Tell a new shape of a table; the first is none, nothing was told of the table before."""
+        """Tell a new shape of a table; the first is none, nothing was told of the table before.
+
+        Another key ends the stream: whether it names the rows is looked at when one is opened.
+        """
         key = relation.schema, relation.name
-        if self._shapes.get(key, relation) != relation:
+        before = self._shapes.get(key, relation)
+        if _key_of(before) != _key_of(relation):
+            msg = f"the replica identity of {relation.schema}.{relation.name} was altered"
+            raise ReplicationLost(msg)
+        if before != relation:
             self._add(m.Reshaped(relation))
         self._shapes[key] = relation
 
@@ -88,3 +95,7 @@ class Assembler:
         if not changes:
             return m.Progress(commit.end_lsn)
         return m.Transaction(xid, commit.end_lsn, commit.committed_us, changes, self._size)
+
+
+def _key_of(relation: m.Relation) -> set[str]:
+    return {column.name for column in relation.columns if column.is_key}

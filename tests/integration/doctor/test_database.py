@@ -236,6 +236,24 @@ def test_a_publication_of_other_tables_is_set_right(patient: Any) -> None:
     patient.is_mended("publications", "it has the tables {processes}")
 
 
+def test_a_replica_identity_that_does_not_name_what_is_removed_is_set_right(patient: Any) -> None:
+    table = "pgprog_data.processes"
+    index = "processes_incarnation_key"
+    patient.sql.execute(f"alter table {table} replica identity using index {index}")
+
+    found = patient.is_mended("replica_identities", f"index pgprog_data.{index}, without its")
+
+    assert (found["subject"], found["severity"]) == (f"table {table}", "warning")
+
+
+def test_a_table_without_replica_identity_cannot_be_changed(patient: Any) -> None:
+    patient.sql.execute("alter table pgprog_data.timers replica identity nothing")
+
+    found = patient.is_mended("replica_identities", "no row can be changed or removed")
+
+    assert found["severity"] == "critical"
+
+
 def test_a_function_that_everybody_may_execute_is_closed(patient: Any) -> None:
     patient.sql.execute("grant execute on function pgprog.stats() to public")
 
