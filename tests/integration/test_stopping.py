@@ -10,11 +10,12 @@ import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgprog import AsyncClient, Intent, Namespace, Step
+from pgprog import AsyncClient, Client, Intent, Namespace, Step
 from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 from pgprog.engine.scanner import Scanner
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+PROGRAMS = Path(__file__).parent / "programs"
 QUICK = WorkerConfig(
     poll_every=timedelta(milliseconds=50),
     lease=timedelta(seconds=2),
@@ -230,6 +232,34 @@ async def test_a_worker_whose_loop_fails_cancels_its_steps_and_hands_them_back(
 
     assert workers_of(sql) == []
     assert sql.execute("select status from pgprog.tasks").fetchall() == [("waiting",)]
+
+
+@pytest.mark.slow  # a program is started, and such a step is given time to end
+def test_a_program_ends_though_a_step_will_not_be_cancelled(
+    db: str, sql: Any, tmp_path: Path
+) -> None:
+    config = tmp_path / "pgprog.yaml"
+    config.write_text(
+        f"dsn: '{db}'\nworker: {{stop_timeout: 100ms}}\n"
+        "namespaces: {stubborn: {handlers: 'stubborn:stubborn'}}\n"
+    )
+    command = [sys.executable, "-m", "pgprog", "worker", "--config", str(config)]
+    with (
+        Client(db) as client,
+        subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE) as running,
+    ):
+        try:
+            assert running.stdout is not None
+            while not workers_of(sql):
+                assert running.poll() is None
+            task = client.submit("init", "stubborn", "s")
+            assert running.stdout.readline() == b"started\n"
+            running.terminate()
+
+            assert running.wait(20) == 0
+            assert client.result(task.task_id).status == "waiting"
+        finally:
+            running.kill()
 
 
 @pytest.mark.slow  # a program is started

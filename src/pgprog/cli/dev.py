@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 
 from pgprog import logs
-from pgprog.cli.worker import end_at_once
+from pgprog.cli.worker import serve_to_end
 from pgprog.config import Config
 from pgprog.daemon import load_file, serve
 from pgprog.embedded import DevelopmentServer
@@ -32,7 +31,7 @@ def dev(*, file: Path, once: bool) -> None:
     """
     if once:
         logs.configure()
-        end_at_once(asyncio.run(serve(Config(dsn=DevelopmentServer().dsn), load_file(file))))
+        serve_to_end(serve(Config(dsn=DevelopmentServer().dsn), load_file(file)))
         return
     server = DevelopmentServer()
     server.start()

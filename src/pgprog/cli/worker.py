@@ -9,7 +9,7 @@ import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -23,7 +23,7 @@ from pgprog.engine import DEFAULT_ROLES, Role
 from pgprog.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from pgprog.config import Config
 
@@ -38,6 +38,7 @@ _KEYS = {
     "log_format": "log.format",
     "log_level": "log.level",
 }
+_CANCEL_SECONDS = 1.0
 _FORMATS = click.Choice(get_args(configuration.LogFormat))
 _LEVELS = click.Choice(get_args(configuration.LogLevel))
 
@@ -132,7 +133,7 @@ def worker(
     if is_supervisor:
         sys.exit(supervise(loaded, command=_command(roles), read=read, roles=roles))
     namespaces = load_namespaces(loaded) if Role.STEPS in roles else []
-    end_at_once(asyncio.run(serve(loaded, namespaces, roles=roles, link=link, read=read)))
+    serve_to_end(serve(loaded, namespaces, roles=roles, link=link, read=read))
 
 
 worker.add_command(log_level)
@@ -165,8 +166,24 @@ def _check_one_reader(roles: frozenset[Role]) -> None:
         raise ConfigError(msg, hint=hint)
 
 
-def end_at_once(code: int) -> None:
-    """Leave without waiting for threads of handlers that ran over their time."""
+def serve_to_end(serving: Coroutine[Any, Any, int]) -> None:
+    """Serve, and leave: neither steps that do not heed a cancellation nor threads hold that up.
+
+    `asyncio.run` would wait for such steps for ever.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        _end_at_once(loop.run_until_complete(serving))
+    finally:  # it failed
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_SECONDS))
+        loop.close()
+
+
+def _end_at_once(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it was closed by who started us
             stream.flush()
