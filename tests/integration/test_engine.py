@@ -144,6 +144,33 @@ async def test_a_reject_leaves_the_process_untouched(make_engine: Any) -> None:
         assert await engine.get("shop", "s") == before
 
 
+async def test_decimals_of_a_rejection_come_as_those_of_an_answer(make_engine: Any) -> None:
+    exact = Namespace[Any]("exact", numbers="decimal")
+
+    @exact.init
+    async def begin(step: Step[Any]) -> None: ...
+
+    @exact.call
+    async def refuse(step: Step[Any]) -> None:
+        raise Reject({"due": Decimal("1.50")})
+
+    @exact.call
+    async def answer(step: Step[Any]) -> Intent[Any, Any]:
+        return Intent(response={"due": Decimal("1.50")})
+
+    async with make_engine(exact) as engine:
+        await engine.init("exact", "e")
+        told = [await engine.call(answer, "e"), await engine.call("exact", "e", name="answer")]
+        with pytest.raises(Rejected) as by_handler:
+            await engine.call(refuse, "e")
+        with pytest.raises(Rejected) as by_name:
+            await engine.call("exact", "e", name="refuse")
+        rejected: list[Any] = [by_handler.value.payload, by_name.value.payload]
+
+    assert [repr(each["due"]) for each in told] == ["Decimal('1.50')", "1.5"]
+    assert [repr(each["due"]) for each in rejected] == ["Decimal('1.50')", "1.5"]
+
+
 async def test_a_rejected_init_leaves_no_process(make_engine: Any) -> None:
     shop = Namespace("shop")
 

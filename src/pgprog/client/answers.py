@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pgprog.client.within import within
-from pgprog.codec import Codec
+from pgprog.codec import decode
 from pgprog.errors import (
     Overloaded,
     PgprogError,
@@ -22,6 +22,7 @@ from pgprog.model import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from pgprog.codec import Numbers
     from pgprog.engine.deadlines import Deadlines
     from pgprog.store.rows import Ended
 
@@ -30,7 +31,6 @@ _PAUSE_SECONDS = 0.5
 # The stream tells a commit a moment before a read can see it: where cores are scarce, a long one.
 _AGAIN_SECONDS = 0.005
 _MOST = 1000
-_PLAIN: Codec[Any] = Codec()
 
 
 class Answers:
@@ -159,15 +159,17 @@ class Answers:
             del self._waiting[task_id], self._since[task_id]
 
 
-def response_of(ended: Ended) -> bytes | None:
+def response_of(ended: Ended, *, numbers: Numbers = "float") -> bytes | None:
     """Return the raw response of an ended task, or raise what it ended with.
+
+    *numbers* is how the payload of a rejection is read.
 
     Raises:
         Rejected: The handler said no.
         StepFailed: The task ended in error.
         TaskCancelled: It was cancelled before it ran.
     """
-    error: dict[str, Any] = {} if ended.error is None else _PLAIN.decode(ended.error)
+    error: Any = {} if ended.error is None else decode(ended.error, numbers=numbers)
     match ended.status:
         case TaskStatus.ERROR:
             raise StepFailed(

@@ -288,7 +288,7 @@ class AsyncClient(AsyncOperations):
             left = began_at + seconds - time.monotonic()
             is_new = submitted.outcome != "known"
             ended = await self._await_end(submitted.task_id, left, process=process, is_new=is_new)
-            return asked.response.decode(response_of(ended))
+            return asked.response.decode(response_of(ended, numbers=asked.response.numbers))
 
     async def queue(self, asked: Asked) -> AsyncTask:
         """Return the task of what `asked` made, for clients of another colour."""

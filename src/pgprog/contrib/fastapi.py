@@ -1,6 +1,7 @@
 """A client for the endpoints of FastAPI, answers that come later, and errors as HTTP has them."""
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
@@ -8,10 +9,11 @@ from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, WebSocket, params
 from fastapi.requests import HTTPConnection
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from pgprog import tracing
 from pgprog.client import AsyncClient
+from pgprog.codec import encode
 from pgprog.errors import (
     CallTimeout,
     IdempotencyConflict,
@@ -141,7 +143,7 @@ def install(app: FastAPI, *, dependencies: Sequence[params.Depends] = ()) -> Non
     app.add_exception_handler(PgprogError, _answer)
 
 
-async def _answer(request: Request | WebSocket, error: Exception) -> JSONResponse:
+async def _answer(request: Request | WebSocket, error: Exception) -> Response:
     if isinstance(request, WebSocket):
         raise error  # accepted it speaks no HTTP any more: the server closes it, and logs why
     body: dict[str, Any] = {"detail": str(error)}
@@ -158,4 +160,6 @@ async def _answer(request: Request | WebSocket, error: Exception) -> JSONRespons
     if status == 500:
         raise error
     headers = {"Retry-After": "1"} if status in (429, 503) else None
-    return JSONResponse(body, status_code=status, headers=headers)
+    # A rejection may hold Decimals, as its namespace says.
+    content = encode(body, field="the error", limit=sys.maxsize, numbers="decimal")
+    return Response(content, status_code=status, headers=headers, media_type="application/json")

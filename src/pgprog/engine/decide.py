@@ -114,6 +114,7 @@ def after_failure(
                 {"rejected": payload},
                 field="the payload of Reject",
                 limit=settings.limits.response_bytes,
+                numbers=settings.numbers,
             )
         except Exception as e:  # noqa: BLE001 - how a payload is written is application code, too
             return after_failure(claimed, e, settings=settings, random=random)

@@ -316,10 +316,10 @@ class Run(BlockingRequests[RunTask]):
             raise CallTimeout(task_id)
         return ended
 
-    def response_of(self, ended: Ended) -> bytes | None:
+    def response_of(self, ended: Ended, *, numbers: Numbers = "float") -> bytes | None:
         """Return the raw response of a task; what its handler raised is the cause of a failure."""
         try:
-            return response_of(ended)
+            return response_of(ended, numbers=numbers)
         except StepFailed as e:
             raise e from self._driver.errors.get(ended.task_id)
 
@@ -329,7 +329,8 @@ class Run(BlockingRequests[RunTask]):
         patience = known.settings.step_timeout.total_seconds() if known else _ANSWER_SECONDS
         seconds = seconds_of(asked.timeout, default=patience)
         task = self._submit(asked.request)
-        return asked.response.decode(self.response_of(self.end_of(task.task_id, seconds)))
+        ended = self.end_of(task.task_id, seconds)
+        return asked.response.decode(self.response_of(ended, numbers=asked.response.numbers))
 
     def _queue(self, asked: Asked) -> RunTask:
         return self._submit(asked.request)
