@@ -144,6 +144,36 @@ async def test_a_reject_leaves_the_process_untouched(make_engine: Any) -> None:
         assert await engine.get("shop", "s") == before
 
 
+async def test_a_handler_that_says_no_is_no_failure_to_the_log(
+    make_engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Namespace("shop", retry={"max_attempts": 1})
+
+    @shop.init
+    async def begin(step: Step[Any]) -> None: ...
+
+    @shop.call
+    async def refuse(step: Step[Any]) -> None:
+        raise Reject("no")
+
+    @shop.notify
+    async def drop(step: Step[Any]) -> None:
+        raise Reject("nobody waits for this")
+
+    caplog.set_level("DEBUG", logger="pgprog")
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        with pytest.raises(Rejected):
+            await engine.call("shop", "s", name="refuse")
+        rejected = [each.levelname for each in caplog.records if "step_" in each.getMessage()]
+        with pytest.raises(StepFailed):
+            await (await engine.notify("shop", "s", name="drop")).wait()
+        failed = [each.levelname for each in caplog.records if "step_" in each.getMessage()]
+
+    assert rejected == ["DEBUG"]
+    assert failed == ["DEBUG", "WARNING"]
+
+
 async def test_decimals_of_a_rejection_come_as_those_of_an_answer(make_engine: Any) -> None:
     exact = Namespace[Any]("exact", numbers="decimal")
 

@@ -195,7 +195,8 @@ async def test_no_payload_is_logged_however_a_step_ends(
         await events_of(engine, place, 3)
 
     failed = logged.lines(event="step_failed", type="call")
-    assert len(failed) >= len(FAULTS) - 1
+    assert len(failed) >= len(FAULTS) - 2
+    assert len(logged.lines(event="step_rejected", type="call")) == 1
     assert any("exception" in line for line in failed)
     assert process.state == secret
     assert program.SECRET not in logged.text

@@ -8,17 +8,24 @@ from pgprog import logs
 from pgprog.codec import Misfit
 from pgprog.current import Current, read_context
 from pgprog.engine import decide
-from pgprog.errors import InvalidArgument, StepError
+from pgprog.errors import InvalidArgument, Reject, StepError
+from pgprog.store.rows import Outcome
 from pgprog.tracing.spans import record
 
 if TYPE_CHECKING:
-    from pgprog.store.rows import Claimed
+    from pgprog.store.rows import Claimed, Completion
 
 log = logs.get(__name__)
 
 
-def log_failure(error: BaseException) -> None:
-    """Say within a step that its handler failed, with a traceback where that was not foreseen."""
+def log_failure(error: BaseException, completion: Completion) -> None:
+    """Say within a step that its handler failed, with a traceback where that was not foreseen.
+
+    A handler that says no has not failed: that is an answer.
+    """
+    if isinstance(error, Reject) and completion.outcome is Outcome.REJECTED:
+        log.debug("step_rejected")
+        return
     expected = isinstance(error, StepError | Misfit | InvalidArgument)
     log.warning(
         "step_failed",

@@ -250,10 +250,11 @@ class Runner:
             if attempt.access.is_interrupted:
                 return None
             error = e
-        log_failure(error)
-        return decide.after_failure(
+        failed = decide.after_failure(
             claimed, error, settings=namespace.settings, random=random.random()
         )
+        log_failure(error, failed)
+        return failed
 
     def _may_begin(self, held: Held) -> bool:
         """Look at the clock once more: we may have stood still since the claim."""

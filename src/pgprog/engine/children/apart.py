@@ -112,10 +112,11 @@ class Apart:
             await child.end()
             child.is_busy = False
             error = decide.StepTimeout.over(settings.step_timeout)
-            log_failure(error)
-            ended = wire.Ended(
-                decide.after_failure(held.claimed, error, settings=settings, random=random.random())
+            failed = decide.after_failure(
+                held.claimed, error, settings=settings, random=random.random()
             )
+            log_failure(error, failed)
+            ended = wire.Ended(failed)
         series.observe(time.monotonic() - began_at)
         if ended is None:
             await self._lost(held, child)
