@@ -35,8 +35,15 @@ def check_text(text: object, *, field: str, limit: int) -> None:
     raise InvalidArgument(msg)
 
 
-def check_texts(texts: Sequence[object], *, field: str, limit: int) -> None:
-    """Check each of *texts* as `check_text` does, at a tenth of its price where all are ASCII.
+def plain_text(text: str) -> str:
+    """Return *text* without its class, whose equality may be anything."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def plain_texts(texts: Sequence[str], *, field: str, limit: int) -> Sequence[str]:
+    """Return *texts* as `plain_text` does, each checked as `check_text` does.
+
+    That takes a tenth of the time where all are ASCII.
 
     Raises:
         InvalidArgument: For the first that `check_text` refuses.
@@ -45,9 +52,10 @@ def check_texts(texts: Sequence[object], *, field: str, limit: int) -> None:
         whole = "".join(texts)
         is_short = len(max(texts, key=len)) <= limit
         if is_short and "" not in texts and whole.isascii() and "\0" not in whole:
-            return
+            return texts
     for text in texts:
         check_text(text, field=field, limit=limit)
+    return [*map(plain_text, texts)]
 
 
 def text_fault(text: str) -> str | None:

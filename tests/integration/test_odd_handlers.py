@@ -34,6 +34,18 @@ class Coded(Exception):  # noqa: N818 - what it is
     code: Mapping[str, int] = {"status": 503}
 
 
+class Folded(str):
+    """A text that is equal to itself in capitals."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
 class Span(timedelta):
     """As pendulum has them: it divides by none but its own."""
 
@@ -222,3 +234,20 @@ async def test_a_timer_may_be_due_at_an_instant_of_another_library(
 
     assert process.timers[""] == datetime(2100, 1, 1, tzinfo=UTC)
     assert "later" in process.timers
+
+
+async def test_timers_have_the_names_that_they_were_given_though_these_are_equal_to_others(
+    make_engine: Any, odd: Namespace[Any]
+) -> None:
+    far = timedelta(days=3)
+
+    @odd.call
+    def wind(step: Step[Any]) -> Intent[Any]:
+        return Intent(timers=[SetTimer(after=far, name=Folded(name)) for name in ("a", "A")])
+
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        await engine.call("odd", "o", name="wind", timeout=5)
+        process = await engine.get("odd", "o")
+
+    assert sorted(process.timers) == ["A", "a"]

@@ -30,6 +30,18 @@ class Name(StrEnum):
     PAY = "pay"
 
 
+class Folded(str):
+    """A text that is equal to itself in capitals."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
 def no_namespace(name: str) -> None:
     del name
 
@@ -121,6 +133,20 @@ def test_one_faulty_request_among_many_is_refused_as_it_is_alone(faulty: Request
     assert isinstance(alone, PgprogError)
     assert shown([refused]) == shown([alone])
     assert before == after == raw_or_fault(good, namespace=of("shop"))
+
+
+def test_texts_are_sent_without_their_class_whose_equality_may_be_anything() -> None:
+    asked = [
+        call(Folded("p"), name=Folded("pay"), idempotency_key=Folded("k"), namespace=Folded("shop"))
+    ]
+    alone = raw_or_fault(asked[0], namespace=None)
+    fields = [*made(asked, no_namespace), *made([*asked, call()], no_namespace)[:1]]
+
+    for sent in (alone, *fields):
+        assert not isinstance(sent, PgprogError)
+        texts = (sent.namespace, sent.process_id, sent.name, sent.idempotency_key)
+        assert texts == ("shop", "p", "pay", "k")
+        assert {*map(type, texts)} == {str}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import TaskType
 from pgprog.store.columns import Columns, Fields
 from pgprog.store.rows import RawRequest
-from pgprog.texts import check_texts
+from pgprog.texts import plain_texts
 from pgprog.tracing import sent_context
 from pgprog.tracing.spans import telemetry
 
@@ -96,19 +96,15 @@ def _checked(
     if not {*types} <= {*ASKED} or (TaskType.REPAIR in types and {*run_ats} != {None}):
         msg = "type or run_at"
         raise InvalidArgument(msg)
-    check_texts(namespaces, field="namespace", limit=DEFAULTS.id_bytes)
-    check_texts(process_ids, field="process_id", limit=limits.id_bytes)
-    check_texts(_given(names), field="name", limit=DEFAULTS.id_bytes)
-    check_texts(_given(keys), field="idempotency_key", limit=limits.key_bytes)
     args = [request.args for request in requests]
     contexts = [request.context for request in requests]
     return Fields(
         types=[*map(str, types)],
-        namespaces=namespaces,
-        process_ids=process_ids,
+        namespaces=plain_texts(namespaces, field="namespace", limit=DEFAULTS.id_bytes),
+        process_ids=plain_texts(process_ids, field="process_id", limit=limits.id_bytes),
         argss=_encoded(args, field="args", namespace=namespace),
-        names=names,
-        keys=keys,
+        names=_texts(names, field="name", limit=DEFAULTS.id_bytes),
+        keys=_texts(keys, field="idempotency_key", limit=limits.key_bytes),
         contexts=_sent(_encoded(contexts, field="context", namespace=namespace)),
         priorities=_priorities([request.priority for request in requests]),
         run_ats=_run_ats(run_ats),
@@ -118,6 +114,15 @@ def _checked(
 def _given(values: Sequence[T | None]) -> Sequence[T]:
     # No count of None: a value may be anything, and its own equality may be anything, too.
     return [value for value in values if value is not None]
+
+
+def _texts(values: Sequence[str | None], *, field: str, limit: int) -> Sequence[str | None]:
+    given = _given(values)
+    plain = plain_texts(given, field=field, limit=limit)
+    if plain is given:
+        return values
+    each = iter(plain)
+    return [None if value is None else next(each) for value in values]
 
 
 def _are_one(values: Sequence[object]) -> bool:

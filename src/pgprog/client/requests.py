@@ -12,7 +12,7 @@ from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
-from pgprog.texts import check_text
+from pgprog.texts import check_text, plain_text
 from pgprog.times import plain_instant
 from pgprog.tracing import sent_context
 from pgprog.tracing.spans import requesting
@@ -82,11 +82,11 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
         check_text(request.idempotency_key, field="idempotency_key", limit=limits.key_bytes)
     return RawRequest(
         str(request.type),
-        request.namespace,
-        request.process_id,
+        plain_text(request.namespace),
+        plain_text(request.process_id),
         encoded(request.args, field="args", namespace=namespace),
-        request.name,
-        request.idempotency_key,
+        None if request.name is None else plain_text(request.name),
+        None if request.idempotency_key is None else plain_text(request.idempotency_key),
         sent_context(encoded(request.context, field="context", namespace=namespace)),
         checked_priority(request.priority),
         checked_run_at(request.run_at),

@@ -26,7 +26,7 @@ from pgprog.model import (
     UnsetTimer,
 )
 from pgprog.store.rows import Claimed, Completion, NewEvent, Outcome, Then, TimerChange
-from pgprog.texts import check_text
+from pgprog.texts import check_text, plain_text
 from pgprog.times import plain_duration, plain_instant
 
 if TYPE_CHECKING:
@@ -252,7 +252,9 @@ def _timers(timers: object) -> tuple[TimerChange, ...]:
             check_text(change.name, field=f"{field}.name", limit=_NAME_BYTES)
         _check_truth(change.remove, field=f"{field}.remove")
         _check_time(change, field=field)
-        changes[change.name] = change._replace(
+        name = plain_text(change.name)
+        changes[name] = change._replace(
+            name=name,
             at=None if change.at is None else plain_instant(change.at),
             after=None if change.after is None else plain_duration(change.after),
         )
