@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,43 @@ async def test_bad_input_hinders_none_of_the_requests_beside_it(client: AsyncCli
     assert not isinstance(first, PgprogError)
     assert not isinstance(last, PgprogError)
     assert await first.wait() == await last.wait() == 1
+
+
+class Broken(Mapping[str, Any]):
+    """A payload whose own code fails."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        raise ZeroDivisionError
+
+
+async def test_what_is_no_request_is_told_before_any_is_sent(
+    client: AsyncClient, sql: psycopg.Connection[Any]
+) -> None:
+    good = Request("call", "fragile", "f-1", {"amount": 1}, name="add")
+    requests: Any = [*[good] * 1000, {"type": "call"}]
+    with pytest.raises(TypeError, match=r"requests\[1000\] is dict"):
+        await client.submit_many(requests)
+
+    assert sql.execute("select from pgprog.tasks where name = 'add'").fetchall() == []
+
+
+async def test_a_payload_whose_code_fails_hinders_none_of_the_requests_beside_it(
+    client: AsyncClient,
+) -> None:
+    good = Request("call", "fragile", "f-1", {"amount": 1}, name="add")
+    bad = Request("call", "fragile", "f-1", Broken(), name="add")
+
+    *sent, refused, last = await client.submit_many([*[good] * 300, bad, good])
+
+    assert isinstance(refused, InvalidArgument)
+    assert isinstance(refused.__cause__, ZeroDivisionError)
+    assert not any(isinstance(each, PgprogError) for each in (*sent, last))
 
 
 @pytest.mark.parametrize(

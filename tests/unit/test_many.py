@@ -10,7 +10,7 @@ import pytest
 
 from pgprog import Namespace, Request
 from pgprog.client.many import parts_of
-from pgprog.client.requests import raw_or_fault
+from pgprog.client.requests import listed, raw_or_fault
 from pgprog.errors import PgprogError
 from pgprog.model import Limits, TaskType
 from pgprog.tracing import carry
@@ -103,6 +103,7 @@ FAULTY = [
     call(args={"a": "\0"}),
     call(args=object()),
     call(context={"a": float("inf")}),
+    call(namespace=["shop"]),
     call(priority=True),
     call(priority=1_000_001),
     call(priority=-1_000_001),
@@ -126,7 +127,8 @@ def test_many_requests_are_sent_as_one_by_one(requests: list[Request], of: Any) 
 @pytest.mark.parametrize("faulty", FAULTY, ids=repr)
 def test_one_faulty_request_among_many_is_refused_as_it_is_alone(faulty: Request, of: Any) -> None:
     good = call("p", {"a": 1}, name="pay", context=[1])
-    alone = raw_or_fault(faulty, namespace=of(faulty.namespace))
+    name: object = faulty.namespace
+    alone = raw_or_fault(faulty, namespace=of(name) if isinstance(name, str) else None)
 
     before, refused, after = made([good, faulty, good], of)
 
@@ -147,6 +149,12 @@ def test_texts_are_sent_without_their_class_whose_equality_may_be_anything() -> 
         texts = (sent.namespace, sent.process_id, sent.name, sent.idempotency_key)
         assert texts == ("shop", "p", "pay", "k")
         assert {*map(type, texts)} == {str}
+
+
+def test_what_is_no_request_is_told_by_its_place() -> None:
+    requests: Any = (call(), {"type": "call"})
+    with pytest.raises(TypeError, match=r"requests\[1\] is dict, a Request is needed"):
+        listed(requests)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pgprog.client.hearing import feed_for, hear_ends, hearing_ends
 from pgprog.client.many import parts_of
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.remembering import remembering
-from pgprog.client.requests import asked, raw_request, seconds_of
+from pgprog.client.requests import asked, listed, raw_request, seconds_of
 from pgprog.client.submitter import Submitter
 from pgprog.client.tasks import AsyncTask, check_not_current
 from pgprog.client.watching import Wakes
@@ -258,7 +258,7 @@ class AsyncClient(AsyncOperations):
     ) -> list[AsyncTask | PgprogError]:
         """Queue many requests in few statements; return the task or the error of each, in order."""
         seconds = seconds_of(timeout, default=_ANSWER_SECONDS)
-        asked = [*requests]
+        asked = listed(requests)
         parts = parts_of(asked, namespace_of=self.namespace_of)
         outcomes = await self._submitter.submit_many(parts, seconds=seconds)
         processes = [(each.namespace, each.process_id) for each in asked]

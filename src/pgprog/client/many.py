@@ -65,7 +65,9 @@ def _one_by_one(requests: Sequence[Request], namespace_of: NamespaceOf) -> Part:
     good: list[RawRequest] = []
     faults: dict[int, PgprogError] = {}
     for pos, request in enumerate(requests):
-        made = raw_or_fault(request, namespace=namespace_of(request.namespace))
+        name: object = request.namespace
+        namespace = namespace_of(name) if isinstance(name, str) else None
+        made = raw_or_fault(request, namespace=namespace)
         if isinstance(made, RawRequest):
             good.append(made)
         else:
@@ -80,7 +82,7 @@ def _columns(requests: Sequence[Request], namespace_of: NamespaceOf) -> Columns 
         known = {*map(namespace_of, {*namespaces})}
         [namespace] = known
         return Columns(_checked(requests, namespaces, namespace))
-    except (InvalidArgument, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - how a payload is written is application code, too
         return None
 
 

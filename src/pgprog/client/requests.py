@@ -18,7 +18,7 @@ from pgprog.tracing import sent_context
 from pgprog.tracing.spans import requesting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgprog.codec import Numbers
 
@@ -94,12 +94,34 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
 
 
 def raw_or_fault(request: Request, *, namespace: Namespace[Any] | None) -> RawRequest | PgprogError:
-    """Return what `raw_request` returns or raises, for one of many; its span ends with that."""
+    """Return what `raw_request` returns or raises, for one of many; its span ends with that.
+
+    Others may have been sent: nothing is raised, whatever the code of a payload raises.
+    """
     try:
         with requesting(request):
             return raw_request(request, namespace=namespace)
     except PgprogError as e:
         return e
+    except Exception as e:  # noqa: BLE001 - how a payload is written is application code, too
+        fault = InvalidArgument(f"{type(e).__name__} as it was written: {e}")
+        fault.__cause__ = e
+        return fault
+
+
+def listed(requests: Iterable[Request]) -> list[Request]:
+    """Return requests, before any is sent.
+
+    Raises:
+        TypeError: One of them is something else.
+    """
+    found = [*requests]
+    given: list[object] = [*found]
+    for number, each in enumerate(given):
+        if not isinstance(each, Request):
+            msg = f"requests[{number}] is {type(each).__name__}, a Request is needed"
+            raise TypeError(msg)
+    return found
 
 
 def encoded(value: object, *, field: Payload, namespace: Namespace[Any] | None) -> bytes | None:

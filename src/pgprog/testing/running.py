@@ -12,7 +12,7 @@ from pgprog.client.freshness import check_range, wanted
 from pgprog.client.operations import as_get_gives_it
 from pgprog.client.reading import process_of
 from pgprog.client.reads import checked_names, checked_version
-from pgprog.client.requests import PLAIN, raw_request, seconds_of
+from pgprog.client.requests import PLAIN, listed, raw_request, seconds_of
 from pgprog.client.tasks import check_not_current
 from pgprog.codec import Codec, encode
 from pgprog.engine.events import events_of
@@ -158,7 +158,7 @@ class Run(BlockingRequests[RunTask]):
         """
         seconds_of(timeout, default=_ANSWER_SECONDS)
         made: list[RunTask | PgprogError] = []
-        for request in requests:
+        for request in listed(requests):
             try:
                 made.append(self._submit(request))
             except PgprogError as e:
