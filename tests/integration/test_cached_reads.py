@@ -21,6 +21,7 @@ from tests.integration.streams import END_STREAMS, SLOTS
 
 import pgprog
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step, UnsetTimer
+from pgprog.client.cached_reads import CachedReads
 from pgprog.config import CacheSettings
 from pgprog.embedded import EmbeddedPostgres
 from pgprog.errors import CallTimeout, InvalidArgument, StaleRead
@@ -554,6 +555,35 @@ async def test_publications_that_are_altered_end_the_cache_until_they_are_right(
 
     assert len(refusals) == 1
     assert caplog.text.count("cache_emptied") == 1
+
+
+async def test_events_that_are_too_old_to_be_kept_are_read_once_and_what_is_kept_stays(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine:
+        await engine.init("orders", "o-1")
+        for number in range(60):
+            await engine.call("orders", "o-1", {"line": str(number)}, name="add")
+        await cached(engine)
+        assert isinstance(engine._cached, CachedReads)
+        get_fenced = engine._store.get_fenced
+        reads: list[dict[str, Any]] = []
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            reads.append(options)
+            return await get_fenced(*args, **options)
+
+        monkeypatch.setattr(engine._store, "get_fenced", counted)
+        old = await engine.get("orders", "o-1", max_events=5)
+        newest = await engine.get("orders", "o-1", max_events=60, direction="backward")
+        is_kept = "o-1" in engine._cached.cache.shelves["orders"].entries
+
+    assert old is not None
+    assert newest is not None
+    assert [each.event_id for each in old.history] == [1, 2, 3, 4, 5]
+    assert len(newest.history) == 60
+    assert [each["max_events"] for each in reads] == [5, 60]
+    assert is_kept
 
 
 @pytest.mark.slow  # it needs a server of its own, whose commits wait for a standby

@@ -207,12 +207,14 @@ class Entry:
             unseen=self.unseen,
         )
 
-    def has_range(self, *, max_events: int, after: int | None, forward: bool) -> bool:
-        """Return whether every event of a range, if it exists, is here."""
+    def has_range(
+        self, *, max_events: int, after: int | None, forward: bool, newest: int | None = None
+    ) -> bool:
+        """Return whether every event of a range, if it exists, is here, or among the *newest*."""
         if max_events == 0:
             return True
         last = self.row.last_event_id
-        first_here = last - len(self.events) + 1
+        first_here = last - (len(self.events) if newest is None else newest) + 1
         if forward:
             lowest = max(after or 0, 0) + 1
         else:

@@ -139,7 +139,7 @@ class CachedReads(Memory):
             return found
         if advice is not Advice.FILL:
             advice = self.cache.advise(key, now=time.monotonic(), max_lag=max_lag)
-        if advice not in {Advice.FILL, Advice.WAIT}:
+        if advice not in {Advice.FILL, Advice.WAIT} or self._is_beyond(key, range_):
             return None
         try:
             entry = await self._fill(key)
@@ -151,6 +151,11 @@ class CachedReads(Memory):
             is_answer = _has(entry, range_) and entry.version >= at_least
         self._counts[key[0], "miss"] += is_answer
         return Found(entry, None) if is_answer else None
+
+    def _is_beyond(self, key: Key, range_: Range) -> bool:
+        """Return whether a fill would not have a range of events: it begins with older ones."""
+        entry = self.cache.shelves[key[0]].entries.get(key[1])
+        return entry is not None and not _has(entry, range_, newest=_WINDOW)
 
     def kept(self, key: Key, range_: Range, wanted: Wanted) -> Found | None:
         """Return what is kept of a process, as fresh as it is wanted."""
@@ -251,13 +256,13 @@ class CachedReads(Memory):
         return entry if kept is None or len(kept.events) < len(entry.events) else kept
 
 
-def _has(entry: Entry, range_: Range) -> bool:
-    """Return whether every event of a range, if it exists, is kept."""
+def _has(entry: Entry, range_: Range, *, newest: int | None = None) -> bool:
+    """Return whether every event of a range, if it exists, is kept, or is among the *newest*."""
     max_events, after, direction = range_
     forward = direction == "forward"
     return max_events == 0 or (
         direction in {"forward", "backward"}
-        and entry.has_range(max_events=max_events, after=after, forward=forward)
+        and entry.has_range(max_events=max_events, after=after, forward=forward, newest=newest)
     )
 
 
