@@ -105,6 +105,9 @@ class CachedReads(Memory):
         entry = self.cache.look(name, process_id, now, at_least, max_lag, since)
         if entry is None:
             return None
+        if range_ is not NO_EVENTS and not _has(entry, range_):
+            self.cache.shelves[name].hits -= 1
+            return None
         self.hits += 1
         return _answer(entry, typed, range_, now - as_of)
 
@@ -161,7 +164,10 @@ class CachedReads(Memory):
         """Return what is kept of a process, as fresh as it is wanted."""
         now = time.monotonic()
         entry = self.cache.look(*key, now, wanted.at_least, wanted.max_lag, wanted.since)
-        if entry is None or not _has(entry, range_):
+        if entry is None:
+            return None
+        if not _has(entry, range_):
+            self.cache.shelves[key[0]].hits -= 1
             return None
         return Found(entry, now - self.cache.lease.as_of)
 
