@@ -24,7 +24,8 @@ def client() -> Iterator[Client]:
     client = Client.over(nothing)
     client._loop = LoopThread()
     yield client
-    client._loop.close()
+    if not client._loop.has_ended:
+        client._loop.close()
 
 
 def test_who_interrupts_a_watch_gets_his_interrupt_though_a_read_takes_time_to_end(
@@ -54,3 +55,22 @@ def test_who_interrupts_a_watch_gets_his_interrupt_though_a_read_takes_time_to_e
         next(watching)
 
     assert ends.is_set()
+
+
+def test_a_watch_may_be_given_up_after_its_client_was_closed(client: Client) -> None:
+    ended = threading.Event()
+
+    async def watched() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            ended.set()
+
+    watching: Any = client._following(watched())
+    assert next(watching) == 1
+    client._loop.close()
+    watching.close()
+
+    assert ended.is_set()
+    with pytest.raises(StopIteration):
+        next(watching)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pgprog.client.async_client import AsyncClient
 from pgprog.client.blocking import BlockingRequests
 from pgprog.client.freshness import range_of
 from pgprog.client.loop_thread import LoopThread
-from pgprog.errors import PgprogError
+from pgprog.errors import PgprogError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
@@ -305,7 +306,8 @@ class Client(BlockingRequests[Task]):
             while (found := self._loop.run(following())) is not None:
                 yield found
         finally:
-            self._loop.run(end())
+            with contextlib.suppress(StoreUnavailable):  # a loop that has ended has ended it, too
+                self._loop.run(end())
 
     def trace(self, namespace: str | Namespace[Any], process_id: str) -> list[TaskRecord]:
         """Return the tasks of a process, as `AsyncClient.trace` does."""
