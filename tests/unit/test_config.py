@@ -216,6 +216,13 @@ def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
 # ---- Faults ----
 
 
+def test_a_section_is_no_list(read: Loader) -> None:
+    text = "namespaces: {orders: {handlers: 'shop:orders', roles: {orders_app: false}}}"
+
+    fault = "namespaces.orders.roles: {'orders_app': False} is not a list of texts or null"
+    assert faults(read, text) == [fault]
+
+
 def test_all_faults_are_listed_at_once_with_path_value_and_range(read: Loader) -> None:
     text = """
 wroker: {}
