@@ -150,7 +150,7 @@ class SettingsMoved(PgprogError):
 
 
 class NotPermitted(PgprogError):
-    """The namespace is for other roles than the one that the session acts as."""
+    """The namespace, or its repairs, are for other roles than the one that the session acts as."""
 
     sqlstate = "UP015"
 

@@ -380,7 +380,7 @@ def test_a_server_is_found_again_where_there_is_no_proc(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "_PROC", place / "no proc, as on macOS")
-    server = DevelopmentServer(place / "a home with spaces")
+    server = DevelopmentServer(place / "it's a home (5 $) with spaces \\o")
     server.start()
     first = server.status()
 

@@ -145,14 +145,15 @@ def test_workers_of_a_supervisor_take_over_what_it_reads_again_once(
     assert worker.end() == 0
 
 
+@pytest.mark.parametrize("value", ["2027-02-29", "[" * 10_000], ids=["no such day", "too deep"])
 def test_a_file_that_yaml_cannot_make_values_of_is_refused_and_workers_go_on(
-    worker: Worker, shop: Callable[[], Any]
+    worker: Worker, shop: Callable[[], Any], value: str
 ) -> None:
-    """There is no such day: PyYAML raises no error of its own, and the supervisor ended by it."""
+    """PyYAML raises no error of its own, and the supervisor ended by it."""
     worker.write("retention: 7d", worker="processes: 2")
     worker.start()
     worker.log.wait(2, event="worker_started")
-    worker.write("retention: 2027-02-29", worker="processes: 2")
+    worker.write(f"retention: {value}", worker="processes: 2")
     worker.hang_up()
     [refused] = worker.log.wait(1, event="reload_refused")
     worker.write("retention: 9d", worker="processes: 2")

@@ -356,6 +356,41 @@ def test_a_worker_that_does_not_end_in_its_time_is_killed_and_reported(
     assert reports.dead == [7]
 
 
+def test_a_worker_that_began_after_a_reload_has_the_stop_timeout_that_it_began_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one ends at once, the next drains for longer than that one had been let."""
+    line = "import socket, sys, time; line = socket.socket(fileno=int(sys.argv[1]))\n"
+    first = line + "line.send(b'ready\\n')"
+    drains = "while not line.recv(1 << 16).endswith(b's'): pass\ntime.sleep(0.5)"
+    monkeypatch.setattr(supervisor, "MARGIN_SECONDS", 0.1)
+    configs = [Config(worker=WorkerConfig(stop_timeout=timedelta(hours=n))) for n in (0, 1)]
+
+    class Ready(Child):
+        def hear(self) -> bool:
+            was_ready = self.is_ready
+            may_say_more = super().hear()
+            if self.is_ready and not was_ready:
+                is_next = self.stop_timeout > timedelta(0)
+                os.kill(os.getpid(), signal.SIGTERM if is_next else signal.SIGHUP)
+            return may_say_more
+
+    def start(config: Config) -> Child:
+        program = first if config is configs[0] else f"{first}\n{drains}"
+        return Ready([sys.executable, "-c", program], config)
+
+    supervising = Supervisor(
+        start=start,
+        config=configs[0],
+        read=lambda: configs[1],
+        reports=Noted(),
+        fleet=Fleet(1),
+        manager=Notifier({}),
+    )
+
+    assert supervising.run() == 0
+
+
 def test_freed_tasks_are_announced_though_another_death_cannot_be_reported_yet(
     db: str,
     client: Client,

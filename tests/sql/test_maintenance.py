@@ -402,11 +402,9 @@ def test_a_task_that_was_asked_in_a_transaction_open_over_the_removal_keeps_only
     assert one(app, "select count(*) from pgprog_data.removals") == 0
 
 
-@pytest.mark.parametrize("statement", [ERASE, MAINTAIN])
-def test_an_open_purge_holds_up_no_housekeeping_and_with_it_no_collector(
-    own: Any, other: Any, statement: str
-) -> None:
-    """Both are asked for by one connection of a worker."""
+@pytest.fixture
+def open_purge(own: Any, other: Any) -> Iterator[None]:
+    """A transaction that erases what housekeeping would, and stays open."""
     own.execute("select pgprog_engine._create_namespace('orders', '{}')")
     own.execute(TASKS.encode())
     own.execute("select pgprog.pause('orders')")
@@ -414,6 +412,45 @@ def test_an_open_purge_holds_up_no_housekeeping_and_with_it_no_collector(
     own.execute("set statement_timeout = '5s'")
     with other.transaction(force_rollback=True):
         other.execute("select pgprog.purge('orders', 0, 100)")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            own.execute(statement)
-    own.execute(statement)
+        yield
+
+
+def test_an_open_purge_holds_up_no_housekeeping_and_with_it_no_collector(
+    own: Any, other: Any, open_purge: None
+) -> None:
+    """Both are asked for by one connection of a worker."""
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        own.execute(ERASE)
+    other.execute("rollback")
+    own.execute(ERASE)
+
+
+def test_partitions_are_made_though_somebody_holds_what_is_to_be_erased(
+    own: Any, open_purge: None
+) -> None:
+    at(own, "clock_timestamp() + interval '3 weeks'")
+    assert one(own, MAINTAIN) is True
+
+    assert one(own, PARTITIONS) == 20
+    assert one(own, "select count(*) from pgprog_data.tasks where args is null") == 0
+
+
+def test_a_call_removes_no_more_processes_of_several_namespaces_than_of_one(app: Any) -> None:
+    app.execute("select pgprog.set_settings('parcels', '{}', 0)")
+    others = FINISHED.replace("'orders'", "'parcels'").replace("(1, 1000)", "(1001, 2000)")
+    app.execute(FINISHED)
+    app.execute(others)
+    assert one(app, ERASE)
+
+    assert one(app, "select count(*) from pgprog_data.processes") == 1000
+
+
+def test_a_call_that_has_erased_for_a_second_leaves_the_rest_to_the_next(own: Any) -> None:
+    own.execute(KEYS.replace("10000", "1").encode())
+    own.execute(REMOVALS)
+    own.execute("create sequence looks")
+    at(own, "clock_timestamp() + nextval('public.looks') * interval '1.1 s'")
+    keys, removals = (f"select count(*) from pgprog_data.{each}" for each in ("keys", "removals"))
+    counts = [(one(own, ERASE), one(own, keys), one(own, removals)) for _ in range(2)]
+
+    assert counts == [(True, 0, 1000), (True, 0, 0)]

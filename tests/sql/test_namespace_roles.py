@@ -144,6 +144,31 @@ def test_a_lone_request_of_a_batch_is_refused_as_among_others(app: Any, login: A
     ]
 
 
+def repairs(connection: Any, *types: str) -> Any:
+    """Ask for tasks of a process that there is not, and return the refusals."""
+    count, nulls = len(types), [None] * len(types)
+    return connection.execute(
+        "select outcome, message from pgprog.submit_many(%s, %s, %s, %s::jsonb[], %s::text[],"
+        " %s::text[], %s::jsonb[], %s, %s::timestamptz[])",
+        ([*types], ["parcels"] * count, ["none"] * count, *[nulls] * 4, [0] * count, nulls),
+    ).fetchall()
+
+
+def test_a_batch_takes_repairs_only_of_who_may_ask_for_one(app: Any, login: Any) -> None:
+    app.execute("select pgprog_engine._create_namespace('parcels', '{}')")
+    alone = login("test_alone")
+    refused = ("UP015", "namespace parcels is not for repairs by role test_alone")
+    none = ("UP001", "no process none in namespace parcels")
+
+    assert repairs(alone, "repair") == [refused]
+    assert repairs(alone, "repair", "call") == [refused, none]
+    for role in ("pgprog_operator", "pgprog_worker"):
+        app.execute(f"set role {role}")
+        assert repairs(app, "repair") == [none]
+    app.execute("reset role; grant execute on function pgprog.repair to test_parcels")
+    assert repairs(alone, "repair") == [none]
+
+
 def test_who_waits_for_many_hears_nothing_of_other_namespaces(
     login: Any, tasks: dict[str, int]
 ) -> None:

@@ -150,3 +150,17 @@ def test_what_cannot_be_purged_is_refused(app: Any) -> None:
     for max_rows in (0, 100_001, None):
         with pytest.raises(psycopg.Error, match="1 to 100000 are allowed"):
             app.execute(PURGE, (0, max_rows))
+
+
+def test_what_a_campaign_gave_to_each_process_is_erased_and_its_record_stays(
+    app: Any, full: None
+) -> None:
+    app.execute("select pgprog.set_settings('parcels', '{}', 0)")
+    for namespace in ("orders", "orders", "parcels"):
+        app.execute("select pgprog.begin_campaign(%s, args => '{\"iban\": 1}')", (namespace,))
+    app.execute("select pgprog.purge('orders', 0, 100)")
+    app.execute(LATER)
+    purge(app, max_rows=1)
+
+    args = app.execute("select namespace, args from pgprog_data.campaigns order by campaign_id")
+    assert args.fetchall() == [("orders", None), ("orders", None), ("parcels", {"iban": 1})]

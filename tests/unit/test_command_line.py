@@ -114,3 +114,12 @@ def test_what_the_database_cannot_hold_is_a_wrong_command_line(words: list[str])
 
     assert answer.exit_code == 2
     assert words[-2] in answer.stderr
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0"])
+def test_a_rate_that_nobody_can_keep_to_is_a_wrong_command_line(rate: str) -> None:
+    words = ["process", "repair", "--all", "--resume", "1", "--per-second", rate]
+    answer = CliRunner().invoke(main, [*words, "--dsn", "host=nowhere.invalid"])
+
+    assert answer.exit_code == 2
+    assert "--per-second" in answer.stderr

@@ -17,7 +17,7 @@ from pgprog.engine.completer import Completer
 from pgprog.engine.holdings import Holdings
 from pgprog.errors import StoreUnavailable
 from pgprog.metrics import Metrics
-from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.faults import DataFault, RolledBack, Unforeseen
 from pgprog.store.rows import Completed, Completion, Outcome
 
 if TYPE_CHECKING:
@@ -214,6 +214,26 @@ async def test_what_cannot_be_stored_is_found_by_halves_and_the_rest_is_done() -
     assert world.batches == [[1, 2, 3, 4], [1, 2], [3, 4], [3], [3], [4]]
     finished = dict.fromkeys((1, 2, 4), Outcome.FINISHED)
     assert world.told == {**finished, 3: Outcome.BROKEN}
+
+
+async def test_whose_end_the_database_cannot_write_is_found_by_halves_and_counts_as_a_crash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0)
+
+    def answer(claim_id: int) -> str:
+        if claim_id == 3:
+            raise Unforeseen("could not read block 5 (XX001)")
+        return "done"
+
+    async with running() as world:
+        world.answer = answer
+        for claim_id in range(1, 9):
+            world.add(claim_id)
+        await world.settle()
+
+    assert (world.crashes, [*world.told], len(world.holdings)) == ([3], [1, 2, 4, 5, 6, 7, 8], 0)
+    assert world.batches.count([3]) == 8
 
 
 async def test_an_error_that_cannot_be_stored_is_given_back() -> None:

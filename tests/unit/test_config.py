@@ -189,6 +189,8 @@ def test_without_a_path_the_file_of_the_directory_is_read_if_there_is_one(
         ("worker: {lease: 5s, lease: 6s}", "the key lease stands twice"),
         ("? [a]\n: 1", "is not YAML"),
         ("a: 1\nb: 2027-02-29", "is not YAML: day is out of range for month, line 2, column 4"),
+        ("a: " + "[" * 10_000 + "]" * 10_000, "is not YAML: it is nested too deeply, line 1, col"),
+        ("worker: &w {lease: *w}", "is not YAML: it is nested in itself, line 1, column 9"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(read: Loader, text: str, message: str) -> None:
@@ -212,6 +214,13 @@ def test_a_merged_key_of_yaml_is_no_repetition(read: Loader) -> None:
 
 
 # ---- Faults ----
+
+
+def test_a_section_is_no_list(read: Loader) -> None:
+    text = "namespaces: {orders: {handlers: 'shop:orders', roles: {orders_app: false}}}"
+
+    fault = "namespaces.orders.roles: {'orders_app': False} is not a list of texts or null"
+    assert faults(read, text) == [fault]
 
 
 def test_all_faults_are_listed_at_once_with_path_value_and_range(read: Loader) -> None:

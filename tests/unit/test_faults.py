@@ -10,9 +10,12 @@ from pgprog.store.faults import (
     DataFault,
     LockTimeout,
     RolledBack,
+    Unforeseen,
     Unreachable,
     translated,
+    translated_for_callers,
     translated_for_people,
+    translated_in_loops,
 )
 
 MEANINGS: list[tuple[str, type[Exception]]] = [
@@ -54,6 +57,32 @@ def test_a_server_that_takes_no_writes_is_as_good_as_none() -> None:
         raise error
 
     assert "primary" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("sqlstate", ["XX000", "XX001", "0A000", "26000", "55000", "P0004"])
+def test_loops_outlive_what_nobody_expects(sqlstate: str) -> None:
+    error = psycopg.errors.lookup(sqlstate)("it failed")
+
+    with pytest.raises(Unforeseen, match=f"it failed .{sqlstate}"), translated_in_loops():
+        raise error
+
+
+def test_loops_do_not_outlive_the_lack_of_a_right() -> None:
+    error = psycopg.errors.lookup("42501")("permission denied")
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), translated_in_loops():
+        raise error
+
+
+def test_callers_are_told_of_what_loops_outlive() -> None:
+    error = psycopg.errors.lookup("XX001")("could not read block 5")
+
+    with (
+        pytest.raises(PgprogError, match=r"the database failed: .*XX001"),
+        translated_for_callers(),
+        translated_in_loops(),
+    ):
+        raise error
 
 
 def test_people_are_told_of_a_failure_that_nobody_expects_by_its_sqlstate() -> None:

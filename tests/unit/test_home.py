@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pgprog.embedded.home import find_home
+from pgprog.embedded.home import find_home, make_home
+from pgprog.errors import ConfigError
 
 
 @pytest.fixture
@@ -38,3 +39,21 @@ def test_a_user_without_a_home_has_one_all_the_same(
     monkeypatch.setattr(Path, "home", homeless)
 
     assert find_home({}) == Path("/var/tmp/pgprog-1234")
+
+
+@pytest.mark.parametrize("name", ["$HOME", "`id`", '"', "a\\$b", "\\\\", "a\nb", "$(id)"])
+def test_a_home_that_a_shell_would_read_otherwise_is_refused_before_it_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="a shell"):
+        make_home(tmp_path / name)
+
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_home_may_have_spaces_and_single_quotes(tmp_path: Path) -> None:
+    made = tmp_path / "it's mine (5 $) \\o"
+
+    make_home(made)
+
+    assert made.is_dir()

@@ -3,7 +3,7 @@
  *
  * outcome is 'queued', 'known' (the idempotency key belongs to task_id already) or the SQLSTATE of
  * a refusal with its message; a refused item changes nothing and hinders no other.  Arrays have one
- * element a request; types are init, call, notify, repair.
+ * element a request; types are init, call, notify, repair.  A repair is refused to who may not execute pgprog.repair.
  *
  * A lock that is not had within 50 ms (a stranger's open transaction holds the same key or new
  * process) ends the whole batch with 55P03, nothing done: give the items one by one then, by
@@ -42,7 +42,7 @@ begin
     raise exception 'the arrays of requests do not begin at 1' using errcode = 'UP010';
   end if;
   -- A lone one costs PostgreSQL half as much by _submit (223 µs for 401), whose refusal takes nothing else with it.
-  if cardinality(types) = 1 and types[1] in ('init', 'call', 'notify', 'repair') then
+  if cardinality(types) = 1 and types[1] in ('init', 'call', 'notify') then
     pos := 1;
     begin
       task_id := pgprog_engine._submit(

@@ -5,6 +5,8 @@
  * A table that somebody holds against new partitions (an analyze, an index that is made) is left for the next
  * time with a warning: weeks are made five ahead.  Old partitions go by drop_old.  Without key_ttl no key is erased.
  *
+ * What is to be erased and held by somebody is left in the same way.
+ *
  * Locks: tables of partitions (share update exclusive, for 100 ms at most each), process rows (skip locked).
  */
 create or replace function pgprog_engine.maintain(key_ttl interval = '7 days')
@@ -26,7 +28,11 @@ begin
       raise warning 'somebody holds table pgprog_data.%: the partitions of its next weeks will be made later', v_parent;
     end;
   end loop;
-  perform pgprog_engine._erase_old(maintain.key_ttl, null);
+  begin
+    perform pgprog_engine._erase_old(maintain.key_ttl, null);
+  exception when lock_not_available then
+    raise warning 'somebody holds what is to be erased: it will be erased later';
+  end;
   return true;
 end
 $$;

@@ -2,7 +2,8 @@
  * Erase a batch of what nobody asks for any more; return whether there is more.
  *
  * At most 10 000 expired keys, as many notes of what operators did (none where audit_retention is null), events and payloads of as many ended tasks of removed processes, and
- * the notes of 1 000 removals; removes 1 000 finished processes a namespace whose retention is over.
+ * the notes of 1 000 removals; removes 1 000 finished processes whose retention is over.  What has erased for a second
+ * leaves the rest to the next call: who collects the tasks of dead workers waits for the same connection.
  * The caller holds the lock of housekeeping: a row is erased by its place in the table.
  *
  * Locks: process rows (skip locked).
@@ -22,9 +23,12 @@ declare
   k_rows constant integer := 10000;
   k_processes constant integer := 1000;
   v_at timestamptz := pgprog_engine._clock();
+  v_enough timestamptz := v_at + interval '1 s';
   v_removed bigint[];
+  v_old bigint[];
   v_over bigint[];
   v_keys bigint;
+  v_notes bigint;
   v_tasks bigint;
   v_events bigint;
 begin
@@ -36,6 +40,10 @@ begin
   delete from pgprog_data.audit as a
   where a.ctid = any (array(
     select o.ctid from pgprog_data.audit as o where o.at < v_at - _erase_old.audit_retention limit k_rows));
+  get diagnostics v_notes = row_count;
+  if v_keys + v_notes > 0 and pgprog_engine._clock() > v_enough then
+    return true;
+  end if;
 
   -- Ended tasks of removed processes keep their answers only.
   v_removed := array(select r.incarnation from pgprog_data.removals as r order by r.incarnation limit k_processes);
@@ -45,6 +53,9 @@ begin
     select o.task_id from pgprog_data.tasks as o
     where o.incarnation = any (v_removed) and (o.args is not null or o.context is not null) limit k_rows));
   get diagnostics v_tasks = row_count;
+  if v_tasks > 0 and pgprog_engine._clock() > v_enough then
+    return true;
+  end if;
   delete from pgprog_data.events as e
   where e.ctid = any (array(
     select o.ctid from pgprog_data.events as o where o.incarnation = any (v_removed) limit k_rows));
@@ -56,27 +67,29 @@ begin
     and (
       select t.task_id from pgprog_data.tasks as t
       where t.incarnation = r.incarnation and (t.args is not null or t.context is not null) limit 1) is null;
+  if v_events > 0 and pgprog_engine._clock() > v_enough then
+    return true;
+  end if;
 
-  v_over := array(
-    select p.incarnation
+  v_old := array(
+    select old.incarnation
     from pgprog_data.namespaces as n
     cross join lateral (
       select e.incarnation from pgprog_data.ended_processes as e
       where e.namespace = n.namespace and e.status = 'finished' and e.at < v_at - n.retention
       order by e.at limit k_processes
     ) as old
-    -- What locks stays a sub-select of its own: no plan begins with the processes.
-    cross join lateral (
-      select p.incarnation from pgprog_data.processes as p
-      where p.incarnation = old.incarnation
-      for no key update skip locked
-    ) as p
-    order by p.incarnation);
+    limit k_processes);
+  v_over := array(
+    select p.incarnation from pgprog_data.processes as p
+    where p.incarnation = any (v_old)
+    order by p.incarnation
+    for no key update skip locked);
   if cardinality(v_over) > 0 then
     perform pgprog_engine._remove_processes(v_over, 'removed', v_at);
   end if;
-  return v_keys = k_rows or v_tasks = k_rows or v_events = k_rows or cardinality(v_removed) = k_processes
-    or cardinality(v_over) >= k_processes;
+  return v_keys = k_rows or v_notes = k_rows or v_tasks = k_rows or v_events = k_rows
+    or cardinality(v_removed) = k_processes or cardinality(v_old) = k_processes and cardinality(v_over) > 0;
 end
 $$;
 

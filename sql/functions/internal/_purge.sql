@@ -2,7 +2,7 @@
  * Erase some of what a paused namespace holds; return how many rows, and where to go on, null when all is gone.
  *
  * All goes, for ever: processes with their history, then ended tasks with the answers that even removed processes
- * keep, then idempotency keys.  Open tasks end as cancelled with cause removed, which is erased two seconds later:
+ * keep, then idempotency keys and the args of repair campaigns.  Open tasks end as cancelled with cause removed, which is erased two seconds later:
  * their waiters have heard it by then.  The namespace stays, paused, under its settings.  Begin with after => 0 and
  * give each next to the following call, in a transaction of its own, until it is null; a purge that was cut off
  * begins at 0 again.  Nothing erased and the same next: ask again in a moment.
@@ -72,7 +72,21 @@ begin
     return;
   end if;
 
-  -- 4. Ended tasks of processes that were removed long ago: there is no index for them, all tasks are looked through.
+  -- 4. What campaigns gave to each process: the notes of what became of them stay, as those of other operations do.
+  update pgprog_data.campaigns as c
+  set args = null
+  where c.campaign_id = any (array(
+    select o.campaign_id from pgprog_data.campaigns as o
+    where o.namespace = _purge.namespace and o.args is not null
+    order by o.campaign_id
+    limit _purge.max_rows
+  ));
+  get diagnostics erased = row_count;
+  if erased > 0 then
+    return;
+  end if;
+
+  -- 5. Ended tasks of processes that were removed long ago: there is no index for them, all tasks are looked through.
   select array_agg(t.task_id) filter (where t.namespace = _purge.namespace), max(t.task_id), count(*)
   into v_task_ids, next, v_count
   from (

@@ -16,7 +16,7 @@ as $$
     when 'UP007' then format('no namespace %s', namespace)
     when 'UP008' then format('idempotency key %s in namespace %s belongs to another request', detail, namespace)
     when 'UP009' then format('the queue of namespace %s is full: %s', namespace, detail)
-    when 'UP015' then format('namespace %s is not for role %s', namespace, detail)
+    when 'UP015' then format('namespace %s is not for %s', namespace, detail)
     else detail
   end
 $$;

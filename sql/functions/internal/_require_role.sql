@@ -10,7 +10,7 @@ language plpgsql stable
 as $$
 begin
   if not pgprog_engine._may_use(roles, others) then
-    raise exception '%', pgprog_engine._refusal('UP015', namespace, null, pgprog_engine._caller())
+    raise exception '%', pgprog_engine._refusal('UP015', namespace, null, 'role ' || pgprog_engine._caller())
       using errcode = 'UP015', hint = format('it is for %s: set role to one of them', array_to_string(roles, ', '));
   end if;
   return true;

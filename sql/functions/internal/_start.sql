@@ -39,6 +39,7 @@ declare
   v_full jsonb;
   v_erased boolean;
   v_inits boolean := 'init' = any (_start.types);
+  v_may_repair boolean := 'repair' <> all (_start.types) or pgprog_engine._may_repair();
   v_locked integer[];
   v_free integer[];
   v_claims bigint[] := array_fill(null::bigint, array[v_count]);
@@ -66,16 +67,27 @@ begin
   select
     array_agg(nextval('pgprog_data.task_ids') order by x.pos),
     array_agg(
-      case when n.namespace is null then 'UP007' when f.closed then 'UP015' when f.fault is not null then 'UP010' end
+      case
+        when n.namespace is null then 'UP007'
+        when f.closed or f.mends and not v_may_repair then 'UP015'
+        when f.fault is not null then 'UP010'
+      end
       order by x.pos),
-    array_agg(case when f.closed then pgprog_engine._caller() else f.fault end order by x.pos)
+    array_agg(
+      case
+        when f.closed then 'role ' || pgprog_engine._caller()
+        when f.mends and not v_may_repair then 'repairs by role ' || pgprog_engine._caller()
+        else f.fault
+      end
+      order by x.pos)
   into v_ids, v_codes, v_messages
   from unnest(_start.namespaces) with ordinality as x(namespace, pos)
   left join pgprog_data.namespaces as n on n.namespace = x.namespace
   left join lateral (
-    select n.roles is not null and not pgprog_engine._may_use(n.roles) as closed, pgprog_engine._request_fault(
-      _start.process_ids[x.pos], _start.names[x.pos], _start.idempotency_keys[x.pos], _start.argss[x.pos],
-      _start.contexts[x.pos], _start.priorities[x.pos], _start.run_ats[x.pos], n.args_bytes, n.context_bytes) as fault
+    select n.roles is not null and not pgprog_engine._may_use(n.roles) as closed, _start.types[x.pos] = 'repair' as mends,
+      pgprog_engine._request_fault(
+        _start.process_ids[x.pos], _start.names[x.pos], _start.idempotency_keys[x.pos], _start.argss[x.pos],
+        _start.contexts[x.pos], _start.priorities[x.pos], _start.run_ats[x.pos], n.args_bytes, n.context_bytes) as fault
   ) as f on n.namespace is not null;
   v_winners := v_ids;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -70,6 +71,14 @@ class _Given(TypedDict):
     all: bool
 
 
+def _read_rate(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Return a rate; what is no number is within every range."""
+    if value is not None and math.isnan(value):
+        msg = "it is no number"
+        raise click.BadParameter(msg, ctx, param)
+    return value
+
+
 @click.command(name="repair --all")
 @click.argument("args", callback=read_json, required=False)
 @click.option("--all", is_flag=True, required=True, help="Repair all processes that are meant.")
@@ -101,7 +110,12 @@ class _Given(TypedDict):
     show_default=True,
     help="How many may be asked for and not ended at a time.",
 )
-@click.option("--per-second", type=click.FloatRange(0.01), help="Ask for at most so many a second.")
+@click.option(
+    "--per-second",
+    type=click.FloatRange(0.01, 1_000_000),
+    callback=_read_rate,
+    help="Ask for at most so many a second.",
+)
 @click.option("--reason", callback=read_sentence, help="Why, for those who look at it later.")
 @click.option("--dry-run", is_flag=True, help="List what would be repaired; repair none.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -17,7 +17,7 @@ from pgprog.config import Config, Loaded, load_access, load_with_origins
 from pgprog.daemon import apply as taking
 from pgprog.daemon import load_namespaces
 from pgprog.daemon.reader.place import is_heard
-from pgprog.errors import ConfigError
+from pgprog.errors import ConfigError, PgprogError
 from pgprog.store.doctor import (
     CLOCK,
     POOLER,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pgprog.daemon.apply import Change
     from pgprog.store.operator_store import OperatorStore
 
-_WARNINGS, _CRITICAL = 5, 6
+_NOT_SEEN, _WARNINGS, _CRITICAL = 1, 5, 6
 _OF_A_KIND = 5  # findings that people are shown: more hide what else there is
 _CONFIGURATION = "configuration"
 _READER = "reader"
@@ -100,7 +100,7 @@ def doctor(
     \b
     Exit codes:
       0  nothing was found
-      1  it could not look: no connection, no schema
+      1  it could not look, or nothing was found and not all was seen
       2  the command line was wrong
       5  something that somebody should look at
       6  something that stops work or endangers data
@@ -126,6 +126,8 @@ def doctor(
     if found.findings:
         is_critical = any(each.severity == "critical" for each in found.findings)
         ctx.exit(_CRITICAL if is_critical else _WARNINGS)
+    if found.unseen:
+        ctx.exit(_NOT_SEEN)
 
 
 def _configuration() -> tuple[Loaded, list[Finding]]:
@@ -180,6 +182,10 @@ def _compared(loaded: Loaded, dsn: str | None) -> tuple[list[Finding], list[Unse
     async def work(store: OperatorStore) -> list[Change]:
         return await taking.plan(store, namespaces)
 
+    try:
+        planned = read(dsn or loaded.config.dsn or None, work)
+    except PgprogError as e:
+        return [], [Unseen(check=_SETTINGS, cause=str(e), mend=e.hint)]
     command = shlex.join(
         ["pgprog", "namespace", "apply", *([str(loaded.file)] if loaded.file else [])]
     )
@@ -187,15 +193,15 @@ def _compared(loaded: Loaded, dsn: str | None) -> tuple[list[Finding], list[Unse
         Finding(
             check=_SETTINGS,
             severity="warning",
-            subject=f"namespace {planned.namespace}",
+            subject=f"namespace {change.namespace}",
             cause=f"{each.path} is {shown(each.before)} in the database, which workers obey,"
             f" and {shown(each.after)} in the configuration",
             mend=command,
             evidence={"path": each.path, "database": each.before, "configuration": each.after},
         )
-        for planned in read(dsn or loaded.config.dsn or None, work)
-        if planned.version != taking.CREATES
-        for each in planned.differences
+        for change in planned
+        if change.version != taking.CREATES
+        for each in change.differences
     ], []
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +15,18 @@ from pgprog.cli.output import json_option, print_json
 from pgprog.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from pgprog.store.operator_store import OperatorStore
     from pgprog.store.rows import NamespaceStats
 
 _AGAIN_SECONDS = 0.2
+# Waiters have two seconds to hear of their tasks; a thousand processes of a call take less.
+_SILENT_SECONDS = 5.0
+_SILENCE = (
+    "nothing could be erased for a while: perhaps somebody holds it;"
+    " `pgprog doctor --only locks,transactions --long 0s` says who"
+)
 
 
 @click.command()
@@ -39,7 +49,8 @@ def purge(
 
     Nothing brings it back.  Whoever waits for a task is told that it was cancelled: removed.  The
     namespace itself stays, paused, with its settings.  It goes in small transactions; one that was
-    interrupted is begun again, and goes on with what is left.
+    interrupted is begun again, and goes on with what is left.  It waits for open transactions that
+    hold some of that, and says so on standard error.
     """
     row = read(dsn, lambda store: require_namespace(store, namespace))
     if row["paused_at"] is None and not may_pause:
@@ -66,13 +77,34 @@ async def _purged(store: OperatorStore, namespace: str, *, batch: int) -> int:
     """Purge to the end; return how many rows were erased."""
     total, after = 0, 0
     while True:
-        erased, following = await store.purge(namespace, after=after, max_rows=batch)
+        async with _telling():
+            erased, following = await _purged_some(store, namespace, after=after, batch=batch)
         total += erased
         if following is None:
             return total
-        if not erased and following == after:
-            await asyncio.sleep(_AGAIN_SECONDS)  # for waiters to hear, or another's transaction
         after = following
+
+
+async def _purged_some(
+    store: OperatorStore, namespace: str, *, after: int, batch: int
+) -> tuple[int, int | None]:
+    """Purge until some rows were erased, or looked through; return how many, and what follows."""
+    while True:
+        erased, following = await store.purge(namespace, after=after, max_rows=batch)
+        if erased or following != after:
+            return erased, following
+        await asyncio.sleep(_AGAIN_SECONDS)  # for waiters to hear, or another's transaction
+
+
+@asynccontextmanager
+async def _telling() -> AsyncIterator[None]:
+    """Say what the block may wait for, once it takes long."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(_SILENT_SECONDS, partial(click.echo, _SILENCE, err=True))
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _sentence(found: NamespaceStats) -> str:

@@ -55,7 +55,7 @@ def _read_settings(
 def _value(text: str) -> object:
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # the latter of a day that there is not
+    except (yaml.YAMLError, ValueError, RecursionError):  # of a day that there is not, of a depth
         return text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pgprog.cli.output import json_option, print_json
-from pgprog.daemon.units import units
+from pgprog.daemon.units import quoted, units
 from pgprog.errors import ConfigError
 
 # What the units hide from their programs.
@@ -65,7 +65,7 @@ def _program() -> str:
                 err=True,
             )
             break
-    return str(script) if script.exists() else f"{python} -m pgprog"
+    return quoted(str(script)) if script.exists() else f"{quoted(str(python))} -m pgprog"
 
 
 def _write(made: dict[str, str], to: Path) -> None:

@@ -273,7 +273,7 @@ def _choice(members: Mapping[str, object]) -> Scalar:
 
 
 def _texts(raw: object) -> frozenset[str]:
-    if isinstance(raw, str) or not isinstance(raw, Iterable):
+    if isinstance(raw, str | Mapping) or not isinstance(raw, Iterable):
         _refuse()
     return frozenset(_text(item) for item in raw)
 

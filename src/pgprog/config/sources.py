@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_PATH = Path("pgprog.yaml")
 _PREFIX = "PGPROG"
+_DEEPEST = 50  # levels of a file; a configuration has six
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def _from_text(text: str, hint: object) -> object:
     except (TypeError, ValueError):
         try:
             return yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, RecursionError):
             return text
     return text
 
@@ -205,8 +206,29 @@ def _paths(plain: Mapping[str, object], under: str = "") -> Iterator[str]:
 class _Loader(yaml.SafeLoader):
     """Reads YAML and refuses a key that stands twice, where YAML would keep the last.
 
-    What is wrong has its place.
+    What is wrong has its place; so has what is nested more deeply than any configuration, or, by
+    an alias, in itself.
     """
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self._around: list[yaml.Node | None] = []
+
+    def compose_node(
+        self,
+        parent: yaml.Node | None,
+        index: Any,  # noqa: ANN401 - PyYAML gives it numbers and nodes
+    ) -> yaml.Node | None:
+        """Return the next node; *parent* is the one that it stands in."""
+        mark = None if parent is None else parent.start_mark
+        self._around.append(parent)
+        if len(self._around) > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        if any(node is each for each in self._around):
+            raise yaml.composer.ComposerError(None, None, "it is nested in itself", mark)
+        self._around.pop()
+        return node
 
     def construct_object(  # PyYAML's signature
         self,

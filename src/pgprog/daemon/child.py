@@ -30,8 +30,9 @@ class Child:
     """A worker of this configuration, started by *command* with the number of its file at the end.
 
     *worker_id* is its last incarnation, None before the first; *is_ready* says that it has started;
-    *started_at* is monotonic.  It made progress at *alive_at*, monotonic, and does what *status*
-    says; *reloads* counts the configurations that it was given and has not taken over yet.
+    *started_at* is monotonic.  At a stop it lets its steps have *stop_timeout*.  It made progress
+    at *alive_at*, monotonic, and does what *status* says; *reloads* counts the configurations that
+    it was given and has not taken over yet.
     *is_full* says that it holds too much memory, *is_recycled* that it was stopped for that.
     *view* is the line by which it is asked how it is.
     """
@@ -40,6 +41,7 @@ class Child:
         self.worker_id: int | None = None
         self.is_ready = False
         self.started_at = self.alive_at = time.monotonic()
+        self.stop_timeout = config.worker.stop_timeout
         self.status = Status()
         self.is_full = self.is_recycled = False
         self.reloads = 0

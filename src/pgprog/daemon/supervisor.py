@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pgprog import logs
@@ -85,7 +86,6 @@ class Supervisor:
         self._first = self._config = config
         self._read = read
         self._reports = reports
-        self._stop_seconds = config.worker.stop_timeout.total_seconds()
         self._places = [_Place() for _ in range(config.worker.processes)]
         self._selector = selectors.DefaultSelector()
         self._is_stopping = False
@@ -236,16 +236,21 @@ class Supervisor:
     def _stop(self, number: signal.Signals) -> None:
         if not self._is_stopping:
             log.info("stopping", signal=number.name)
-            self._end_all(Order.STOP, seconds=self._stop_seconds + MARGIN_SECONDS)
+            seconds = self._stop_timeout().total_seconds()
+            self._end_all(Order.STOP, seconds=seconds + MARGIN_SECONDS)
             return
         log.warning("stopping_at_once", signal=number.name)
         is_third = self._code >= _SIGNALLED
         self._code = _SIGNALLED + number
         self._end_all(Order.STOP_AT_ONCE, seconds=0.0 if is_third else MARGIN_SECONDS)
 
+    def _stop_timeout(self) -> timedelta:
+        """Return the longest of the workers that live: each keeps the one that it began with."""
+        return max((child.stop_timeout for child in self._children()), default=timedelta(0))
+
     def _end_all(self, order: Order, *, seconds: float) -> None:
         self._is_stopping = True
-        self._manager.stopping(self._config.worker.stop_timeout)
+        self._manager.stopping(self._stop_timeout())
         self._kills_at = time.monotonic() + seconds
         for child in self._children():
             child.order(order)

@@ -116,5 +116,11 @@ def units(*, program: str, directory: str, user: str | None) -> dict[str, str]:
     }
 
 
+def quoted(path: str) -> str:
+    """Return the path of a program as systemd reads it: one with spaces in quotes."""
+    escaped = path.replace("%", "%%")
+    return f'"{escaped}"' if " " in path else escaped
+
+
 def _only(roles: str | None) -> list[str]:
     return [] if roles is None else [f"--only {roles}"]

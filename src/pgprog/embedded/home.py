@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ from pgprog.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# What a shell makes something else of between double quotes: there pg_ctl and initdb put paths.
+_NOT_LITERAL = re.compile(r'["`\n]|\\[\\$]|\$[\w({@*#?$!-]')
 
 
 def find_home(environ: Mapping[str, str]) -> Path:
@@ -31,8 +35,12 @@ def make_home(path: Path) -> None:
     """Make the directory, which others may pass through but not read; an old one stays as it is.
 
     Raises:
-        ConfigError: It cannot be made, or belongs to somebody else.
+        ConfigError: It cannot be made, belongs to somebody else, or has a name that PostgreSQL's
+            programs, which go through a shell, would not find.
     """
+    if _NOT_LITERAL.search(str(path)):
+        msg = f"no server can lie in {str(path)!r}: pg_ctl has a shell read the path"
+        raise ConfigError(msg, hint='set PGPROG_HOME to a path without " $ ` \\ and line ends')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o711)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.errors import StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.store.faults import OUTLIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +72,8 @@ class Collector:
                 if is_sweeping:
                     orphans_at = due_at
                 part.succeeded()
-            except (RolledBack, StoreUnavailable) as e:
-                self.looks += isinstance(e, RolledBack)
+            except OUTLIVED as e:
+                self.looks += not isinstance(e, StoreUnavailable)
                 part.failed(f"nobody can be looked at: {e}")
                 log.warning("collector_without_database", detail=str(e))
                 self._sightings.clear()

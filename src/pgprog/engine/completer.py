@@ -12,7 +12,7 @@ from pgprog.engine import decide, traces
 from pgprog.engine.batcher import Batcher
 from pgprog.engine.failures import fields_of
 from pgprog.errors import InvalidArgument, StoreUnavailable
-from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.faults import OUTLIVED, DataFault, RolledBack, Unforeseen
 from pgprog.store.measuring import measure_completions
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ _BUSY_PAUSE_SECONDS = 0.005
 _APART_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+# Where the database fails in a way that nobody expects, as at a block that cannot be read: a batch
+# is halved soon, to find whose it is; two seconds later that step counts as a crash.
+_TRIES_TOGETHER = 2
+_TRIES_ALONE = 8
 
 
 class Owner(Protocol):
@@ -76,8 +80,9 @@ class Completer:
 
     What cannot be stored is halved until the culprit stands alone and ends in error; for ten
     seconds after that its namespace is flushed apart.  What was rolled back or has an unknown
-    outcome is repeated: the fence makes that safe.  The few steps of a namespace go on a lane of
-    their own beside the many of another.
+    outcome is repeated: the fence makes that safe.  Where the database fails, that is repeated for
+    some time, and then the step runs again, but not for ever.  The few steps of a namespace go on a
+    lane of their own beside the many of another.
     """
 
     def __init__(
@@ -154,6 +159,7 @@ class Completer:
         await self._batches.wait_idle()
         await self._patient.wait_idle()
         await self._batches.wait_idle()
+        await self._broken.wait_idle()
 
     async def _flush(self, endings: list[_Ending]) -> None:
         for group in self._groups(endings):
@@ -174,7 +180,7 @@ class Completer:
             is_counted = not held.is_dropped and await self._store.report_crash(
                 worker_id, task_id=claimed.task_id, claim_id=claimed.claim_id
             )
-        except (RolledBack, StoreUnavailable) as e:
+        except OUTLIVED as e:
             log.warning("crash_not_reported", detail=str(e))
             is_counted = False
         self.give_back(held)  # what was not counted is handed back by the next renewal
@@ -186,6 +192,7 @@ class Completer:
     ) -> None:
         """Repeat until every ending of the group has an outcome, or is put into a later flush."""
         pause = _FIRST_PAUSE_SECONDS
+        tries_left = _TRIES_TOGETHER if len(endings) > 1 else _TRIES_ALONE
         while True:
             try:
                 with self._holdings.trip():
@@ -202,22 +209,44 @@ class Completer:
                         self._settle(ending, each, since=since)
             except DataFault as e:
                 await self._find_culprit(endings, e)
-            except RolledBack:
-                pause = await _pause(pause)
-                continue
-            except StoreUnavailable as e:
-                self._lease.renew_now()
-                self._part.failed(f"the ends of steps cannot be committed: {e}")
-                pause = await _pause(pause)
-                continue
+            except (RolledBack, StoreUnavailable) as e:
+                self._not_committed(e)
+                tries_left -= isinstance(e, Unforeseen)
+                if tries_left:
+                    pause = await _pause(pause)
+                    continue
+                await self._give_up(endings)
+                return
             self._part.succeeded()
             return
 
+    def _not_committed(self, error: RolledBack | StoreUnavailable) -> None:
+        """Say what keeps the ends of steps, unless that is normal."""
+        if isinstance(error, StoreUnavailable):
+            self._lease.renew_now()
+        elif isinstance(error, Unforeseen):
+            log.warning("completions_failed", detail=str(error))
+        else:
+            return
+        self._part.failed(f"the ends of steps cannot be committed: {error}")
+
+    async def _flush_halves(self, endings: Sequence[_Ending]) -> None:
+        half = len(endings) // 2
+        await self._flush_group(endings[:half])
+        await self._flush_group(endings[half:])
+
+    async def _give_up(self, endings: Sequence[_Ending]) -> None:
+        """Commit each half by itself; a lone step cannot end, and counts as a crash."""
+        if len(endings) > 1:
+            await self._flush_halves(endings)
+            return
+        [ending] = endings
+        log.error("step_cannot_end", **fields_of(ending.held.claimed))
+        self.broke(ending.held)
+
     async def _find_culprit(self, endings: Sequence[_Ending], fault: DataFault) -> None:
         if len(endings) > 1:
-            half = len(endings) // 2
-            await self._flush_group(endings[:half])
-            await self._flush_group(endings[half:])
+            await self._flush_halves(endings)
             return
         [ending] = endings
         claimed = ending.held.claimed

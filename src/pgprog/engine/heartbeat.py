@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgprog import logs
 from pgprog.errors import LeaseLost, StoreUnavailable
-from pgprog.store.faults import DataFault, RolledBack
+from pgprog.store.faults import OUTLIVED
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,7 +108,7 @@ class Heartbeat:
             self.answers += 1
             self._loop.call_soon_threadsafe(self._owner.ended, worker_id)
             return True
-        except (StoreUnavailable, RolledBack, DataFault) as e:
+        except OUTLIVED as e:
             if not isinstance(e, StoreUnavailable):
                 self.answers += 1
             log.warning("renewal_failed", worker_id=worker_id, detail=str(e))

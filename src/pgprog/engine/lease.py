@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgprog import logs
 from pgprog.engine.heartbeat import Heartbeat
-from pgprog.errors import StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.store.faults import OUTLIVED
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -170,7 +169,7 @@ class Lease:
         try:
             async with asyncio.timeout(_END_SECONDS):
                 return await self._store.deregister_worker(self.worker_id)
-        except (StoreUnavailable, RolledBack, TimeoutError) as e:
+        except (*OUTLIVED, TimeoutError) as e:
             log.warning("worker_not_deregistered", worker_id=self.worker_id, detail=str(e))
             return 0
 
@@ -224,7 +223,8 @@ class Lease:
         while self._is_ended:
             try:
                 await self._register()
-            except (StoreUnavailable, RolledBack):
+            except OUTLIVED as e:
+                log.warning("worker_not_registered", detail=str(e))
                 await asyncio.sleep(_RETRY_SECONDS)
             except Exception as e:
                 self.failed(e)
@@ -251,7 +251,7 @@ class Lease:
         strangers = await self._holdings.strangers(claims)
         if not strangers:
             return
-        with contextlib.suppress(StoreUnavailable, RolledBack):  # the next renewal tells again
+        with contextlib.suppress(*OUTLIVED):  # the next renewal tells again
             count = await self._store.hand_back(strangers)
             if count:  # none, when all were ended while their renewal was on its way
                 log.info("claims_handed_back", worker_id=self.worker_id, tasks=count)

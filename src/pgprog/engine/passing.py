@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pgprog import logs
-from pgprog.errors import StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.store.faults import OUTLIVED
 from pgprog.store.rows import Position
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class Passing:
         try:
             async with asyncio.timeout(_LONGEST_LOOK_SECONDS):
                 rank, seconds = await self._store.first_rank(since)
-        except (RolledBack, StoreUnavailable, TimeoutError) as e:
+        except (*OUTLIVED, TimeoutError) as e:
             log.warning("look_failed", detail=str(e) or "no answer")
             self.since = None  # the next claim finds it
             self._on_found()

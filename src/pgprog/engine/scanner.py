@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgprog import logs
 from pgprog.engine.passing import Passing
 from pgprog.errors import LeaseLost, StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.store.faults import OUTLIVED
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -133,8 +133,8 @@ class Scanner:
                 self._answered()
                 self._lease.renew_now()
                 await asyncio.sleep(pause)
-            except (RolledBack, StoreUnavailable) as e:
-                if isinstance(e, RolledBack):
+            except OUTLIVED as e:
+                if not isinstance(e, StoreUnavailable):
                     self._answered()
                 log.warning("claim_failed", detail=str(e))
                 self._lease.renew_now()
@@ -192,7 +192,7 @@ class Scanner:
                 continue
             try:
                 claims = await self._take(room, most=self._holdings.few)
-            except (LeaseLost, RolledBack, StoreUnavailable):
+            except (LeaseLost, *OUTLIVED):
                 self._lease.renew_now()  # which finds what a lost answer may have brought
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS)
             else:

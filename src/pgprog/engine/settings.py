@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pgprog import logs
 from pgprog.config import NamespaceSettings
 from pgprog.config.stored import paths_of, split_known
-from pgprog.errors import ConfigError, StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.errors import ConfigError
+from pgprog.store.faults import OUTLIVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ class Settings:
             return
         try:
             stored = await self._store.settings(self._names)
-        except (RolledBack, StoreUnavailable) as e:
+        except OUTLIVED as e:
             log.warning("settings_not_read", detail=str(e))
             return
         news = [

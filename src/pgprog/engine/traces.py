@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pgprog.errors import StoreUnavailable
-from pgprog.store.faults import RolledBack
+from pgprog.store.faults import OUTLIVED
 from pgprog.store.rows import Outcome
 from pgprog.tracing import enter_step
 from pgprog.tracing.spans import attach, begin_step
@@ -36,7 +35,7 @@ def enter(held: Held, *, worker_id: int) -> None:
 async def link(held: Held, first_trace: Callable[[int], Awaitable[str | None]]) -> None:
     """Link the span of a further attempt to the first, as far as the database can tell."""
     if held.span is not None:
-        with suppress(StoreUnavailable, RolledBack):
+        with suppress(*OUTLIVED):
             held.span.link(await first_trace(held.claimed.task_id))
 
 

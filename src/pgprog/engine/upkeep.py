@@ -15,7 +15,7 @@ from pgprog.engine.pulse import Sign
 from pgprog.errors import StoreUnavailable
 from pgprog.model import TaskType
 from pgprog.store import wakeups
-from pgprog.store.faults import RolledBack
+from pgprog.store.faults import OUTLIVED, DataFault, RolledBack, Unforeseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -127,7 +127,7 @@ class Upkeep:
                 await self._drop_old(until=next_at)
                 await self._erase_old(until=next_at)
                 part.succeeded()
-            except (RolledBack, StoreUnavailable) as e:
+            except OUTLIVED as e:
                 part.failed(f"the housekeeping failed: {e}")
                 log.warning("maintenance_failed", detail=str(e))
             await asyncio.sleep(next_at - clock())
@@ -164,8 +164,12 @@ class Upkeep:
             if is_judging:
                 judged_ago = 0
             with contextlib.suppress(StoreUnavailable):  # the next round tries again
-                with contextlib.suppress(RolledBack):
+                try:
                     await self._tell_back(await self._ask(is_judging=is_judging))
+                except (Unforeseen, DataFault) as e:
+                    log.warning("queues_not_measured", detail=str(e))
+                except RolledBack:
+                    pass
                 self._measures += 1
 
     async def _ask(self, *, is_judging: bool) -> Sequence[TakenBack]:

@@ -28,6 +28,7 @@ from pgprog.errors import LeaseLost
 from pgprog.metrics import Metrics
 from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
+from pgprog.store.faults import translated_for_callers
 from pgprog.store.renewals import Renewals
 from pgprog.store.rows import Outcome
 from pgprog.store.transactions import StepTransactions
@@ -98,7 +99,8 @@ class Worker:
                 isolation process.
         """
         try:
-            await self._start()
+            with translated_for_callers():
+                await self._start()
         except BaseException:
             await self._closing.aclose()
             raise

@@ -48,6 +48,10 @@ class LockTimeout(RolledBack):
     """A stranger's open transaction held what was needed; nothing was done."""
 
 
+class Unforeseen(RolledBack):
+    """The database failed in a way that nobody expects; nothing was done."""
+
+
 class DataFault(Exception):  # noqa: N818 - what happened; it never leaves the engine
     """Something in the round trip cannot be stored; nothing of it was."""
 
@@ -55,6 +59,10 @@ class DataFault(Exception):  # noqa: N818 - what happened; it never leaves the e
 # Whatever keeps a hint from being sent: it is lost, and who waits for one polls.  The queue of
 # notifications may be full (54000), since some session listens and stays in a transaction.
 NOT_SENT = (PgprogError, RolledBack, DataFault, psycopg.Error)
+# What a loop of a worker outlives: it says so, and goes round again.
+OUTLIVED = (StoreUnavailable, RolledBack, DataFault)
+# The role has no right, or the server does not know what our SQL names: repeating mends nothing.
+_OUR_SQL = "42"
 
 
 @contextmanager
@@ -79,6 +87,22 @@ def translated() -> Iterator[None]:
         if state.startswith(_DATA) or state == "P0001":
             raise DataFault(message) from e
         raise
+
+
+@contextmanager
+def translated_in_loops() -> Iterator[None]:
+    """Turn PostgreSQL's errors into pgprog's, for those who repeat what failed, be it unforeseen.
+
+    A block that cannot be read, or a function that is replaced by a migration, is no reason to end
+    what serves others.  What the role may not do passes through.
+    """
+    try:
+        with translated():
+            yield
+    except psycopg.Error as e:
+        if e.sqlstate is None or e.sqlstate.startswith(_OUR_SQL):
+            raise
+        raise Unforeseen(_told(e)) from e
 
 
 @contextmanager
@@ -112,8 +136,11 @@ def translated_failures() -> Iterator[None]:
         with translated_denials():
             yield
     except psycopg.Error as e:
-        msg = f"the database failed: {e.diag.message_primary or e} ({e.sqlstate})"
+        msg = f"the database failed: {_told(e)}"
         raise PgprogError(msg, hint=e.diag.message_hint or "its own log says more") from e
+    except Unforeseen as e:
+        msg = f"the database failed: {e}"
+        raise PgprogError(msg, hint="its own log says more") from e
 
 
 @contextmanager
@@ -139,6 +166,10 @@ def translated_for_callers() -> Iterator[None]:
         raise StoreUnavailable(str(e), hint="nothing was done; repeat it") from e
     except DataFault as e:
         raise InvalidArgument(str(e)) from e
+
+
+def _told(error: psycopg.Error) -> str:
+    return f"{error.diag.message_primary or error} ({error.sqlstate})"
 
 
 def _expected(error: psycopg.Error) -> PgprogError | None:

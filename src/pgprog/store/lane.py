@@ -9,7 +9,7 @@ import psycopg
 
 from pgprog import logs
 from pgprog.errors import StoreUnavailable
-from pgprog.store.faults import RolledBack, Unreachable, translated
+from pgprog.store.faults import RolledBack, Unforeseen, Unreachable, translated_in_loops
 from pgprog.store.pool import is_pooled, open_connection
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Lane:
         Raises:
             Unreachable: There was no connection; nothing was sent.
             StoreUnavailable: The connection was lost on the way; the outcome is unknown.
-            PgprogError, RolledBack, DataFault: As `faults.translated` says.
+            PgprogError, RolledBack, DataFault: As `faults.translated_in_loops` says.
         """
         flight = asyncio.ensure_future(self._fetch(statement, values))
         self._flights.add(flight)
@@ -94,11 +94,11 @@ class Lane:
             if connection is None or connection.closed:
                 connection = self._connection = await self._connected()
             try:
-                with translated():
+                with translated_in_loops():
                     async with connection.cursor(binary=True) as cursor:
                         await cursor.execute(statement, values)
                         return await cursor.fetchall()
-            except StoreUnavailable:
+            except (StoreUnavailable, Unforeseen):  # what this connection has prepared may be why
                 self._connection = None
                 await connection.close()
                 raise

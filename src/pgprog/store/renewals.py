@@ -10,7 +10,7 @@ import psycopg
 from pgprog import logs
 from pgprog.errors import StoreUnavailable
 from pgprog.store import packing
-from pgprog.store.faults import translated
+from pgprog.store.faults import Unforeseen, translated_in_loops
 from pgprog.store.packing import bigints
 from pgprog.store.pool import conninfo
 
@@ -49,7 +49,7 @@ class Renewals:
             StoreUnavailable: The outcome is unknown; repeat it.
         """
         try:
-            with translated():
+            with translated_in_loops():
                 connection = self._open()
                 level = logging.getLevelName(logs.configured()[1]).lower()
                 cursor = connection.execute(
@@ -58,7 +58,7 @@ class Renewals:
                     binary=True,
                 )
                 *claims, [_, _, asked] = cursor.fetchall()
-        except StoreUnavailable:
+        except (StoreUnavailable, Unforeseen):
             self.close()
             raise
         if asked is not None and asked != level:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,23 @@ def test_units_have_no_faults(units: list[Path]) -> None:
 
     assert sorted(unit.name for unit in units) == NAMES
     assert found == []
+
+
+def test_a_unit_finds_a_program_whose_path_has_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "my apps, 100%"
+    place.mkdir()
+    (place / "pgprog").symlink_to("/bin/true")
+    monkeypatch.setattr(sys, "executable", str(place / "python"))
+    text = printed()["pgprog-worker@.service"]
+    escaped = f"{tmp_path}/my apps, 100%%/pgprog"
+
+    assert f'ExecStart="{escaped}" worker --log-format json\n' in text
+    if shutil.which("systemd-analyze") is not None:
+        (tmp_path / "pgprog-worker@.service").write_text(text)
+        verified = analyze("verify", "--man=no", tmp_path / "pgprog-worker@x.service")
+        assert "pgprog-worker" not in verified.stderr
 
 
 def test_units_are_exposed_to_little(units: list[Path]) -> None:

@@ -92,12 +92,27 @@ def test_a_role_without_rights_is_told_what_it_does_not_see(patient: Any) -> Non
     dsn = make_conninfo(patient.dsn, user="eve")
 
     found = patient.examine("--dsn", dsn)
-    printed = CliRunner().invoke(main, ["doctor", "--dsn", dsn]).stdout
+    answer = CliRunner().invoke(main, ["doctor", "--dsn", dsn])
     patient.sql.execute("drop role eve")
 
     assert found["findings"] == []
-    assert printed.endswith(" checks: nothing found; not all was seen\n")
+    assert answer.exit_code == 1, "a monitor would take it for healthy"
+    assert answer.stdout.endswith(" checks: nothing found; not all was seen\n")
+    assert "not seen: workers: permission denied" in answer.stderr
     assert {"workers", "queue", "schema"} <= {each["check"] for each in found["unseen"]}
+
+
+def test_a_role_without_rights_beside_a_configuration_is_told_what_it_does_not_see(
+    patient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the configuration is compared with is not for it either: nothing else was told."""
+    monkeypatch.chdir(patient.place)
+    patient.sql.execute("create role eve login")
+
+    found = patient.examine("--dsn", make_conninfo(patient.dsn, user="eve"))
+    patient.sql.execute("drop role eve")
+
+    assert {"workers", "queue", "settings"} <= {each["check"] for each in found["unseen"]}
 
 
 def test_a_check_that_takes_too_long_is_given_up_and_told(patient: Any) -> None:

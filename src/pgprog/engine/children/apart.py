@@ -13,7 +13,7 @@ from pgprog.engine.children import wire
 from pgprog.engine.children.process import ChildUnavailable
 from pgprog.engine.failures import log_failure
 from pgprog.errors import InvalidArgument, StoreUnavailable
-from pgprog.store.faults import DataFault, LockTimeout, RolledBack
+from pgprog.store.faults import OUTLIVED, DataFault, LockTimeout, RolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -158,7 +158,7 @@ class Apart:
                     self._lease.worker_id, task_id=claimed.task_id, claim_id=claimed.claim_id
                 ):
                     return True
-            except (RolledBack, StoreUnavailable) as e:
+            except OUTLIVED as e:
                 log.warning("crash_not_reported", detail=str(e))
             self._lease.renew_now()  # where the claim is gone, this step is dropped
             await asyncio.sleep(_REPORT_PAUSE_SECONDS)
