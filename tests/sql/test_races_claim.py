@@ -326,3 +326,21 @@ def test_a_renewal_does_not_wait_for_a_completion(
         held = [row.task_id for row in heartbeat.renew(task)]
 
     assert held == [task.task_id]
+
+
+def test_a_task_behind_a_timer_that_was_given_back_goes_though_the_clock_was_set_back(
+    app: Any, worker: Any, process: str, set_clock: Any
+) -> None:
+    noon, hour = datetime.now(UTC), timedelta(hours=1)
+    set_clock(noon)
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), timers={"due": 0})
+    [timer] = worker.claim()
+    app.execute(CALL, (process,))
+    assert worker.claim() == []
+    set_clock(noon - hour)
+    worker.connection.execute(
+        "select pgprog_engine.hand_back(%s, %s)", ([timer.task_id], [timer.claim_id])
+    )
+
+    assert len(worker.claim()) == 1

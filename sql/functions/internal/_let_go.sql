@@ -2,8 +2,9 @@
  * Take running tasks from their worker; return how many.
  *
  * A task waits again in its old place, a timer goes back into the timers, where SetTimer and
- * UnsetTimer find it.  When crashed, an attempt is recorded as lost, and it counts as a crash for
- * steps that had begun; otherwise no attempt is burned.
+ * UnsetTimer find it; it is due though the clock was set back, for tasks may be blocked behind it.  When
+ * crashed, an attempt is recorded as lost, and it counts as a crash for steps that had begun;
+ * otherwise no attempt is burned.
  * Needs no process lock: running to waiting takes nobody's place.
  */
 create or replace function pgprog_engine._let_go(task_ids bigint[], claim_ids bigint[], crashed boolean)
@@ -46,7 +47,7 @@ begin
   back as (
     insert into pgprog_data.timers (
       incarnation, name, task_id, namespace, process_id, type, due_at, attempt, crashes, created_at, context)
-    select h.incarnation, h.name, h.task_id, h.namespace, h.process_id, h.type, h.due_at,
+    select h.incarnation, h.name, h.task_id, h.namespace, h.process_id, h.type, least(h.due_at, pgprog_engine._clock()),
       h.attempt - (not _let_go.crashed)::integer, h.crashes + (_let_go.crashed and h.begun)::integer, h.created_at, h.context
     from held as h
     where h.type in ('timeout', 'remove')
