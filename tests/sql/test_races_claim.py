@@ -344,3 +344,16 @@ def test_a_task_behind_a_timer_that_was_given_back_goes_though_the_clock_was_set
     )
 
     assert len(worker.claim()) == 1
+
+
+def test_a_claim_in_which_the_clock_is_set_back_by_an_hour_takes_what_is_due(
+    app: Any, worker: Any, process: str, set_clock: Any
+) -> None:
+    set_clock(datetime.now(UTC))
+    app.execute(CALL, (process,))
+    app.execute(
+        "create or replace function pgprog_engine._clock() returns timestamptz language sql"
+        " volatile return pgprog_engine._now() - interval '1 hour'"
+    )
+
+    assert len(worker.claim()) == 1

@@ -577,7 +577,7 @@ begin
   end if;
   task_id := null;
   due_at := pgprog_engine._clock();
-  attempt := least(extract(epoch from due_at - v_now), 1000) * 1000000;
+  attempt := greatest(0, least(extract(epoch from due_at - v_now), 1000)) * 1000000;
   created_at := v_seen;
   claim_id := v_seen_task;
   -- Later than the choice: what was asked for after a change of settings runs under it.
