@@ -77,6 +77,14 @@ def test_a_step_that_ends_is_not_lost_by_a_renewal(holdings: Holdings) -> None:
     assert holdings.drop_lost([], asked_at=held.taken_at + 1) == []
 
 
+def test_a_claim_whose_number_was_given_before_a_promotion_is_another(holdings: Holdings) -> None:
+    before = holdings.add(make_claim(1), since=0)
+    after = holdings.add(make_claim(1, task_id=2), since=0)
+
+    assert holdings.drop_lost([(2, 1)], asked_at=after.taken_at + 1) == [before]
+    assert (len(holdings), holdings.by_namespace["shop"]) == (1, 1)
+
+
 async def test_a_renewal_of_an_earlier_incarnation_says_nothing_of_this_one(
     lease: Lease, holdings: Holdings
 ) -> None:

@@ -54,7 +54,7 @@ class Holdings:
 
     def __init__(self, namespaces: Iterable[str] = ()) -> None:
         self.drops = 0
-        self._held: dict[int, Held] = {}
+        self._held: dict[tuple[int, int], Held] = {}
         self._in: Counter[str] = Counter()
         self._shared_until = 0.0
         self._seen = {*namespaces}  # a gauge that is left out would keep its last value
@@ -98,7 +98,7 @@ class Holdings:
 
     def remove(self, held: Held) -> None:
         """Forget a claim: it was ended, lost or given up."""
-        if self._held.pop(held.claimed.claim_id, None) is None:
+        if self._held.pop(_key(held.claimed), None) is None:
             return
         name = held.claimed.namespace
         self._in[name] -= 1
@@ -129,11 +129,11 @@ class Holdings:
 
         Somebody removed the process, or took the claim away: nothing of the step can be committed.
         """
-        had = {claim_id for _, claim_id in claims}
+        had = {*claims}
         return self._drop(
             held
-            for claim_id, held in self._held.items()
-            if claim_id not in had and held.taken_at < asked_at and not held.ends
+            for claim, held in self._held.items()
+            if claim not in had and held.taken_at < asked_at and not held.ends
         )
 
     @contextmanager
@@ -170,11 +170,16 @@ class Holdings:
     def _add(self, held: Held, *, since: int) -> Held:
         held.is_dropped = since != self.drops
         if not held.is_dropped:
-            self._held[held.claimed.claim_id] = held
+            self._held[_key(held.claimed)] = held
             self._in[held.claimed.namespace] += 1
             if len(self._in) > 1:
                 self._shared_until = held.taken_at + _SHARED_SECONDS
         return held
 
     def _unknown(self, claims: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [claim for claim in claims if claim[1] not in self._held]
+        return [claim for claim in claims if claim not in self._held]
+
+
+def _key(claimed: Claimed) -> tuple[int, int]:
+    """Return what tells claims apart, also where a promoted standby counts them from before."""
+    return claimed.task_id, claimed.claim_id
