@@ -25,6 +25,7 @@ PACK = (
     *["kill a worker"] * 11,
     *["stop a worker"] * 2,
     *["lose an answer"] * 3,
+    *["hold a snapshot"] * 3,
     "kill a client",
     "end a session",
     "end a session",
@@ -38,9 +39,15 @@ _VICTIMS = """
       select pid from pg_stat_activity
       where datname = current_database() and application_name like 'pgprog%'
       order by random() limit 1)"""
+# Workers have looked for what their claims pass by.
+_LOOKED = """
+    select count(*) from pg_stat_activity
+    where datname = current_database() and query like '%%first_rank%%'
+      and query_start > %s::timestamptz"""
 _PATIENCE = 6.0
 _STALL_SECONDS = 4.0  # a lease of 2 s, and what a collector takes to see its end
 _LONGEST_STOP = 8.0
+_LONGEST_HOLD = 12.0
 _TRIES = 5
 
 
@@ -143,6 +150,8 @@ class Faults:
                 self._begin(self._stall(is_worker=False))
             case "cut a link":
                 self._begin(self._cut())
+            case "hold a snapshot":
+                self._begin(self._hold())
             case _:
                 await self._restart_server()
 
@@ -221,6 +230,26 @@ class Faults:
         finally:
             seat.link.is_cut = False
         self.figures.faults["cut a link"] += 1
+
+    async def _hold(self) -> None:
+        """Hold a snapshot, for which all that ends is kept; a restart of PostgreSQL ends it, too.
+
+        It hits where claims pass by what has ended.
+        """
+        seconds = self._random.uniform(2, _LONGEST_HOLD)
+        try:
+            async with self._server_moves:
+                connection = await psycopg.AsyncConnection.connect(self._dsn)
+            async with connection:
+                await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+                answered = await connection.execute("select now()::text")
+                [[since]] = await answered.fetchall()
+                await asyncio.sleep(seconds)
+        except psycopg.OperationalError:
+            return
+        async with self._server_moves:
+            looked = await asyncio.to_thread(self._fetch, _LOOKED, since)
+        self.figures.faults["hold a snapshot"] += looked > 0
 
     async def _restart_server(self) -> None:
         if self._restart is None:

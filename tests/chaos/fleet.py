@@ -26,6 +26,8 @@ namespaces:
   chaos: {{handlers: "tests.chaos.handlers:chaos"}}
 """
 _NUMBERS = itertools.count(1)
+# Claims slower than this pass by what has ended: as in production, most, or all.
+_SLOW_SECONDS = ("", "0.0005", "-1")
 _GRACE_SECONDS = 120
 
 
@@ -149,6 +151,7 @@ class Fleet:
         number = next(_NUMBERS)
         name = f"{seat.name}.{number}"
         steps = self.logs / f"steps-{name}.log"
+        slow = _SLOW_SECONDS[number % len(_SLOW_SECONDS)]
         if seat.is_worker:
             config = self._place / f"{seat.name}.yaml"
             config.write_text(_CONFIG.format(dsn=seat.link.dsn))
@@ -161,7 +164,7 @@ class Fleet:
             process = subprocess.Popen(
                 [sys.executable, *argv],
                 cwd=ROOT,
-                env={**os.environ, "CHAOS_HANDLER_LOG": str(steps)},
+                env={**os.environ, "CHAOS_HANDLER_LOG": str(steps), "CHAOS_SLOW_SECONDS": slow},
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,

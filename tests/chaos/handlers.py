@@ -27,6 +27,7 @@ from pgprog import (
     Step,
     TransientError,
 )
+from pgprog.engine import passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,11 @@ chaos = Namespace(
     retry={"initial_interval": "50ms", "max_interval": "400ms", "max_attempts": 4},
     retry_by_type={"call": {"max_attempts": 2}},
 )
+# A run has too few rows that have ended for claims to be slow: these are slow sooner, or always.
+if slow := os.environ.get("CHAOS_SLOW_SECONDS"):
+    for constant in ("_SLOW_SECONDS", "_SLOW_SECONDS_OF_ONE"):
+        setattr(passing, constant, float(slow))
+
 _journal = Journal(os.environ.get("CHAOS_HANDLER_LOG", os.devnull))
 _numbers = itertools.count(1)
 
