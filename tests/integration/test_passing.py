@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
     from pgprog.store.rows import Claims
 
+SET_BACK = """
+create or replace function pgprog_engine._now() returns timestamptz
+language sql stable return statement_timestamp() - interval '1 hour';
+create or replace function pgprog_engine._clock() returns timestamptz
+language sql volatile return clock_timestamp() - interval '1 hour';
+"""
 FIRST = Position(datetime.min.replace(tzinfo=UTC), 0)
 
 
@@ -124,4 +131,28 @@ async def test_what_comes_to_wait_before_the_place_of_claims_is_run_though_polls
         [first] = await engine.submit_many([urgent])
 
         assert await first.wait(timeout=5) == 1
+        assert [await task.wait(timeout=5) for task in tasks] == [*range(1, 121)]
+
+
+@pytest.mark.usefixtures("set_clock")  # it puts the clock right again
+async def test_what_is_asked_for_after_the_clock_was_set_back_is_run_though_polls_are_rare(
+    make_engine: Any, counters: Namespace[Any], sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.passing._SLOW_SECONDS", -1.0)  # whatever the time
+    monkeypatch.setattr("pgprog.engine.passing._SLOW_SECONDS_OF_ONE", -1.0)
+    worker = WorkerConfig(poll_every=timedelta(hours=1))
+    async with make_engine(counters, worker=worker) as engine:
+        for name in ("busy", "free"):
+            await engine.init("counters", name)
+        add = Request("call", "counters", "busy", {"amount": 1}, name="add")
+        tasks = await engine.submit_many([add] * 120)  # three chains
+        sql.execute(SET_BACK)
+        for number in (1, 2):
+            call = "select pgprog.call('counters', 'free', '{\"amount\": 1}', name => 'add')"
+            [[task_id]] = sql.execute(call).fetchall()
+            sql.execute("notify pgprog_due, 'counters'")
+            async with asyncio.timeout(5):
+                while (await engine.result(task_id)).status != "finished":
+                    await asyncio.sleep(0.01)
+            assert (await engine.result(task_id)).response == number
         assert [await task.wait(timeout=5) for task in tasks] == [*range(1, 121)]
