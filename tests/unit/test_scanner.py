@@ -46,9 +46,12 @@ class Free:
 
     worker_id = 1
     room = turns = 10
-    places = 0
+    places = waiting = 0
 
     async def wait(self) -> None:
+        return
+
+    def give_back_waiting(self) -> None:
         return
 
 
@@ -197,6 +200,44 @@ async def test_what_waits_for_a_place_while_no_step_ends_is_given_back(
     scanning.cancel()
 
     assert not store.asked.is_set()
+
+
+class Filled(Stuck):
+    """A runner that has room until something was claimed."""
+
+    room = 10
+    waiting = 1
+
+
+async def test_what_waits_for_a_place_after_a_claim_that_left_nothing_is_given_back_soon(
+    store: SlowStore, holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.scanner._STUCK_SECONDS", 0.001)
+    filled: Any = Filled()
+    fake: Any = store
+    parts = {"lease": filled, "runner": filled, "holdings": holdings, "settings": Settings()}
+    scanning = asyncio.create_task(Scanner(fake, **parts, poll_every=timedelta(hours=1)).run())
+    await store.asked.wait()
+    filled.room = 0
+    store.answer.set()
+    await asyncio.wait_for(filled.gave_back.wait(), 5)
+    scanning.cancel()
+
+
+async def test_what_waits_for_a_place_is_given_back_when_the_scanner_stops(
+    store: SlowStore, holdings: Holdings
+) -> None:
+    filled: Any = Filled()
+    fake: Any = store
+    parts = {"lease": filled, "runner": filled, "holdings": holdings, "settings": Settings()}
+    scanner = Scanner(fake, **parts, poll_every=timedelta(hours=1))
+    scanning = asyncio.create_task(scanner.run())
+    await store.asked.wait()
+    scanner.stop()
+    store.answer.set()
+    await asyncio.wait_for(scanning, 5)
+
+    assert filled.gave_back.is_set()
 
 
 class BusyStore:

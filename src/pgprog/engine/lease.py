@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgprog import logs
 from pgprog.engine.heartbeat import Heartbeat
+from pgprog.store import wakeups
 from pgprog.store.faults import OUTLIVED
 
 if TYPE_CHECKING:
@@ -256,6 +257,7 @@ class Lease:
             if count:  # none, when all were ended while their renewal was on its way
                 log.info("claims_handed_back", worker_id=self.worker_id, tasks=count)
                 self._owner.wake()
+                await self._store.announce(wakeups.DUE, [*self._serves])
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -98,6 +98,11 @@ class Runner:
         return max(0, self._concurrency - self._running + len(self._quick))
 
     @property
+    def waiting(self) -> int:
+        """How many claims wait for a place."""
+        return len(self._waiting) + len(self._lone)
+
+    @property
     def busy(self) -> int:
         """How many handlers run."""
         return self._running
@@ -121,9 +126,12 @@ class Runner:
             self._waiting.add(held.claimed.namespace, held)
 
     def give_back_waiting(self) -> None:
-        """Leave to other workers what waits for a place here."""
-        while self._waiting:
-            held = self._waiting.take()
+        """Leave to other workers what waits for a place here.
+
+        What is to run alone keeps it closed: else it might find no worker that comes to rest.
+        """
+        while self.waiting:
+            held = self._waiting.take() if self._waiting else self._lone.popleft()
             if not held.is_dropped:
                 self._endings.give_back(held)
 

@@ -146,6 +146,7 @@ class Scanner:
                 pause = _FIRST_PAUSE_SECONDS
                 self._part.succeeded()
                 await self._sleep(wait_seconds)
+        self._runner.give_back_waiting()
 
     async def _until_freed(self) -> None:
         try:
@@ -218,6 +219,8 @@ class Scanner:
 
     async def _sleep(self, seconds: float) -> None:
         now = time.monotonic()
+        if self._runner.waiting:
+            seconds = min(seconds, _STUCK_SECONDS)
         seconds = min(seconds, self._due_at - now)
         if seconds <= 0 or self._awake.is_set():
             return
