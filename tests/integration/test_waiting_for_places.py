@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,7 @@ from pgprog.engine import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+PROGRAMS = Path(__file__).parent / "programs"
 ONE_PLACE = WorkerConfig(
     concurrency=1,
     poll_every=timedelta(minutes=1),
@@ -124,3 +127,31 @@ async def test_what_waits_for_a_place_in_a_namespace_that_is_paused_runs_once_it
             sql.execute("notify pgprog_due, 'shop'")
 
             assert await second.wait(timeout=5) == 1
+
+
+@pytest.fixture
+def hazards(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The handlers of programs/hazards.py, in a module that children can import."""
+    monkeypatch.syspath_prepend(PROGRAMS)
+    return importlib.import_module("hazards")
+
+
+@pytest.mark.slow  # child processes are started
+async def test_what_waits_for_a_child_process_runs_in_another_worker_and_holds_up_no_neighbour(
+    db: str, sql: Any, client: AsyncClient, hazards: Any, shop: Shop
+) -> None:
+    busy = replace(AT_ONCE, concurrency=3, children=1)
+    async with Worker(Config(dsn=db, worker=busy), [hazards.apart, shop]):
+        for name in ("asleep", "1", "2", "3"):
+            await client.init("apart", name)
+        await client.init("shop", "a")
+        await client.submit("call", "apart", "asleep", name="sleep_on")
+        await become(sql, HELD, 1)
+        looks = [Request("call", "apart", name, name="look") for name in "123"]
+        tasks: Any = await client.submit_many(looks)
+
+        assert await client.call("shop", "a", name="pay", timeout=5) == 1
+        other = replace(OTHER, children=1)
+        async with Worker(Config(dsn=db, worker=other), [hazards.apart]):
+            seen = [await task.wait(timeout=10) for task in tasks]
+            assert [each["attempt"] for each in seen] == [1, 1, 1]

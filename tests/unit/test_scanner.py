@@ -16,7 +16,7 @@ from pgprog.metrics import Metrics
 from pgprog.store.rows import Claims, Position
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from pgprog.engine.holdings import Held
 
@@ -33,7 +33,16 @@ class SlowStore:
         self.answer = asyncio.Event()
         self.asked_again = asyncio.Event()
 
-    async def claim(self, worker_id: int, max_tasks: int, **_: Any) -> Claims:
+    async def claim(
+        self,
+        worker_id: int,
+        max_tasks: int,
+        *,
+        held: Mapping[str, int],
+        most: int | None = None,
+        **_: Any,
+    ) -> Claims:
+        self.held, self.most = held, most
         if self.asked.is_set():
             self.asked_again.set()
         self.asked.set()
@@ -47,6 +56,7 @@ class Free:
     worker_id = 1
     room = turns = 10
     places = waiting = 0
+    full: Collection[str] = ()
 
     async def wait(self) -> None:
         return
@@ -238,6 +248,21 @@ async def test_what_waits_for_a_place_is_given_back_when_the_scanner_stops(
     await asyncio.wait_for(scanning, 5)
 
     assert filled.gave_back.is_set()
+
+
+async def test_of_namespaces_whose_steps_would_wait_for_a_child_nothing_is_claimed(
+    store: SlowStore, holdings: Holdings
+) -> None:
+    parts: Any = {"lease": Free(), "runner": Free(), "settings": Settings()}
+    parts["runner"].full = ["crowd"]
+    fake: Any = store
+    scanner = Scanner(fake, **parts, holdings=holdings, poll_every=timedelta(hours=1))
+    scanning = asyncio.create_task(scanner.run())
+    await store.asked.wait()
+    scanning.cancel()
+
+    assert store.most is not None
+    assert store.held["crowd"] >= store.most > store.held.get("quiet", 0)
 
 
 class BusyStore:

@@ -18,7 +18,7 @@ from pgprog.engine.within_task import within_task
 from pgprog.store.rows import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from pgprog.engine.attempt import Attempt, Attempts
     from pgprog.engine.children import Apart
@@ -101,6 +101,11 @@ class Runner:
     def waiting(self) -> int:
         """How many claims wait for a place."""
         return len(self._waiting) + len(self._lone)
+
+    @property
+    def full(self) -> Collection[str]:
+        """The namespaces whose steps would wait for a child process, with no end in sight."""
+        return () if self._apart is None else self._apart.full
 
     @property
     def busy(self) -> int:

@@ -27,6 +27,8 @@ log = logs.get(__name__)
 _MOST = 400
 # Where no step has ended for so long what waits for a place may be sooner elsewhere.
 _STUCK_SECONDS = 0.5
+# More than a worker holds of any namespace.
+_ALL = 1 << 30
 # While several namespaces have steps: those of another may come with the claim, and wait for it.
 _MOST_SHARED = 100
 _MOST_OF_FEW = 16
@@ -209,6 +211,8 @@ class Scanner:
         self, room: int, *, most: int | None = None, since: Position | None = None
     ) -> Claims:
         worker_id, held = self._lease.worker_id, self._holdings.by_namespace
+        if full := self._runner.full:
+            held, most = {**held, **dict.fromkeys(full, _ALL)}, most or _ALL
         with self._holdings.trip():
             drops = self._holdings.drops
             claims = await self._store.claim(worker_id, room, held=held, most=most, since=since)

@@ -82,6 +82,7 @@ class Worker:
         self._metrics = metrics or Metrics()
         self._encryption = encryption or config.encryption.load()
         self._namespaces = list(namespaces)
+        self._names = [namespace.name for namespace in namespaces]
         self._roles = roles
         self._tell = tell
         self._on_registered = on_registered
@@ -222,7 +223,7 @@ class Worker:
         )
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
-        self._holdings = Holdings(namespace.name for namespace in self._namespaces)
+        self._holdings = Holdings(self._names)
         self._metrics.sources.append(self._holdings.busy)
         self._lease = Lease(
             self._store,
@@ -241,14 +242,14 @@ class Worker:
         self._loops = asyncio.create_task(self._run())
         self._closing.push_async_callback(self._end_loops)
         self._metrics.parts.phase = "running"
-        names = [namespace.name for namespace in self._namespaces]
-        log.info("worker_started", worker_id=self.worker_id, namespaces=names)
+        log.info("worker_started", worker_id=self.worker_id, namespaces=self._names)
 
     def _apart(self, served: dict[str, Namespace[Any]]) -> Apart:
         config, dsn, keys = self._config.worker, self._config.dsn, self._encryption
         self._children = Children(
             self._namespaces, dsn=dsn, lease=config.lease, most=config.children, encryption=keys
         )
+        self._children.on_free = self.wake
         self._closing.push_async_callback(self._children.close)
         return Apart(
             served,
@@ -309,9 +310,8 @@ class Worker:
 
     async def _run(self) -> None:
         current.set(OUTSIDE)  # we may be opened within a step, or a block of `carry`
-        names = [namespace.name for namespace in self._namespaces]
         scanner, feed = self._scanner, self.feed
-        hearing = Hearing(self._config, names, scanner=scanner, name=_NAME, feed=feed)
+        hearing = Hearing(self._config, self._names, scanner=scanner, name=_NAME, feed=feed)
         try:
             async with asyncio.TaskGroup() as loops:
                 steps = (self._scanner, self._completer, self._places)
@@ -344,5 +344,5 @@ class Worker:
     async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
         # Though nothing was handed back: what was let go since chains ended waits for the others.
-        await self._store.announce(wakeups.DUE, [namespace.name for namespace in self._namespaces])
+        await self._store.announce(wakeups.DUE, self._names)
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

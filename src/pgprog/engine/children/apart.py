@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pgprog import logs
 from pgprog.engine import decide, traces
 from pgprog.engine.children import wire
+from pgprog.engine.children.pool import AllBusy
 from pgprog.engine.children.process import ChildUnavailable
 from pgprog.engine.failures import log_failure
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import OUTLIVED, DataFault, LockTimeout, RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from pgprog.engine.children.pool import Children
     from pgprog.engine.children.process import ChildProcess
@@ -31,6 +32,8 @@ log = logs.get(__name__)
 
 # A worker that has no child for a step lets others try, but not in a storm of claims.
 _UNAVAILABLE_SECONDS = 1.0
+# Where no step in a child has ended for so long what waits for one may be sooner elsewhere.
+_STUCK_SECONDS = 0.5
 # How long the row of a dead step may be locked before its crash goes uncounted.
 _REPORTS = 50
 _REPORT_PAUSE_SECONDS = 0.1
@@ -82,12 +85,20 @@ class Apart:
             claimed.alone and self._children.can_run(claimed.namespace)
         )
 
+    @property
+    def full(self) -> Collection[str]:
+        """The namespaces whose steps would wait for a child, with no end in sight."""
+        if not self._children.are_all_busy:
+            return ()
+        names = self._namespaces.items()
+        return [name for name, each in names if each.settings.isolation == "process"]
+
     async def run(self, held: Held) -> None:
         """Run a step and hand its end over to the endings; a cancellation kills its child."""
         claimed = held.claimed
         traces.enter(held, worker_id=self._lease.worker_id)
         try:
-            async with self._children.one(claimed.namespace) as child:
+            async with self._children.one(claimed.namespace, patience=_STUCK_SECONDS) as child:
                 held.runs = True
                 if claimed.attempt > 1:
                     await self._lease.report_begun()
@@ -95,6 +106,8 @@ class Apart:
                 self._lease.check()
                 if not held.is_dropped:
                     await self._run_in(child, held)
+        except AllBusy:
+            self._endings.give_back(held)
         except ChildUnavailable as e:
             log.error("no_child_process", detail=str(e))  # noqa: TRY400 - the message says it all
             await asyncio.sleep(_UNAVAILABLE_SECONDS)

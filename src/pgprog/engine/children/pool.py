@@ -14,7 +14,7 @@ from pgprog.errors import ConfigError
 from pgprog.namespace.origins import find_origin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import timedelta
 
     from pgprog.encryption import Encryption
@@ -30,10 +30,15 @@ _HINT = (
 )
 
 
+class AllBusy(Exception):  # noqa: N818 - what happened; it never leaves the engine
+    """No child process has become free for a while."""
+
+
 class Children:
     """At most *most* child processes that can run the handlers of *namespaces*.
 
-    One that has had no step for a minute is ended.
+    One that has had no step for a minute is ended.  *are_all_busy* says that somebody has waited in
+    vain for one; *on_free* is called when that is over.
     """
 
     def __init__(
@@ -45,6 +50,9 @@ class Children:
         most: int,
         encryption: Encryption | None = None,
     ) -> None:
+        self.are_all_busy = False
+        self.on_free: Callable[[], None] = lambda: None
+        self._frees = 0
         self._encryption = encryption
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._dsn = dsn
@@ -79,13 +87,16 @@ class Children:
                 raise ConfigError(msg, hint=_HINT) from e
 
     @asynccontextmanager
-    async def one(self, namespace: str) -> AsyncIterator[ChildProcess]:
+    async def one(
+        self, namespace: str, *, patience: float | None = None
+    ) -> AsyncIterator[ChildProcess]:
         """Give a child process for one step, when one is free; it is killed if the block fails.
 
         Raises:
+            AllBusy: None has become free for *patience*, in seconds.
             ChildUnavailable: None can be started, or none imports the handlers.
         """
-        async with self._places:
+        async with self._place(patience):
             child = self._idle.pop() if self._idle else await self._start()
             try:
                 _require(child, namespace)
@@ -106,6 +117,31 @@ class Children:
         """Kill them all, and return when they are gone."""
         await asyncio.gather(*(child.end() for child in [*self._all]))
         self._alive.close()
+
+    @asynccontextmanager
+    async def _place(self, patience: float | None) -> AsyncIterator[None]:
+        while not await self._has_place(patience):
+            pass
+        try:
+            yield
+        finally:
+            self._places.release()
+            self._frees += 1
+            if self.are_all_busy:
+                self.are_all_busy = False
+                self.on_free()
+
+    async def _has_place(self, patience: float | None) -> bool:
+        frees = self._frees
+        try:
+            async with asyncio.timeout(patience):
+                await self._places.acquire()
+        except TimeoutError:
+            if self._frees == frees:
+                self.are_all_busy = True
+                raise AllBusy from None
+            return False
+        return True
 
     async def _start(self) -> ChildProcess:
         log_format, log_level = logs.configured()
