@@ -155,3 +155,18 @@ async def test_what_waits_for_a_child_process_runs_in_another_worker_and_holds_u
         async with Worker(Config(dsn=db, worker=other), [hazards.apart]):
             seen = [await task.wait(timeout=10) for task in tasks]
             assert [each["attempt"] for each in seen] == [1, 1, 1]
+
+
+@pytest.mark.slow  # child processes are started
+async def test_a_change_to_isolation_process_holds_up_no_claim_while_all_child_processes_are_busy(
+    db: str, sql: Any, client: AsyncClient, hazards: Any, shop: Shop
+) -> None:
+    busy = replace(AT_ONCE, concurrency=3, children=1, poll_every=timedelta(milliseconds=50))
+    async with Worker(Config(dsn=db, worker=busy), [hazards.apart, hazards.together, shop]):
+        await client.init("apart", "asleep")
+        await client.init("shop", "a")
+        await client.submit("call", "apart", "asleep", name="sleep_on")
+        await become(sql, HELD, 1)
+        sql.execute("select pgprog.set_settings('together', '{\"isolation\": \"process\"}')")
+
+        assert await client.call("shop", "a", name="pay", timeout=5) == 1

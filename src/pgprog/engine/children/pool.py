@@ -80,34 +80,22 @@ class Children:
                 raise ConfigError(msg, hint=_HINT)
         for name in names:
             try:
-                async with self.one(name):
+                async with self._child(name):  # one more than most: those may be busy for long
                     pass
             except ChildUnavailable as e:
                 msg = f"namespace {name}: isolation process, and {e}"
                 raise ConfigError(msg, hint=_HINT) from e
 
     @asynccontextmanager
-    async def one(
-        self, namespace: str, *, patience: float | None = None
-    ) -> AsyncIterator[ChildProcess]:
+    async def one(self, namespace: str, *, patience: float) -> AsyncIterator[ChildProcess]:
         """Give a child process for one step, when one is free; it is killed if the block fails.
 
         Raises:
             AllBusy: None has become free for *patience*, in seconds.
             ChildUnavailable: None can be started, or none imports the handlers.
         """
-        async with self._place(patience):
-            child = self._idle.pop() if self._idle else await self._start()
-            try:
-                _require(child, namespace)
-                yield child
-            except ChildUnavailable:
-                raise
-            except BaseException:
-                child.kill()
-                raise
-            finally:
-                self._keep(child)
+        async with self._place(patience), self._child(namespace) as child:
+            yield child
 
     def run_until(self, until: float) -> None:
         """Have them end by themselves if they still run a step then, monotonic."""
@@ -119,7 +107,7 @@ class Children:
         self._alive.close()
 
     @asynccontextmanager
-    async def _place(self, patience: float | None) -> AsyncIterator[None]:
+    async def _place(self, patience: float) -> AsyncIterator[None]:
         while not await self._has_place(patience):
             pass
         try:
@@ -131,7 +119,7 @@ class Children:
                 self.are_all_busy = False
                 self.on_free()
 
-    async def _has_place(self, patience: float | None) -> bool:
+    async def _has_place(self, patience: float) -> bool:
         frees = self._frees
         try:
             async with asyncio.timeout(patience):
@@ -142,6 +130,20 @@ class Children:
                 raise AllBusy from None
             return False
         return True
+
+    @asynccontextmanager
+    async def _child(self, namespace: str) -> AsyncIterator[ChildProcess]:
+        child = self._idle.pop() if self._idle else await self._start()
+        try:
+            _require(child, namespace)
+            yield child
+        except ChildUnavailable:
+            raise
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            self._keep(child)
 
     async def _start(self) -> ChildProcess:
         log_format, log_level = logs.configured()
