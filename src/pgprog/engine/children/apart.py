@@ -98,7 +98,8 @@ class Apart:
         claimed = held.claimed
         traces.enter(held, worker_id=self._lease.worker_id)
         try:
-            async with self._children.one(claimed.namespace, patience=_STUCK_SECONDS) as child:
+            patience = self._patience(claimed.namespace)
+            async with self._children.one(claimed.namespace, patience=patience) as child:
                 held.runs = True
                 if claimed.attempt > 1:
                     await self._lease.report_begun()
@@ -112,6 +113,14 @@ class Apart:
             log.error("no_child_process", detail=str(e))  # noqa: TRY400 - the message says it all
             await asyncio.sleep(_UNAVAILABLE_SECONDS)
             self._endings.give_back(held)
+
+    def _patience(self, namespace: str) -> float | None:
+        """Return for how many seconds a step waits for a child that stays busy, None: any.
+
+        What was lost with a worker would be claimed again at once.
+        """
+        is_isolated = self._namespaces[namespace].settings.isolation == "process"
+        return _STUCK_SECONDS if is_isolated else None
 
     async def _run_in(self, child: ChildProcess, held: Held) -> None:
         settings = self._namespaces[held.claimed.namespace].settings

@@ -87,11 +87,11 @@ class Children:
                 raise ConfigError(msg, hint=_HINT) from e
 
     @asynccontextmanager
-    async def one(self, namespace: str, *, patience: float) -> AsyncIterator[ChildProcess]:
+    async def one(self, namespace: str, *, patience: float | None) -> AsyncIterator[ChildProcess]:
         """Give a child process for one step, when one is free; it is killed if the block fails.
 
         Raises:
-            AllBusy: None has become free for *patience*, in seconds.
+            AllBusy: None has become free for *patience*, in seconds; never where that is None.
             ChildUnavailable: None can be started, or none imports the handlers.
         """
         async with self._place(patience), self._child(namespace) as child:
@@ -107,7 +107,7 @@ class Children:
         self._alive.close()
 
     @asynccontextmanager
-    async def _place(self, patience: float) -> AsyncIterator[None]:
+    async def _place(self, patience: float | None) -> AsyncIterator[None]:
         while not await self._has_place(patience):
             pass
         try:
@@ -119,7 +119,7 @@ class Children:
                 self.are_all_busy = False
                 self.on_free()
 
-    async def _has_place(self, patience: float) -> bool:
+    async def _has_place(self, patience: float | None) -> bool:
         frees = self._frees
         try:
             async with asyncio.timeout(patience):
