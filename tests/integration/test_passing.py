@@ -25,6 +25,9 @@ language sql stable return statement_timestamp() - interval '1 hour';
 create or replace function pgprog_engine._clock() returns timestamptz
 language sql volatile return clock_timestamp() - interval '1 hour';
 """
+LOSE = """
+select pgprog_engine.claim(
+  pgprog_engine.register_worker('dead', '{counters}', '{}', '10 s'), 1)"""
 FIRST = Position(datetime.min.replace(tzinfo=UTC), 0)
 
 
@@ -56,6 +59,12 @@ async def passing(db: str) -> AsyncIterator[Passing]:
 
 def init(connection: Any, process_id: str, *, more: str = "") -> None:
     connection.execute(f"select pgprog.init('orders', %s {more})", (process_id,))
+
+
+async def finished(engine: Any, task_id: int) -> None:
+    async with asyncio.timeout(8):
+        while (await engine.result(task_id)).status != "finished":
+            await asyncio.sleep(0.01)
 
 
 async def test_what_was_asked_for_before_a_claim_and_is_committed_after_it_is_in_the_next(
@@ -151,8 +160,28 @@ async def test_what_is_asked_for_after_the_clock_was_set_back_is_run_though_poll
             call = "select pgprog.call('counters', 'free', '{\"amount\": 1}', name => 'add')"
             [[task_id]] = sql.execute(call).fetchall()
             sql.execute("notify pgprog_due, 'counters'")
-            async with asyncio.timeout(5):
-                while (await engine.result(task_id)).status != "finished":
-                    await asyncio.sleep(0.01)
+            await finished(engine, task_id)
             assert (await engine.result(task_id)).response == number
         assert [await task.wait(timeout=5) for task in tasks] == [*range(1, 121)]
+
+
+@pytest.mark.slow  # a lease ends
+async def test_what_a_worker_takes_from_a_dead_one_it_claims_without_a_look(
+    make_engine: Any, counters: Namespace[Any], sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for constant in ("_SLOW_SECONDS", "_SLOW_SECONDS_OF_ONE"):
+        monkeypatch.setattr(f"pgprog.engine.passing.{constant}", -1.0)
+    for constant in ("_SHORTEST_REST_SECONDS", "_LONGEST_REST_SECONDS"):
+        monkeypatch.setattr(f"pgprog.engine.passing.{constant}", 3600.0)
+    sql.execute("select pgprog_engine._create_namespace('counters', '{}')")
+    [[lost]] = sql.execute("select pgprog.init('counters', 'lost')").fetchall()
+    sql.execute(LOSE)
+    beat, lease = timedelta(milliseconds=200), timedelta(seconds=1)
+    worker = WorkerConfig(poll_every=timedelta(hours=1), lease=lease, heartbeat_every=beat)
+    async with make_engine(counters, worker=worker) as engine:
+        for name in ("first", "second", "third"):
+            [[task_id]] = sql.execute("select pgprog.init('counters', %s)", (name,)).fetchall()
+            sql.execute("notify pgprog_due, 'counters'")
+            await finished(engine, task_id)
+        assert (await engine.result(lost)).status == "running"
+        await finished(engine, lost)

@@ -271,3 +271,32 @@ async def test_an_idle_worker_that_begins_to_pass_by_again_looks_without_being_t
     learn(passing, None)
     learn(passing, Position(NOON, 8))
     assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
+
+
+async def test_after_a_look_that_took_very_long_there_is_another_soon(
+    passing: Passing, store: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.passing._REST", 4)
+    monkeypatch.setattr("pgprog.engine.passing._LONGEST_REST_SECONDS", 0.01)
+    store.seconds = 1000
+    learn(passing, None)
+    learn(passing, Position(NOON, 8))
+    await asyncio.wait_for(store.before.get(), 5)
+    store.may_answer.set()
+
+    assert await asyncio.wait_for(store.before.get(), 5) == (NOON, 8)
+
+
+async def test_what_was_handed_back_is_not_looked_for_but_claimed(
+    passing: Passing, store: Looked
+) -> None:
+    learn(passing, None)
+    learn(passing, Position(NOON, 8))
+    await asyncio.wait_for(store.before.get(), 5)
+    passing.go_back()
+    assert passing.since is None
+    store.found = NOON  # before it was handed back
+    store.may_answer.set()
+    await turns()
+
+    assert passing.since is None

@@ -22,8 +22,10 @@ log = logs.get(__name__)
 # What takes PostgreSQL so long passes by many rows that have ended.
 _SLOW_SECONDS: Final = 0.005
 _SLOW_SECONDS_OF_ONE: Final = 60e-6
-# Between two looks at all, a multiple of what one takes: they may have a fifth of a core.
+# Between two looks at all, a multiple of what one takes: they may have a fifth of a core.  One that
+# has waited for a lock takes long, too.
 _SHORTEST_REST_SECONDS: Final = 0.1
+_LONGEST_REST_SECONDS: Final = 2.0
 _REST: Final = 4
 # One that is not answered waits for a lock or for a connection that is gone.
 _LONGEST_LOOK_SECONDS: Final = 5.0
@@ -74,6 +76,10 @@ class Passing:
         else:
             self.since = following(claims, since=since)
 
+    def go_back(self) -> None:
+        """Let the next claim look at everything: some of what waits first was handed back."""
+        self.since = None
+
     def wake(self) -> None:
         """Look soon, also where no step runs: something was made due."""
         self._told.set()
@@ -114,11 +120,11 @@ class Passing:
             return _SHORTEST_REST_SECONDS
         if seconds < _SLOW_SECONDS:
             self.since = None
-        elif rank is not None:
+        elif rank is not None and self.since is not None:
             self.since = Position(rank, 0)
         if rank is not None:
             self._on_found()
-        return max(_SHORTEST_REST_SECONDS, _REST * seconds)
+        return min(max(_SHORTEST_REST_SECONDS, _REST * seconds), _LONGEST_REST_SECONDS)
 
 
 def following(claims: Claims, *, since: Position) -> Position:

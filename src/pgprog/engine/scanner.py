@@ -89,6 +89,11 @@ class Scanner:
         self._told.set()
         self._passing.wake()
 
+    def go_back(self) -> None:
+        """Look again now, at everything: some was handed back, which waits before the rest."""
+        self._passing.go_back()
+        self.wake()
+
     def due_in(self, seconds: float) -> None:
         """Look again when something comes due, if nothing else wakes the scanner before."""
         due_at = time.monotonic() + max(0.0, seconds)

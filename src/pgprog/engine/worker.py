@@ -162,12 +162,12 @@ class Worker:
                 if each.claimed is not None and not self._is_over:
                     self._runner.take(self._holdings.add(each.claimed, since=since))
         if any(each.outcome == "queued" for each in submitted):
-            self.wake()
+            self._scanner.wake()
         return submitted
 
     def wake(self) -> None:
-        """Look for due tasks now."""
-        self._scanner.wake()
+        """Look for due tasks now: some were handed back."""
+        self._scanner.go_back()
 
     def registered(self, worker_id: int) -> None:
         """Pass on which incarnation this is."""
