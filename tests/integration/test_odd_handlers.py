@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.folded import Folded
 
 from pgprog import Intent, Namespace, PermanentError, Reject, SetTimer, Step, TransientError
 from pgprog.engine import traces
@@ -32,18 +33,6 @@ class Coded(Exception):  # noqa: N818 - what it is
     """An error of a library, with a code that is no text."""
 
     code: Mapping[str, int] = {"status": 503}
-
-
-class Folded(str):
-    """A text that is equal to itself in capitals."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self.lower() == other.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.lower())
 
 
 class Span(timedelta):

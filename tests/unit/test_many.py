@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.folded import Folded
 
 from pgprog import Namespace, Request
 from pgprog.client.many import parts_of
@@ -28,18 +29,6 @@ SHOP = Namespace(
 
 class Name(StrEnum):
     PAY = "pay"
-
-
-class Folded(str):
-    """A text that is equal to itself in capitals."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self.lower() == other.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.lower())
 
 
 def no_namespace(name: str) -> None:
