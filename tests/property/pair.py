@@ -206,7 +206,6 @@ class Pair:
 
     def claim_since(self, worker: WorkerPair, limit: int) -> None:
         """Claim from where the last one came to, and what a look finds before: all is taken."""
-        found = None
         for _ in range(_CLAIMS):
             since = self.places.get(worker.ours, _FIRST)
             ours = self.claim(worker, limit, since=since)
@@ -216,11 +215,12 @@ class Pair:
             if ours.wait_seconds == 0:
                 continue
             rank = self.database.first_rank(worker.namespaces, ours.seen)
-            if rank is None or (rank == found and not ours.tasks):  # of one without room
+            # What one claim from there on has left is of namespaces without room.
+            if rank is None or (since == Since(rank, 0) and not ours.tasks):
                 forgotten = self._forgotten(worker)
                 assert not forgotten, f"a look left what was due: {forgotten}"
                 return
-            found, self.places[worker.ours] = rank, Since(rank, 0)
+            self.places[worker.ours] = Since(rank, 0)
             self.counts["found before a place"] += 1
 
     def _forgotten(self, worker: WorkerPair) -> list[Turn]:
