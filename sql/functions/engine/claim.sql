@@ -24,6 +24,9 @@
  * since: only what ranks there or later is looked at, beginning with since_task, and what comes due now.  Rows that have ended and are kept by an
  * old snapshot all rank before it; so may what was given back, freed or committed late: first_rank finds it.
  *
+ * Where it only starts tasks the transaction waits for no flush of WAL: a crash of the server may take the claims back.  Their
+ * tasks wait again then, and what their workers complete is lost, for no other claim has their ids (_new_claim_id).
+ *
  * alone: the task was lost with a worker before, whether or not it is known to have begun: whatever
  * it does, nothing else should run in the same operating-system process.
  *
@@ -118,7 +121,9 @@ declare
   v_count integer;
   v_freed boolean;
   v_more boolean := false;
+  v_must_last boolean := false;
   v_next timestamptz;
+  v_setting text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform pgprog_engine._require_read_committed();
@@ -491,7 +496,7 @@ begin
     end if;
     return query
       update pgprog_data.queue as q
-      set status = 'r', worker_id = claim.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
+      set status = 'r', worker_id = claim.worker_id, claim_id = pgprog_engine._new_claim_id(),
         attempt = q.attempt + 1, started_at = v_at, begun = false
       from pgprog_data.processes as p
       where q.task_id = any (v_chosen)
@@ -560,6 +565,8 @@ begin
 
     -- A repair that ended here has let the next task of its process go.
     v_freed := v_refused is not null or v_poison is not null;
+    v_must_last := v_must_last or v_freed or v_removals is not null or v_timers is not null or v_gone is not null
+      or coalesce(v_statuses && '{error,finished}', false);
     v_more := v_freed or cardinality(v_candidates) >= v_share or cardinality(v_locked) < cardinality(v_wanted);
     exit when v_got >= claim.max_tasks or (cardinality(v_candidates) < v_share and not v_freed);
     -- Rows of processes that we hold are blocked or running by now: only what is held elsewhere is passed by.
@@ -569,6 +576,12 @@ begin
       where x.incarnation <> all (v_locked);
     end if;
   end loop;
+
+  -- A crash of the server may take back what was only started: the fence refuses its steps then.  What others
+  -- are told of, or follow, waits for its flush as any commit does.
+  if not v_must_last then
+    v_setting := set_config('synchronous_commit', 'off', true);
+  end if;
 
   -- 10. When to ask again, and where: what came due and was left is not passed by.
   if v_seen is null and (v_since, v_since_task) < (claim.since, claim.since_task) then

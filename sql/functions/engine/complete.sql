@@ -437,7 +437,7 @@ begin
     if v_heads is not null then
       return query
         update pgprog_data.queue as q
-        set status = 'r', worker_id = complete.worker_id, claim_id = nextval('pgprog_data.claim_ids'),
+        set status = 'r', worker_id = complete.worker_id, claim_id = pgprog_engine._new_claim_id(),
           attempt = q.attempt + 1, started_at = v_at, begun = false
         from unnest(v_heads, v_heads_pos) as x(task_id, pos)
         where q.task_id = any (array[x.task_id])

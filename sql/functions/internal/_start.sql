@@ -264,7 +264,7 @@ begin
       limit _start.max_starts
     ) as f;
     foreach v_pos in array coalesce(v_free, '{}') loop
-      v_claims[v_pos] := nextval('pgprog_data.claim_ids');
+      v_claims[v_pos] := pgprog_engine._new_claim_id();
     end loop;
   end if;
 

@@ -28,7 +28,7 @@ begin
       started_at, worker_id, claim_id, context)
     select
       d.task_id, d.namespace, d.process_id, d.incarnation, d.type, d.name, 'r', d.attempt + 1, d.crashes, d.due_at, d.due_at,
-      d.created_at, _start_timers.at, _start_timers.worker_id, nextval('pgprog_data.claim_ids'), d.context
+      d.created_at, _start_timers.at, _start_timers.worker_id, pgprog_engine._new_claim_id(), d.context
     from due as d
     returning q.*;
 end

@@ -1,0 +1,110 @@
+"""A claim that only starts tasks waits for no flush, and a crash of the server may take it back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import namedtuple_row
+from tests.sql.conftest import Worker
+
+from pgprog import migrate
+from pgprog.embedded import EmbeddedPostgres
+
+_REGISTER = (
+    "select pgprog_engine.register_worker('w', '{orders}', array['{}'::jsonb], '1 hour', '{1}')"
+)
+_WRITER = "select pid from pg_stat_activity where backend_type = 'walwriter'"
+_SECONDS = 30.0
+
+
+def _session(dsn: str) -> psycopg.Connection[Any]:
+    """Connect as soon as the server has recovered."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            return psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row)
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+
+
+def _wait_until_lost(session: psycopg.Connection[Any]) -> None:
+    with suppress(psycopg.OperationalError):
+        while True:
+            session.execute("select 1")
+
+
+def _worker(session: psycopg.Connection[Any]) -> Worker:
+    [worker_id] = session.execute(_REGISTER).fetchone() or [0]
+    return Worker(session, worker_id)
+
+
+@pytest.mark.slow  # a server of its own recovers from a crash
+def test_a_step_whose_claim_went_with_a_crash_of_the_server_commits_nothing() -> None:
+    """Its number is given again, to another's claim of the same task."""
+    with EmbeddedPostgres(durable=False, settings={"autovacuum": "off"}) as server:
+        migrate(server.dsn)
+        with _session(server.dsn) as session:
+            session.execute("select pgprog_engine._create_namespace('orders', '{}')")
+            early, other = (_worker(session) for _ in range(2))
+            session.execute("select pgprog.init('orders', 'p1')")
+            [writer] = session.execute(_WRITER).fetchone() or [0]
+            os.kill(writer, signal.SIGSTOP)  # it would flush what nobody waits for
+            [held] = early.claim()
+            os.kill(writer, signal.SIGKILL)
+            _wait_until_lost(session)
+
+        with _session(server.dsn) as session:
+            late, other = replace(early, connection=session), replace(other, connection=session)
+            [again] = other.claim()
+            assert (again.task_id, again.attempt) == (held.task_id, 1)
+            assert again.claim_id >> 16 == held.claim_id >> 16
+
+            assert [each.outcome for each in late.complete(held)] == ["lost"]
+            assert late.renew() == []
+            assert [each.outcome for each in other.complete(again)] == ["done"]
+
+
+def _claimed_with(worker: Worker) -> tuple[int, str]:
+    """Claim, and return of how many tasks, and what the commit waits for."""
+    with worker.connection.transaction():
+        count = len(worker.claim())
+        [[setting]] = worker.connection.execute("show synchronous_commit").fetchall()
+    return count, setting
+
+
+def test_a_claim_that_starts_tasks_or_finds_none_waits_for_no_flush(
+    app: Any, worker: Worker
+) -> None:
+    app.execute("select pgprog.init('orders', 'p1')")
+
+    assert _claimed_with(worker) == (1, "off")
+    assert _claimed_with(worker) == (0, "off")
+    assert app.execute("show synchronous_commit").fetchone() == ("on",)
+
+
+def test_a_claim_that_starts_a_timer_is_flushed_for_those_who_follow_timers(
+    app: Any, worker: Worker, process: str
+) -> None:
+    app.execute("select pgprog.call('orders', %s)", (process,))
+    worker.complete(*worker.claim(), timers={"due": 0})
+
+    assert _claimed_with(worker) == (1, "on")
+
+
+def test_a_claim_that_ends_what_can_never_run_is_flushed_for_those_who_wait(
+    app: Any, worker: Worker, process: str, result_of: Any
+) -> None:
+    app.execute("select pgprog.call('orders', %s)", (process,))
+    worker.complete(*worker.claim(), outcome=4, error='{"detail": "broken"}')
+    repairs = [app.execute("select pgprog.repair('orders', 'p1')").fetchone()[0] for _ in range(2)]
+    worker.complete(*worker.claim())
+
+    assert _claimed_with(worker) == (0, "on")
+    assert result_of(repairs[1])["error"] == {"cause": "process not in error"}
