@@ -30,7 +30,7 @@ from bench import (
     timers,
     wakeups,
 )
-from bench.asking import ask_all, keep, machine_of
+from bench.asking import ask_all, chosen, keep, machine_of
 from bench.peers import questions as shared
 from bench.peers.running import versions
 from bench.peers.shared import table as beside
@@ -71,7 +71,7 @@ def main() -> None:
     given = _arguments()
     logs.configure(level="error")  # that workers are collected is what is measured
     sizes = QUICK if given.quick else FULL
-    asked = [q for q in _known(given) if q.name in _ALWAYS or _is_asked(q, given.only)]
+    asked = chosen(_known(given), given.only, always=_ALWAYS)
     with durable_server() as arena:
         machine = machine_of(arena, sizes)
         if given.peers:
@@ -90,10 +90,6 @@ def _known(given: argparse.Namespace) -> list[Question]:
         return [*QUESTIONS]
     names = {question.name for question in shared.ALL}
     return [*(question for question in QUESTIONS if question.name not in names), *shared.ALL]
-
-
-def _is_asked(question: Question, only: list[str]) -> bool:
-    return any(word in question.name for word in only) if only else not question.is_long
 
 
 def _arguments() -> argparse.Namespace:

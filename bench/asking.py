@@ -20,10 +20,27 @@ from bench.question import NoAnswerError
 from bench.server import cores, flush_line, server_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from bench.question import Question, Sizes
     from bench.server import Arena
 
 _RESULTS = Path(__file__).parent / "results"
+
+
+def chosen(
+    questions: Sequence[Question], only: Sequence[str], *, always: Collection[str]
+) -> list[Question]:
+    """Return those that have a word of *only* in their names, and those *always* asked.
+
+    Without a word they are all that are not long.
+    """
+    return [
+        each
+        for each in questions
+        if each.name in always
+        or (any(word in each.name for word in only) if only else not each.is_long)
+    ]
 
 
 def ask_all(arena: Arena, questions: list[Question], *, sizes: Sizes, rounds: int) -> report.Rounds:

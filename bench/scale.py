@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from bench import pgbench
-from bench.asking import ask_all, keep, machine_of
+from bench.asking import ask_all, chosen, keep, machine_of
 from bench.ceiling import BATCH
 from bench.drain import drained
 from bench.measure import Meter, spread
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 SMALL = "small database"
 _SMALL_CLAIMS = "claims beside nothing"
+# What the others are compared with.
+_ALWAYS = (pgbench.YARDSTICK, SMALL, _SMALL_CLAIMS)
 _FULL_GIGABYTES = 45
 _LEAST_CPU = 0.01  # what the kernel can tell
 _SEED = 20261128
@@ -77,7 +79,7 @@ def main() -> None:
 
 def _ask(arena: Arena, scale: Scaled, given: argparse.Namespace) -> None:
     machine = machine_of(arena, FULL) | {"size": given.size}
-    asked = [each for each in questions(scale) if _is_asked(each, given.only)]
+    asked = chosen(questions(scale), given.only, always=_ALWAYS)
     rounds = ask_all(arena, asked, sizes=FULL, rounds=given.rounds)
     keep(rounds, machine, name="scale")
     print(summary(rounds))
@@ -97,12 +99,6 @@ def questions(scale: Scaled) -> list[Question]:
         asked[f"claims beside {what}"] = functools.partial(_claim, scale=scale, template=template)
     yardsticks = [q for q in pgbench.QUESTIONS if q.name == pgbench.YARDSTICK]
     return yardsticks + [Question(name, "tasks", ask) for name, ask in asked.items()]
-
-
-def _is_asked(question: Question, only: Sequence[str]) -> bool:
-    """Whether it is asked: what the others are compared with always is."""
-    yardsticks = (pgbench.YARDSTICK, SMALL, _SMALL_CLAIMS)
-    return not only or question.name in yardsticks or any(w in question.name for w in only)
 
 
 def summary(rounds: Rounds) -> str:

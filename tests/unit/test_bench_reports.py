@@ -10,10 +10,11 @@ import pytest
 from bench import compare, report
 from bench import table as wanted
 from bench.__main__ import QUESTIONS
+from bench.asking import chosen
 from bench.peers.known import OTHERS, PGPROG, Peer
 from bench.peers.shared import table as beside
 from bench.pgbench import COMMIT, YARDSTICK
-from bench.question import Sample
+from bench.question import Question, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,3 +171,26 @@ def test_what_is_wanted_is_asked_by_a_question_of_the_bench() -> None:
     asked = {question.name for question in QUESTIONS}
 
     assert {name for line in wanted.LINES for name in (line.question, line.beside)} <= asked
+
+
+@pytest.mark.parametrize(
+    ("only", "asked"),
+    [
+        ([], ["yardstick", "drain"]),
+        (["drain"], ["yardstick", "drain", "drain for hours"]),
+        (["hours", "nothing of the kind"], ["yardstick", "drain for hours"]),
+    ],
+)
+def test_what_is_long_is_asked_when_it_is_named_and_a_yardstick_always(
+    only: list[str], asked: list[str]
+) -> None:
+    def ask(*_: object) -> Sample:
+        raise AssertionError
+
+    questions = [
+        Question("yardstick", "commits", ask),
+        Question("drain", "tasks", ask),
+        Question("drain for hours", "tasks", ask, is_long=True),
+    ]
+
+    assert [each.name for each in chosen(questions, only, always=("yardstick",))] == asked
