@@ -99,7 +99,7 @@ async def test_what_waits_for_the_place_of_a_step_that_goes_on_runs_in_another_w
 async def test_what_waits_for_a_place_is_left_to_other_workers_when_one_begins_to_stop(
     db: str, sql: Any, client: AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgprog.engine.scanner._STUCK_SECONDS", 3600)
+    monkeypatch.setattr("pgprog.engine.scanner.STUCK_SECONDS", 3600)
     patient = Config(dsn=db, worker=ONE_PLACE)
     async with contextlib.AsyncExitStack() as last:
         await last.enter_async_context(Worker(patient, [shop]))

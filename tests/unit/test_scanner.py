@@ -201,7 +201,7 @@ class Stuck(Free):
 async def test_what_waits_for_a_place_while_no_step_ends_is_given_back(
     store: SlowStore, holdings: Holdings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgprog.engine.scanner._STUCK_SECONDS", 0)
+    monkeypatch.setattr("pgprog.engine.scanner.STUCK_SECONDS", 0)
     stuck: Any = Stuck()
     fake: Any = store
     parts = {"lease": stuck, "runner": stuck, "holdings": holdings, "settings": Settings()}
@@ -222,7 +222,7 @@ class Filled(Stuck):
 async def test_what_waits_for_a_place_after_a_claim_that_left_nothing_is_given_back_soon(
     store: SlowStore, holdings: Holdings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgprog.engine.scanner._STUCK_SECONDS", 0.001)
+    monkeypatch.setattr("pgprog.engine.scanner.STUCK_SECONDS", 0.001)
     filled: Any = Filled()
     fake: Any = store
     parts = {"lease": filled, "runner": filled, "holdings": holdings, "settings": Settings()}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
+# Where no step has ended for so long what waits for its place, or for its child process, may be
+# sooner elsewhere.
+STUCK_SECONDS: Final = 0.5
 _TICK_SECONDS = 1.0
 _STEPS_TO_THE_TOP: Final = 20
 _SHRINK: Final = 0.75

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgprog import logs
 from pgprog.engine.passing import Passing
+from pgprog.engine.places import STUCK_SECONDS
 from pgprog.errors import LeaseLost, StoreUnavailable
 from pgprog.store.faults import OUTLIVED
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _MOST = 400
-# Where no step has ended for so long what waits for a place may be sooner elsewhere.
-_STUCK_SECONDS = 0.5
 # More than a worker holds of any namespace.
 _ALL = 1 << 30
 # While several namespaces have steps: those of another may come with the claim, and wait for it.
@@ -157,7 +156,7 @@ class Scanner:
 
     async def _until_freed(self) -> None:
         try:
-            async with asyncio.timeout(_STUCK_SECONDS):
+            async with asyncio.timeout(STUCK_SECONDS):
                 await self._freed.wait()
         except TimeoutError:
             self._runner.give_back_waiting()
@@ -229,7 +228,7 @@ class Scanner:
     async def _sleep(self, seconds: float) -> None:
         now = time.monotonic()
         if self._runner.waiting:
-            seconds = min(seconds, _STUCK_SECONDS)
+            seconds = min(seconds, STUCK_SECONDS)
         seconds = min(seconds, self._due_at - now)
         if seconds <= 0 or self._awake.is_set():
             return

@@ -13,6 +13,7 @@ from pgprog.engine.children import wire
 from pgprog.engine.children.pool import AllBusy
 from pgprog.engine.children.process import ChildUnavailable
 from pgprog.engine.failures import log_failure
+from pgprog.engine.places import STUCK_SECONDS
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import OUTLIVED, DataFault, LockTimeout, RolledBack
 
@@ -32,8 +33,6 @@ log = logs.get(__name__)
 
 # A worker that has no child for a step lets others try, but not in a storm of claims.
 _UNAVAILABLE_SECONDS = 1.0
-# Where no step in a child has ended for so long what waits for one may be sooner elsewhere.
-_STUCK_SECONDS = 0.5
 # How long the row of a dead step may be locked before its crash goes uncounted.
 _REPORTS = 50
 _REPORT_PAUSE_SECONDS = 0.1
@@ -120,7 +119,7 @@ class Apart:
         What was lost with a worker would be claimed again at once.
         """
         is_isolated = self._namespaces[namespace].settings.isolation == "process"
-        return _STUCK_SECONDS if is_isolated else None
+        return STUCK_SECONDS if is_isolated else None
 
     async def _run_in(self, child: ChildProcess, held: Held) -> None:
         settings = self._namespaces[held.claimed.namespace].settings
