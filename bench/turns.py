@@ -5,13 +5,15 @@ python -m bench.turns TRIAL [--rounds N]
 A trial is a patch of `trials/` with a head of two lines: `On: COMMIT` says what it changes, `Run:
 python …` what asks a side for one round and writes its results.  Each side is checked out in a
 directory of its own, with the libraries and the Python of this one.  What is printed is that of
-`compare.py`; the samples are kept.
+`compare.py`; the samples are kept, with the commit, the name of the trial and the SHA-256 of its
+file.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -53,8 +55,8 @@ def main() -> None:
         apply(trial, after)
         rounds = _by_turns(trial, before, after, rounds=given.rounds)
         kept = [
-            _keep(rounds[0], before, f"{trial.name}-before"),
-            _keep(rounds[1], after, f"{trial.name}-after"),
+            _keep(trial, rounds[0], before, name="before"),
+            _keep(trial, rounds[1], after, name="after"),
         ]
     print(f"before: {kept[0]}\nafter:  {kept[1]}\n\n{compare.table(*rounds)}")
 
@@ -119,13 +121,26 @@ def _asked(trial: Trial, directory: Path) -> report.Rounds:
     return report.read(written)
 
 
-def _keep(rounds: report.Rounds, side: Path, name: str) -> Path:
+def _keep(trial: Trial, rounds: report.Rounds, side: Path, *, name: str) -> Path:
     """Write the samples of a side beside those of other runs."""
     newest = max((side / _RESULTS).glob("*.json"))
     stamp, _, _ = newest.stem.partition("-")
-    path = _KEPT / f"{stamp}-{name}.json"
-    report.write(path, rounds, machine=json.loads(newest.read_text())["machine"])
+    path = _KEPT / f"{stamp}-{trial.name}-{name}.json"
+    machine = json.loads(newest.read_text())["machine"]
+    report.write(path, rounds, machine=machine | _origin(trial, name))
     return path
+
+
+def _origin(trial: Trial, side: str) -> dict[str, str]:
+    """Return what was asked, which a side cannot tell: it has no history."""
+    command = ["git", "rev-parse", "--verify", f"{trial.commit}^{{commit}}"]
+    done = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True)
+    return {
+        "commit": done.stdout.strip(),
+        "trial": trial.name,
+        "trial_sha256": hashlib.sha256(trial.patch.encode()).hexdigest(),
+        "side": side,
+    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -62,7 +64,7 @@ def test_a_patch_that_does_not_say_how_it_is_asked_is_refused(head: str, tmp_pat
         turns.read(path)
 
 
-def test_both_sides_are_asked_by_turns_and_compared(
+def test_both_sides_are_asked_by_turns_compared_and_kept_with_what_was_tried_on_what(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asks, path = tmp_path / "asks.py", tmp_path / "faster.patch"
@@ -73,6 +75,14 @@ def test_both_sides_are_asked_by_turns_and_compared(
 
     turns.main()
 
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
     [line] = [each for each in capsys.readouterr().out.splitlines() if "| a second |" in each]
     assert line == "| drain | a second | 10 | 20 | 2.000 | 2.000 | 2.000 | better |"
-    assert len([*tmp_path.glob("*-faster-before.json"), *tmp_path.glob("*-faster-after.json")]) == 2
+    for side in ("before", "after"):
+        [kept] = tmp_path.glob(f"*-faster-{side}.json")
+        assert json.loads(kept.read_text())["machine"] == {
+            "commit": head,
+            "trial": "faster",
+            "trial_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "side": side,
+        }
