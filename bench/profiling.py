@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from bench.server import Arena
 
     Around = Callable[[str], contextlib.AbstractContextManager[object]]
+    # Of a statement: µs a task, calls, whether it is no other's part, and its text.
+    Row = tuple[float, int, bool, str]
 
 _MOST: Final = 30
+_WIDEST: Final = 120
 _STATEMENTS: Final[LiteralString] = """
 select (1000 * s.total_exec_time / %(count)s)::float8, s.calls, s.toplevel, s.query
 from pg_stat_statements as s
@@ -67,7 +70,7 @@ def main() -> None:
 
 
 def _statements(arena: Arena, question: Question, sizes: Sizes) -> None:
-    rows: list[tuple[float, int, bool, str]] = []
+    rows: list[Row] = []
 
     @contextlib.contextmanager
     def counted(dsn: str) -> Iterator[None]:
@@ -82,9 +85,14 @@ def _statements(arena: Arena, question: Question, sizes: Sizes) -> None:
     sample = _ask(arena, question, sizes, counted)
     _track(arena, "none")
     print(f"## Statements, µs a task ({sample})\n")
-    for each, calls, is_top, query in rows:
-        shown = re.sub(r"\s+", " ", query)[:120]
-        print(f"{each:8.2f} {calls:8} {'top' if is_top else '   '} {shown}")
+    print("\n".join(map(line_of, rows)))
+
+
+def line_of(row: Row) -> str:
+    """Return a statement with what it takes on a line."""
+    microseconds, calls, is_top, query = row
+    shown = re.sub(r"\s+", " ", query)[:_WIDEST]
+    return f"{microseconds:8.2f} {calls:8} {'top' if is_top else '   '} {shown}"
 
 
 def _machine(arena: Arena, question: Question, sizes: Sizes, *, perf: str, file: str) -> None:
@@ -110,15 +118,23 @@ def _python(arena: Arena, question: Question, sizes: Sizes, *, spy: str, file: P
             yield
 
     sample = _ask(arena, question, sizes, recorded)
-    alone, within = _shares(file.read_text().splitlines())
+    alone, within = seen(file.read_text().splitlines())
     for title, found in (("by itself", alone), ("with what it calls", within)):
         print(f"\n## Python, share of a function {title} ({sample})\n")
-        for name, count in found.most_common(_MOST):
-            print(f"{count / alone.total():6.1%} {name}")
+        print("\n".join(shares(found, total=alone.total())))
 
 
-def _shares(stacks: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
-    """Return how often each function was seen by itself, and with what it calls."""
+def shares(found: Counter[str], *, total: int) -> list[str]:
+    """Return a line for each function, those seen most often first."""
+    return [f"{count / total:6.1%} {name}" for name, count in found.most_common(_MOST)]
+
+
+def seen(stacks: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Return how often each function was seen by itself, and with what it calls.
+
+    A stack is a line of frames, `name (file:line)` from the outermost to the innermost, with the
+    number of times it was seen.
+    """
     alone, within = Counter[str](), Counter[str]()
     for line in stacks:
         stack, _, count = line.rpartition(" ")
