@@ -34,20 +34,26 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show the change;
 def _read_settings(
     ctx: click.Context, param: click.Parameter, value: Sequence[str]
 ) -> dict[str, Any]:
-    """Return KEY=VALUE as sections: `retry.max_attempts=5` is that key of the section retry."""
+    """Return KEY=VALUE as sections: `retry.max_attempts=5` is that key of the section retry.
+
+    A key is changed once: by itself, or with the whole of its section.
+    """
     patch: dict[str, Any] = {}
+    words: dict[str, str] = {}
     for word in value:
         path, equals, text = word.partition("=")
         if not equals or not path:
             msg = f"{word!r} is not KEY=VALUE, such as step_timeout=30s or retry.max_attempts=5"
             raise click.BadParameter(msg, ctx, param)
+        for other, earlier in words.items():
+            if f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}."):
+                msg = f"{earlier!r} and {word!r} change the same: which of them is meant?"
+                raise click.BadParameter(msg, ctx, param)
+        words[path] = word
         *sections, key = path.split(".")
         section = patch
         for name in sections:
             section = section.setdefault(name, {})
-            if not isinstance(section, dict):
-                msg = f"{word!r}: {name} has a value already"
-                raise click.BadParameter(msg, ctx, param)
         section[key] = _value(text)
     return patch
 

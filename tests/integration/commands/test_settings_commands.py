@@ -108,7 +108,33 @@ def test_a_day_that_there_is_not_is_told_as_it_was_typed(terminal: Any) -> None:
     assert "retention: '2027-02-29' is not a duration" in answer.stderr
 
 
-@pytest.mark.parametrize("words", [["step_timeout"], ["=5"], ["retry=5", "retry.jitter=0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["retry.jitter=0", "retry=null"],
+        ["retry=null", "retry.jitter=0"],
+        ["retry={jitter: 0}", "retry.max_attempts=5"],
+        ["concurrency=1", "concurrency=2"],
+        ["retry.jitter=0", "on_full=refuse", "retry.jitter=0.5"],
+    ],
+)
+def test_two_changes_of_the_same_are_refused_and_both_told(terminal: Any, words: list[str]) -> None:
+    before = settings_of(terminal)
+    answer = terminal.type("namespace", "set", "orders", *words)
+
+    assert answer.exit_code == 2
+    assert f"'{words[0]}' and '{words[-1]}' change the same" in " ".join(answer.stderr.split())
+    assert settings_of(terminal) == before
+
+
+def test_two_keys_of_a_section_are_changed_together(terminal: Any) -> None:
+    terminal.type("namespace", "set", "orders", "retry.jitter=0", "retry.max_attempts=5")
+
+    retry = settings_of(terminal)["retry"]
+    assert (retry["jitter"], retry["max_attempts"]) == (0, 5)
+
+
+@pytest.mark.parametrize("words", [["step_timeout"], ["=5"]])
 def test_what_is_no_setting_is_a_fault_of_the_command_line(terminal: Any, words: list[str]) -> None:
     assert terminal.type("namespace", "set", "orders", *words).exit_code == 2
 
