@@ -19,7 +19,7 @@ from pgprog.errors import (
     StoreUnavailable,
     TaskCancelled,
 )
-from pgprog.store.pool import place_of
+from pgprog.store.pool import place_of, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +62,23 @@ async def test_a_database_that_does_not_listen_is_told_at_once_by_its_host(
         await AsyncClient(dsn).__aenter__()
 
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "character"),
+    [
+        ("postgresql://me:sesame@db/sh\0op", "a NUL character"),
+        ("host=db password=sesame dbname=sh\udce9op", "the lone surrogate U+DCE9"),
+    ],
+)
+def test_a_dsn_that_holds_what_libpq_does_not_take_is_refused_by_what_it_is(
+    dsn: str, character: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        place_of(dsn)
+
+    assert str(caught.value) == f"the DSN holds {character}"
+    assert without_password(dsn) == "(it cannot be read)"
 
 
 @pytest.mark.parametrize(

@@ -418,6 +418,19 @@ def test_a_fault_names_the_variable_or_the_flag_it_came_from(read: Loader) -> No
     ]
 
 
+def test_a_dsn_that_holds_what_no_connection_can_is_refused_and_not_repeated(read: Loader) -> None:
+    text = r'dsn: "postgresql://app:sesame@db/sh\0op"'
+    environ = {"PGPROG_DIRECT_DSN": "postgresql://app:sesame@db/caf\udce9"}
+
+    assert faults(read, text, environ=environ) == [
+        "dsn: it holds a NUL character",
+        "direct_dsn (from PGPROG_DIRECT_DSN): it holds the lone surrogate U+DCE9",
+    ]
+    assert faults(read, r'profiles: {dev: {dsn: "host=db password=sesame\uD800"}}') == [
+        "dsn (from profile dev): it holds the lone surrogate U+D800"
+    ]
+
+
 def test_a_variable_that_looks_like_a_section_but_is_none_is_refused(read: Loader) -> None:
     environ = {"PGPROG_WORKER_CONCURENCY": "5", "PGPROG_TEST_DSN": "x", "HOME": "/"}
 

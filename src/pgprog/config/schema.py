@@ -34,6 +34,7 @@ from typing import (
 
 from pgprog.config.units import format_duration, parse_duration, parse_size
 from pgprog.errors import ConfigError
+from pgprog.texts import text_fault
 from pgprog.times import plain_duration
 
 if TYPE_CHECKING:
@@ -161,13 +162,18 @@ class Reader:
         return self._read_scalar(scalar_of(hint), raw, path=path)
 
     def _read_scalar(self, scalar: Scalar, raw: object, *, path: str) -> object:
+        is_secret = path in _SECRET
         try:
-            return scalar.parse(raw)
+            value = scalar.parse(raw)
         except (TypeError, ValueError):
-            is_secret = path in _SECRET and isinstance(raw, list | Mapping)
-            shown = f"a {type(raw).__name__}" if is_secret else _shown(raw)
+            is_hidden = is_secret and isinstance(raw, list | Mapping)
+            shown = f"a {type(raw).__name__}" if is_hidden else _shown(raw)
             self.add_fault(path, f"{shown} is not {scalar.words}")
             return _FAULTY
+        if is_secret and isinstance(value, str) and (character := text_fault(value)) is not None:
+            self.add_fault(path, f"it holds {character}")  # libpq would read no further, or nothing
+            return _FAULTY
+        return value
 
     def _read_mapping(
         self, hints: tuple[object, ...], raw: object, *, path: str

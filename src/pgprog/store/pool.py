@@ -20,6 +20,7 @@ from pgprog.errors import ConfigError
 from pgprog.metrics import Sample
 from pgprog.store import packing
 from pgprog.store.faults import translated, translated_denials
+from pgprog.texts import text_fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -50,6 +51,9 @@ def conninfo(dsn: str, *, name: str) -> str:
     Raises:
         ConfigError: It cannot be read; the message repeats nothing of it, for a password's sake.
     """
+    if (character := text_fault(dsn)) is not None:  # of a NUL libpq would take what stands before
+        msg = f"the DSN holds {character}"
+        raise ConfigError(msg)
     given = _parsed(dsn)
     if given is None:
         msg = "the DSN cannot be read"
@@ -62,7 +66,7 @@ def conninfo(dsn: str, *, name: str) -> str:
 
 def _parsed(dsn: str) -> dict[str, Any] | None:
     """Return the parts of a DSN, None where it cannot be told which they are."""
-    if _AMBIGUOUS.match(dsn):
+    if _AMBIGUOUS.match(dsn) or text_fault(dsn) is not None:
         return None
     try:
         return conninfo_to_dict(dsn)
