@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from pgprog.cli.output import printable
+from pgprog.cli.output import drop_unread, printable
 from pgprog.errors import (
     CallTimeout,
     NamespaceNotFound,
@@ -22,7 +23,7 @@ from pgprog.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # Command → where its click command is, as `module:attribute`.
 COMMANDS: Final[Mapping[str, str]] = {
@@ -46,7 +47,9 @@ _HINTS: Final[Mapping[type[PgprogError], str]] = {
     NamespaceNotFound: "the first worker that serves it makes it; `pgprog namespace list` has all",
     ProcessNotFound: "`pgprog process list --namespace NAMESPACE` has those there are",
 }
-_INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
+# As shells say it: 128 and the number of SIGINT, of SIGPIPE.
+_INTERRUPTED: Final = 130
+_UNREAD: Final = 141
 
 
 class _NoAnswer(click.ClickException):
@@ -76,6 +79,11 @@ class Program(click.Group):
             raise TypeError(msg)
         return command
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:  # noqa: ANN401 - click's
+        """Read the command line; --help and --version print and end here."""
+        with _piped():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an expected failure ends it with a message, not a traceback."""
         if isinstance(sys.stdout, io.TextIOWrapper):  # what was done is not to fail at its telling
@@ -83,7 +91,8 @@ class Program(click.Group):
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             ctx.color = False
         try:
-            return super().invoke(ctx)
+            with _piped():
+                return super().invoke(ctx)
         except PgprogError as e:
             _fail(e)
         except KeyboardInterrupt:
@@ -156,7 +165,18 @@ def main() -> None:
       5    `pgprog doctor` found something that somebody should look at
       6    `pgprog doctor` found something that stops work or endangers data
       130  interrupted by Ctrl-C; a task that was asked for goes on
+      141  nobody reads what it prints, as behind `| head -1`; it may have done its work
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
+
+
+@contextlib.contextmanager
+def _piped() -> Iterator[None]:
+    """End quietly, by the exit code that is usual, where the reader of a pipe has ended."""
+    try:
+        yield
+    except BrokenPipeError as e:
+        drop_unread()
+        raise click.exceptions.Exit(_UNREAD) from e
 
 
 def _fail(error: PgprogError) -> NoReturn:

@@ -63,6 +63,17 @@ def is_terminal() -> bool:
     return has_terminal and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def drop_unread() -> None:
+    """Forget what could not be written to a pipe: Python tries again at its end, and complains."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by who started us
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
 def shown(value: object) -> str:
     """Return *value* as people read it: times in this machine's zone, payloads indented.
 

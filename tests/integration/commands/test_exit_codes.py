@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from click.testing import CliRunner
 
 from pgprog.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def test_the_exit_codes_of_the_help_are_those_that_commands_end_with(
@@ -33,7 +42,63 @@ def test_the_exit_codes_of_the_help_are_those_that_commands_end_with(
     assert [int(line.split()[0]) for line in told.splitlines() if line.strip()[:1].isdigit()] == [
         *range(7),
         130,
+        141,
     ]
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The end of a pipe whose reader has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+# Slow: each starts a program.
+@pytest.mark.slow
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["task", "list", "--help"], ["config", "show"]]
+)
+def test_a_command_whose_reader_has_ended_ends_quietly_as_shells_say_it(
+    words: list[str], buffered: str, unread: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "pgprog", *words]
+    environment = os.environ | {"PYTHONUNBUFFERED": buffered}
+    done = subprocess.run(
+        command, stdout=unread, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.slow  # a program is started
+def test_a_command_whose_reader_has_seen_enough_ends_quietly(
+    terminal: Any, shop: Any, db: str
+) -> None:
+    for number in range(40):
+        shop.init("orders", f"long-{number}", "x" * 4096)  # more than a pipe holds
+    command = [sys.executable, "-m", "pgprog", "process", "watch", "orders", "--json", "--dsn", db]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        first = running.stdout.readline()
+        running.stdout.close()
+        told = running.stderr.read()
+
+    assert first.startswith(b"{")
+    assert (running.returncode, told) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.slow  # a program is started
+def test_errors_that_nobody_reads_do_not_change_how_a_command_ends(
+    unread: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "pgprog", "config", "show"]
+    done = subprocess.run(command, stdout=unread, stderr=unread, cwd=tmp_path, check=False)
+
+    assert done.returncode == 128 + signal.SIGPIPE
 
 
 def test_several_workers_that_would_each_be_the_reader_of_a_machine_are_refused() -> None:
