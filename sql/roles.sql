@@ -68,7 +68,7 @@ to pgprog_app;
 grant usage on schema pgprog_engine to pgprog_worker;
 grant execute on function
   pgprog_engine.register_worker, pgprog_engine.renew_worker, pgprog_engine.tell_log_level, pgprog_engine.deregister_worker, pgprog_engine.end_worker,
-  pgprog_engine.claim, pgprog_engine.first_rank, pgprog_engine.newest_events,
+  pgprog_engine.claim, pgprog_engine.first_rank, pgprog_engine.newest_events, pgprog_engine.history,
   pgprog_engine.start, pgprog_engine.complete, pgprog_engine.hand_back, pgprog_engine.report_crash, pgprog_engine.list_workers,
   pgprog_engine.first_trace, pgprog_engine.collect_zombies, pgprog_engine.maintain, pgprog_engine.drop_old, pgprog_engine.erase_old,
   pgprog_engine.measure_queues, pgprog_engine.judge_settings, pgprog_engine.gauges, pgprog_engine.oldest_served, pgprog.health

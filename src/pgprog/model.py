@@ -335,7 +335,8 @@ class Step(Generic[S_co]):
         """Return events of this process; awaitable in an async handler, blocking in a sync one.
 
         *after* is exclusive.  Forward: ids above it, ascending; backward: below it, descending;
-        None: from that end of the history.
+        None: from that end of the history.  `ProcessNotFound`: it was removed meanwhile, whoever
+        has its id now.
         """
         return self._access.history(after=after, limit=limit, direction=direction)
 

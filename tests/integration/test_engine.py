@@ -31,6 +31,7 @@ from pgprog.errors import (
     InvalidArgument,
     ProcessFinished,
     ProcessInError,
+    ProcessNotFound,
     Rejected,
     StepFailed,
     TaskCancelled,
@@ -476,6 +477,45 @@ async def test_a_step_reads_its_own_history_in_both_colours(make_engine: Any) ->
 
         assert await engine.call("shop", "s", name="last") == ["c", "b"]
         assert await engine.call("shop", "s", name="first") == ["a", {"by": "init"}]
+
+
+class Outlived(Namespace[Any]):
+    """Calls read their history when they are told to, whatever became of their process."""
+
+    def __init__(self) -> None:
+        super().__init__("shop")
+        self.begun, self.told = asyncio.Event(), asyncio.Event()
+        self.read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        @self.init
+        async def begin(step: Step[Any], life: str) -> Intent[Any]:
+            return Intent(events=[life])
+
+        @self.call
+        async def look(step: Step[Any]) -> None:
+            self.begun.set()
+            await self.told.wait()
+            try:
+                self.read.set_result([event.payload for event in await step.history()])
+            except ProcessNotFound as e:
+                self.read.set_result(e)
+
+
+async def test_a_step_whose_process_was_removed_reads_nothing_of_the_next_one_of_its_id(
+    make_engine: Any,
+) -> None:
+    outlived = Outlived()
+    async with make_engine(outlived) as engine:
+        await engine.init("shop", "s", {"life": "first"})
+        await engine.submit("call", "shop", "s", name="look")
+        await outlived.begun.wait()
+        await engine.remove("shop", "s")
+        await engine.init("shop", "s", {"life": "second"})
+        outlived.told.set()
+        read = await outlived.read
+
+    assert isinstance(read, ProcessNotFound)
+    assert str(read) == "process s in namespace shop was removed, and another one made since"
 
 
 async def test_a_step_cannot_wait_for_its_own_process(make_engine: Any) -> None:

@@ -13,6 +13,8 @@ from pgprog.store.engine_store import EngineStore
 if TYPE_CHECKING:
     import psycopg
 
+    from pgprog.store.rows import Claimed
+
 
 def noting(history: Any) -> Namespace[Any]:
     """Processes that answer with what step.history says, and note what they are told."""
@@ -51,9 +53,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     history = EngineStore.history
 
-    async def spy(self: EngineStore, *names: str, **asked: Any) -> list[Any]:
+    async def spy(self: EngineStore, claimed: Claimed, **asked: Any) -> list[Any]:
         made.append(asked)
-        return await history(self, *names, **asked)
+        return await history(self, claimed, **asked)
 
     monkeypatch.setattr(EngineStore, "history", spy)
     return made

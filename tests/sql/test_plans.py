@@ -84,6 +84,13 @@ select * from pgprog.submit_many(
 """
 NOTIFY = "select pgprog.notify('n1', 'p30001', idempotency_key => 'k')"
 NOTIFY_LATER = "select pgprog.notify('n1', 'p30001', run_at => now() + interval '1 day')"
+# With what reads its incarnation.
+HISTORY_OF_STEP = """
+select h.* from pgprog_data.processes as p
+cross join lateral pgprog_engine.history(
+  p.namespace, p.process_id, p.incarnation, 500, 100, 'backward') as h
+where p.namespace = 'n1' and p.process_id = 'p30001'
+"""
 # With 50 timers and 100 events.
 PUT = """
 select pgprog.put(jsonb_build_object(
@@ -344,10 +351,11 @@ def test_the_results_of_200_tasks_read_a_bounded_number_of_blocks(planned: Any) 
         ("select * from pgprog.history('n1', 'p30001')", 17),
         ("select * from pgprog.history('n1', 'p30001', 500, 100, 'backward')", 17),
         ("select * from pgprog.history('n1', 'p30001', 999, 1)", 17),
+        (HISTORY_OF_STEP, 17),
     ],
     ids=[
         "submit_many of 200", "notify", "notify for later", "put", "history", "history backward",
-        "history of one event",
+        "history of one event", "history for a step",
     ],
 )  # fmt: skip
 def test_what_applications_ask_reads_a_bounded_number_of_blocks(

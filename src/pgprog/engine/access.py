@@ -133,11 +133,7 @@ class Access:
     ) -> tuple[Event, ...]:
         with self._blaming():
             rows = await self._store.history(
-                self._claimed.namespace,
-                self._claimed.process_id,
-                after=after,
-                max_events=limit,
-                direction=direction,
+                self._claimed, after=after, max_events=limit, direction=direction
             )
         return self._events_of(rows)
 
@@ -149,7 +145,7 @@ class Access:
             raise PermanentError(msg, code="Misfit") from e
 
 
-def _opened(row: Any) -> Any:  # noqa: ANN401 - a row of pgprog.history
+def _opened(row: Any) -> Any:  # noqa: ANN401 - a row of pgprog_engine.history
     """Return an event, if it could be opened.
 
     Raises:

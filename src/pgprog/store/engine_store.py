@@ -268,18 +268,17 @@ class EngineStore(Housekeeping):
         return None if traceparent is None else str(traceparent)
 
     async def history(
-        self,
-        namespace: str,
-        process_id: str,
-        *,
-        after: int | None,
-        max_events: int,
-        direction: Direction,
+        self, claimed: Claimed, *, after: int | None, max_events: int, direction: Direction
     ) -> list[Any]:
-        """Return (event_id, at, task_id, payload, metadata, state_version), for a step."""
+        """Return (event_id, at, task_id, payload, metadata, state_version), for a step.
+
+        Raises:
+            ProcessNotFound: Its process was removed, whether there is another of that id or not.
+        """
+        process = claimed.namespace, claimed.process_id, claimed.incarnation
         return await self._reads.fetch(
-            "select * from pgprog.history(%s, %s, %s, %s, %s)",
-            (namespace, process_id, after, max_events, direction),
+            "select * from pgprog_engine.history(%s, %s, %s, %s, %s, %s)",
+            (*process, after, max_events, direction),
         )
 
     async def settings(self, namespaces: Sequence[str]) -> dict[str, Stored]:
