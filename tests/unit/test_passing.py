@@ -227,6 +227,37 @@ async def test_while_a_look_hangs_claims_look_at_everything(
     assert passing.since is None
 
 
+class Hanging(Looked):
+    """One whose looks are answered though nobody waits any more, as those of a lane are."""
+
+    async def first_rank(self, since: Position) -> tuple[datetime | None, float]:
+        return await asyncio.shield(asyncio.ensure_future(super().first_rank(since)))
+
+
+async def test_while_a_look_hangs_no_other_queues_behind_it(
+    store: Looked, holdings: Holdings, woken: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgprog.engine.passing._LONGEST_LOOK_SECONDS", 0.01)
+    hanging: Any = Hanging()
+    passing = Passing(hanging, holdings=holdings, poll_seconds=3600, on_found=woken.set)
+    running = asyncio.create_task(passing.run())
+    for _ in range(3):
+        woken.clear()
+        learn(passing, None)
+        learn(passing, Position(NOON, 8))
+        passing.wake()
+        await asyncio.wait_for(woken.wait(), 5)
+    asked = hanging.before.qsize()
+    learn(passing, None)
+    learn(passing, Position(NOON, 9))
+    hanging.may_answer.set()
+    next_one = [await asyncio.wait_for(hanging.before.get(), 5) for _ in range(2)]
+    running.cancel()
+
+    assert asked == 1
+    assert next_one == [(NOON, 8), (NOON, 9)]
+
+
 async def test_an_idle_worker_looks_when_something_was_made_due(
     passing: Passing, store: Looked, holdings: Holdings
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pgprog import logs
 from pgprog.store.faults import OUTLIVED
@@ -60,6 +60,7 @@ class Passing:
         self._on_found = on_found
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
+        self._asking: asyncio.Future[tuple[datetime | None, float]] | None = None
         self._is_stopping = False
 
     def learn(self, claims: Claims, *, since: Position | None, asked: int) -> None:
@@ -112,7 +113,7 @@ class Passing:
             return _SHORTEST_REST_SECONDS
         try:
             async with asyncio.timeout(_LONGEST_LOOK_SECONDS):
-                rank, seconds = await self._store.first_rank(since)
+                rank, seconds = await self._asked(since)
         except (*OUTLIVED, TimeoutError) as e:
             log.warning("look_failed", detail=str(e) or "no answer")
             self.since = None  # the next claim finds it
@@ -126,6 +127,14 @@ class Passing:
             self._on_found()
         return min(max(_SHORTEST_REST_SECONDS, _REST * seconds), _LONGEST_REST_SECONDS)
 
+    async def _asked(self, since: Position) -> tuple[datetime | None, float]:
+        """Ask, once the last one is answered that was given up: they would queue behind it."""
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+        self._asking = asyncio.ensure_future(self._store.first_rank(since))
+        self._asking.add_done_callback(_seen)
+        return await asyncio.shield(self._asking)
+
 
 def following(claims: Claims, *, since: Position) -> Position:
     """Return where the claim behind one that began at *since* may begin.
@@ -136,6 +145,11 @@ def following(claims: Claims, *, since: Position) -> Position:
     seen = claims.seen or since
     is_all = claims.wait_seconds > 0
     return min(seen, Position(claims.told_at - _LATE, 0)) if is_all else seen
+
+
+def _seen(asked: asyncio.Future[Any]) -> None:
+    if not asked.cancelled():
+        asked.exception()  # asyncio would print that of a look that nobody waits for any more
 
 
 async def _comes(event: asyncio.Event, *, within: float) -> bool:
