@@ -263,6 +263,35 @@ def test_a_program_ends_though_a_step_will_not_be_cancelled(
 
 
 @pytest.mark.slow  # a program is started
+def test_a_program_that_fails_ends_though_a_handler_never_returns(
+    db: str, sql: Any, tmp_path: Path
+) -> None:
+    config, told = tmp_path / "pgprog.yaml", tmp_path / "told"
+    config.write_text(
+        f"dsn: '{db}'\nworker: {{stop_timeout: 1s}}\n"
+        "namespaces: {failing: {handlers: 'failing:failing'}}\n"
+    )
+    command = [sys.executable, "-m", "pgprog", "worker", "--config", str(config)]
+    with (
+        Client(db) as client,
+        told.open("wb") as stderr,
+        subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE, stderr=stderr) as running,
+    ):
+        try:
+            assert running.stdout is not None
+            while not workers_of(sql):
+                assert running.poll() is None
+            task = client.submit("init", "failing", "f")
+            assert running.stdout.readline() == b"started\n"
+
+            assert running.wait(20) == 1
+        finally:
+            running.kill()
+        assert client.result(task.task_id).status == "waiting"
+    assert "ZeroDivisionError: a loop broke" in told.read_text()
+
+
+@pytest.mark.slow  # a program is started
 def test_a_worker_whose_outputs_are_closed_serves_and_stops(db: str, sql: Any) -> None:
     """A shell's >&- leaves Python without the streams."""
     command = [sys.executable, "-m", "pgprog", "worker", "--only", "collector", "--dsn", db]

@@ -39,6 +39,7 @@ _KEYS = {
     "log_level": "log.level",
 }
 _CANCEL_SECONDS = 1.0
+_FAILED = 1  # as Python has it
 _FORMATS = click.Choice(get_args(configuration.LogFormat))
 _LEVELS = click.Choice(get_args(configuration.LogLevel))
 
@@ -169,18 +170,27 @@ def _check_one_reader(roles: frozenset[Role]) -> None:
 def serve_to_end(serving: Coroutine[Any, Any, int]) -> None:
     """Serve, and leave: neither steps that do not heed a cancellation nor threads hold that up.
 
-    `asyncio.run` would wait for such steps for ever.
+    `asyncio.run` would wait for such steps for ever, and Python for the threads of handlers, also
+    at the end of a worker of which a loop has failed.
     """
     loop = asyncio.new_event_loop()
     try:
         _end_at_once(loop.run_until_complete(serving))
-    finally:  # it failed
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_SECONDS))
+    except ExceptionGroup as e:
+        _cancel_all(loop)
+        sys.excepthook(type(e), e, e.__traceback__)
+        _end_at_once(_FAILED)
+    finally:  # it could not start
+        _cancel_all(loop)
         loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_SECONDS))
 
 
 def _end_at_once(code: int) -> None:
