@@ -79,13 +79,13 @@ def _claimed_with(worker: Worker) -> tuple[int, str]:
     return count, setting
 
 
-def test_a_claim_that_starts_tasks_or_finds_none_waits_for_no_flush(
+def test_a_claim_that_starts_tasks_waits_for_no_flush_and_one_that_finds_none_does(
     app: Any, worker: Worker
 ) -> None:
     app.execute("select pgprog.init('orders', 'p1')")
 
     assert _claimed_with(worker) == (1, "off")
-    assert _claimed_with(worker) == (0, "off")
+    assert _claimed_with(worker) == (0, "on")
     assert app.execute("show synchronous_commit").fetchone() == ("on",)
 
 

@@ -578,8 +578,9 @@ begin
   end loop;
 
   -- A crash of the server may take back what was only started: the fence refuses its steps then.  What others
-  -- are told of, or follow, waits for its flush as any commit does.
-  if not v_must_last then
+  -- are told of, or follow, waits for its flush as any commit does; and where nothing was started no completion would
+  -- soon flush the end of the log, for which caches wait.
+  if v_got > 0 and not v_must_last then
     v_setting := set_config('synchronous_commit', 'off', true);
   end if;
 
