@@ -265,19 +265,23 @@ select pg_notify('something', lpad(n::text, 7000, '0')) from generate_series(1, 
 
 
 @pytest.mark.slow  # it needs a server of its own, whose queue of notifications is small
-async def test_hints_that_find_no_room_are_lost_and_end_nothing() -> None:
+async def test_hints_that_find_no_room_are_lost_and_end_nothing(
+    sql: psycopg.Connection[Any],
+) -> None:
     """Some session listens and stays in its transaction: what comes behind it piles up."""
+    if sql.info.server_version < 170000:
+        pytest.skip("before PostgreSQL 17 the queue of notifications has 8 GB")
     served = Served()
     small = {"max_notify_queue_pages": "64"}
     with EmbeddedPostgres(durable=False, settings=small) as server:
         migrate(server.dsn)
-        with psycopg.connect(server.dsn) as idle, psycopg.connect(server.dsn) as sql:
-            sql.autocommit = True
+        with psycopg.connect(server.dsn) as idle, psycopg.connect(server.dsn) as writer:
+            writer.autocommit = True
             idle.execute("listen something")
             idle.commit()
             idle.execute("select 1")
             with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="NOTIFY queue"):
-                sql.execute(_MUCH_TO_TELL)
+                writer.execute(_MUCH_TO_TELL)
             async with Engine(server.dsn, [served.namespace], worker=QUICK) as engine:
                 async with AsyncClient(server.dsn) as client:
                     answers = [await client.init("orders", f"o-{n}", timeout=20) for n in range(3)]
