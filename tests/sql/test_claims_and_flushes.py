@@ -71,6 +71,26 @@ def test_a_step_whose_claim_went_with_a_crash_of_the_server_commits_nothing() ->
             assert [each.outcome for each in other.complete(again)] == ["done"]
 
 
+_BACK = (
+    "update pgprog_data.queue set status = 'w', claim_id = null, worker_id = null, attempt = 0;"
+    "select setval('pgprog_data.claim_ids', %s, false)"
+)
+
+
+def test_a_number_that_is_given_again_makes_another_id(
+    app: psycopg.Connection[Any], worker: Worker, make_worker: Any
+) -> None:
+    """What a crash leaves, by hand."""
+    app.execute("select pgprog.init('orders', 'p1')")
+    [held] = worker.claim()
+    app.execute(_BACK.replace("%s", str(held.claim_id >> 16)).encode())
+
+    other: Worker = make_worker()
+    [again] = other.claim()
+    assert (again.task_id, again.claim_id >> 16) == (held.task_id, held.claim_id >> 16)
+    assert [each.outcome for each in worker.complete(held)] == ["lost"]
+
+
 def _claimed_with(worker: Worker) -> tuple[int, str]:
     """Claim, and return of how many tasks, and what the commit waits for."""
     with worker.connection.transaction():
@@ -105,6 +125,7 @@ def test_a_claim_that_ends_what_can_never_run_is_flushed_for_those_who_wait(
     worker.complete(*worker.claim(), outcome=4, error='{"detail": "broken"}')
     repairs = [app.execute("select pgprog.repair('orders', 'p1')").fetchone()[0] for _ in range(2)]
     worker.complete(*worker.claim())
+    app.execute("select pgprog.init('orders', 'p2')")
 
-    assert _claimed_with(worker) == (0, "on")
+    assert _claimed_with(worker) == (1, "on")
     assert result_of(repairs[1])["error"] == {"cause": "process not in error"}
