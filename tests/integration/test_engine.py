@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 
 RARE_POLLS = WorkerConfig(poll_every=timedelta(hours=1))
+# What became of a running step is told with a heartbeat.
+RARE_BEATS = WorkerConfig(lease=timedelta(hours=1), heartbeat_every=timedelta(minutes=30))
 
 
 @dataclass(frozen=True)
@@ -505,14 +507,14 @@ async def test_a_step_whose_process_was_removed_reads_nothing_of_the_next_one_of
     make_engine: Any,
 ) -> None:
     outlived = Outlived()
-    async with make_engine(outlived) as engine:
+    async with make_engine(outlived, worker=RARE_BEATS) as engine:
         await engine.init("shop", "s", {"life": "first"})
         await engine.submit("call", "shop", "s", name="look")
         await outlived.begun.wait()
         await engine.remove("shop", "s")
         await engine.init("shop", "s", {"life": "second"})
         outlived.told.set()
-        read = await outlived.read
+        read = await asyncio.wait_for(outlived.read, 30)
 
     assert isinstance(read, ProcessNotFound)
     assert str(read) == "process s in namespace shop was removed, and another one made since"
