@@ -248,6 +248,7 @@ async def test_while_a_look_hangs_no_other_queues_behind_it(
         passing.wake()
         await asyncio.wait_for(woken.wait(), 5)
     asked = hanging.before.qsize()
+    monkeypatch.setattr("pgprog.engine.passing._LONGEST_LOOK_SECONDS", 3600)
     learn(passing, None)
     learn(passing, Position(NOON, 9))
     hanging.may_answer.set()
