@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
+import pkgutil
 import signal
 from datetime import timedelta
 from decimal import Decimal
@@ -281,6 +283,33 @@ async def test_a_start_that_is_cancelled_leaves_no_child_process(
 
     assert starting.cancelled()
     assert not lives(child.pid)
+
+
+@pytest.mark.parametrize(
+    ("scarce", "error"),
+    [
+        ("socket.socketpair", OSError(errno.EMFILE, "too many open files")),
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+    ],
+)
+async def test_a_step_whose_child_process_cannot_be_started_runs_later_and_burns_no_attempt(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, scarce: str, error: Exception
+) -> None:
+    there_is = pkgutil.resolve_name(scarce)
+    refusals = iter(range(5))  # more than the crashes after which a step is given up
+
+    def refuse(*args: Any) -> Any:
+        if next(refusals, None) is None:
+            return there_is(*args)
+        raise error
+
+    monkeypatch.setattr("pgprog.engine.children.apart._UNAVAILABLE_SECONDS", 0.01)
+    await asyncio.gather(*(child.end() for child in [*engine._worker._children._all]))
+    monkeypatch.setattr(scarce, refuse)
+    seen = await engine.call("apart", "a", name="look", timeout=20)
+
+    assert seen["attempt"] == 1
+    assert children_of(os.getpid()) == [seen["pid"]]
 
 
 async def test_isolation_process_needs_a_namespace_that_a_child_can_import(

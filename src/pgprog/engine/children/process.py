@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from multiprocessing.spawn import get_executable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pgprog.codec import encode
 from pgprog.engine.children import wire
@@ -74,10 +74,26 @@ class ChildProcess:
         Raises:
             ChildUnavailable: It cannot be started, or ended before it was ready.
         """
+        try:
+            child = await cls._begin(alive)
+        except (OSError, RuntimeError, TypeError) as e:  # no file, process or thread is left for it
+            msg = f"a child process cannot be started: {e}"
+            raise ChildUnavailable(msg) from e
+        try:
+            await child._greet(hello)
+        except BaseException:
+            await child.end()
+            raise
+        return child
+
+    @classmethod
+    async def _begin(cls, alive: int) -> Self:
+        """Return one that has been told nothing yet; what fails leaves nothing behind."""
         program = [get_executable(), "-c", _PROGRAM]
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
+        with contextlib.ExitStack() as failing:
+            failing.callback(ours.close)
+            with theirs:
                 # In this thread: the kernel kills the child when the thread that made it ends.
                 process = subprocess.Popen(  # noqa: ASYNC220 - it returns as soon as it has begun
                     [*program, str(theirs.fileno()), json.dumps(sys.path), str(alive)],
@@ -85,23 +101,12 @@ class ChildProcess:
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
-            except (OSError, TypeError) as e:
-                ours.close()
-                msg = f"a child process cannot be started: {e}"
-                raise ChildUnavailable(msg) from e
-        try:
-            streams = await asyncio.open_unix_connection(sock=ours)
-        except BaseException:
-            ours.close()
-            process.kill()
-            process.wait()
-            raise
-        child = cls(process, *streams)
-        try:
-            await child._greet(hello)
-        except BaseException:
-            await child.end()
-            raise
+            failing.callback(process.wait)
+            failing.callback(process.kill)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            failing.callback(writer.close)
+            child = cls(process, reader, writer)
+            failing.pop_all()
         return child
 
     @property
