@@ -32,9 +32,16 @@ class Alive:
 
     @classmethod
     def make(cls) -> Alive:
-        """Return a new one, in a file without a name."""
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is closed by `close`
-        file.truncate(mmap.PAGESIZE)
+        """Return a new one, in a file without a name.
+
+        In memory, where the system has that: a page that a full disk has no room for is a SIGBUS to
+        who writes to it.
+        """
+        if hasattr(os, "memfd_create"):
+            file: BinaryIO = os.fdopen(os.memfd_create("pgprog alive"), "r+b", buffering=0)
+        else:
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is closed by `close`
+        file.write(bytes(mmap.PAGESIZE))
         return cls(file)
 
     @classmethod

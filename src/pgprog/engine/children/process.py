@@ -80,7 +80,7 @@ class ChildProcess:
             msg = f"a child process cannot be started: {e}"
             raise ChildUnavailable(msg) from e
         try:
-            await child._greet(hello)
+            await child._greet(hello)  # noqa: SLF001 - our own
         except BaseException:
             await child.end()
             raise
