@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,29 @@ async def test_a_step_that_breaks_the_engine_runs_again_so_often_as_one_that_cra
         assert await engine.call("odd", "other", name="live", timeout=5) == "lives"
     ended = sql.execute("select attempt, crashes from pgprog_data.tasks where name = 'unforeseen'")
     assert ended.fetchall() == [(3, 3)]
+
+
+async def test_a_step_for_which_there_is_no_thread_runs_once_later_and_burns_no_attempt(
+    make_engine: Any, odd: Namespace[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+    odd.call("count")(lambda step: attempts.append(step.attempt))
+    start, refusals = threading.Thread.start, iter(range(5))
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("pgprog step") and next(refusals, None) is not None:
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        start(thread)
+
+    monkeypatch.setattr("pgprog.engine.runner._NO_THREAD_SECONDS", 0.01)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    async with make_engine(odd) as engine:
+        await engine.init("odd", "o")
+        await engine.call("odd", "o", name="count", timeout=5)
+        await engine.call("odd", "o", name="live", timeout=5)
+
+    assert attempts == [1]
 
 
 async def test_a_handler_that_cancels_its_own_task_fails_and_frees_its_place(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgprog.codec import Misfit
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pgprog.store.engine_store import EngineStore
     from pgprog.store.rows import Claimed
     from pgprog.store.transactions import StepTransactions
+
+
+class NoThread(Exception):  # noqa: N818 - what happened; it never leaves the engine
+    """There is no thread for a sync handler: the system has no more, or the program ends."""
 
 
 class Attempts:
@@ -127,6 +132,7 @@ class Attempt:
 
         Raises:
             Misfit: No handler takes the task, or its args do not fit.
+            NoThread: It was not called.
             StepTimeout: The handler ran over its time.
             Exception: What the handler raised.
         """
@@ -179,9 +185,14 @@ class Attempt:
 
     async def _run_in_thread(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
         context = contextvars.copy_context()
-        running: asyncio.Future[object] = self._deadlines.loop.run_in_executor(
-            self._threads, context.run, _run_blocking, handler, step, self._claimed.args
-        )
+        ended: Future[object] = Future()
+        work = partial(context.run, _run_blocking, handler, step, self._claimed.args)
+        try:
+            self._threads.submit(_fulfil, ended, work)
+        except RuntimeError as e:  # none can be started, or the program ends; the work is queued
+            if ended.cancel():  # no thread that is there has begun with it
+                raise NoThread(str(e)) from e
+        running = asyncio.wrap_future(ended, loop=self._deadlines.loop)
         self.straggler = running
         await asyncio.wait([running], timeout=self._timeout.total_seconds())
         if not running.done():
@@ -191,6 +202,18 @@ class Attempt:
 
     def _timed_out(self) -> StepTimeout:
         return StepTimeout.over(self._timeout)
+
+
+def _fulfil(ended: Future[object], work: Callable[[], object]) -> None:
+    """Tell *ended* what comes of *work*, unless nobody wants it any more."""
+    if not ended.set_running_or_notify_cancel():
+        return
+    try:
+        ended.set_result(work())
+    except BaseException as e:  # noqa: BLE001 - the step raises it
+        ended.set_exception(e)
+    finally:
+        del ended  # the error knows this frame: together they would wait for the garbage collector
 
 
 def _run_blocking(handler: Handler[..., Any, Any], step: Step[Any], args: bytes | None) -> object:
