@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.types.json import Jsonb
 
-from pgprog import AsyncClient, Client
+from pgprog import AsyncClient, Client, Request
 from pgprog.config import CacheSettings
 from pgprog.errors import PgprogError, StoreUnavailable
 from pgprog.store import wakeups
@@ -143,6 +143,49 @@ def test_a_blocking_client_in_a_forked_child_says_so(db: str) -> None:
         _, status = os.waitpid(child, 0)
 
     assert status == 0
+
+
+async def test_a_client_in_another_event_loop_says_so_and_sends_nothing(
+    db: str, sql: psycopg.Connection[Any], task_id: int
+) -> None:
+    async def use(client: AsyncClient) -> None:
+        for asking in (
+            client.submit("notify", "idle", "i"),
+            client.submit_many([Request("notify", "idle", "i")]),
+            client.wait(task_id, timeout=5),
+            client.get("idle", "i"),
+        ):
+            with pytest.raises(RuntimeError, match="event loop in which it was opened"):
+                await asking
+
+    async with AsyncClient(db) as client:
+        await asyncio.to_thread(lambda: asyncio.run(use(client)))
+
+        assert sql.execute("select count(*) from pgprog.tasks").fetchone() == (1,)
+        assert await client.get("idle", "i") is not None
+
+
+async def test_a_client_in_a_forked_child_says_so_and_leaves_its_connections_alone(
+    db: str, task_id: int
+) -> None:
+    async def use(client: AsyncClient) -> None:
+        with pytest.raises(RuntimeError, match="event loop in which it was opened"):
+            await client.get("idle", "i")
+
+    async with AsyncClient(db) as client:
+        await client.get("idle", "i")
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            try:
+                asyncio.run(use(client))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+
+        assert status == 0
+        assert await client.get("idle", "i") is not None
 
 
 def test_workers_are_told_of_what_was_asked_just_before_a_client_is_closed(

@@ -18,6 +18,7 @@ from pgprog.errors import (
     TaskCancelled,
 )
 from pgprog.model import TaskStatus
+from pgprog.store.own_loop import check_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -64,7 +65,9 @@ class Answers:
             TimeoutError: It did not come in time.
             StoreUnavailable: The client is closed, or was meanwhile; the task goes on.
             PgprogError: Nobody may ask for ends, or can.
+            RuntimeError: The loop that runs here is not the client's.
         """
+        check_loop(self._deadlines.loop)
         if self._closed is not None:
             raise StoreUnavailable(str(self._closed))
         future: asyncio.Future[Ended] = self._deadlines.loop.create_future()

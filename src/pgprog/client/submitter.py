@@ -24,6 +24,7 @@ from pgprog.engine.batcher import Batcher
 from pgprog.errors import InvalidArgument, PgprogError, StoreUnavailable
 from pgprog.store.columns import Columns
 from pgprog.store.faults import DataFault, LockTimeout, RolledBack, Unreachable
+from pgprog.store.own_loop import check_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,7 +89,9 @@ class Submitter:
             PgprogError: The refusal, by its SQLSTATE.
             Overloaded: It was not sent within *seconds*; nothing was done.
             StoreUnavailable: It was sent, and its outcome is unknown; or the client is closed.
+            RuntimeError: The loop that runs here is not the client's.
         """
+        check_loop(self._deadlines.loop)
         pending = self._add(request, to=self._batches)
         try:
             submitted = await within(pending.outcome, seconds=seconds, deadlines=self._deadlines)
@@ -106,7 +109,11 @@ class Submitter:
         """Return what became of each, in order: what `submit` returns or raises.
 
         What is an error already stays one.  A part is made while those before it are on their way.
+
+        Raises:
+            RuntimeError: The loop that runs here is not the client's.
         """
+        check_loop(self._deadlines.loop)
         parcels: list[Parcel] = []
         faults: dict[int, PgprogError] = {}
         count = 0

@@ -20,6 +20,7 @@ from pgprog.errors import ConfigError
 from pgprog.metrics import Sample
 from pgprog.store import packing
 from pgprog.store.faults import translated, translated_denials
+from pgprog.store.own_loop import check_loop
 from pgprog.texts import text_fault
 
 if TYPE_CHECKING:
@@ -104,7 +105,16 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
 
     `asyncio.wait_for` of Python 3.11, by which a pool waits that is full or ends, forgets the
     cancellation where that and the end of the wait come in the same turn of the loop.
+
+    It belongs to the event loop in which it was opened.
     """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def open(self, wait: bool = False, timeout: float = 30.0) -> None:  # noqa: FBT001, FBT002 - the parent's
+        """Open it, as the parent does."""
+        self._loop = asyncio.get_running_loop()
+        await super().open(wait, timeout)
 
     async def close(self, timeout: float = 5.0) -> None:
         """Close all connections, as the parent does."""
@@ -115,7 +125,12 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
             raise asyncio.CancelledError
 
     async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection[Any]:
-        """Take a connection, as the parent does; the caller puts it back."""
+        """Take a connection, as the parent does; the caller puts it back.
+
+        Raises:
+            RuntimeError: Another event loop runs here.
+        """
+        check_loop(self._loop)
         task = asyncio.current_task()
         before = task.cancelling() if task else 0
         connection = await super().getconn(timeout)
