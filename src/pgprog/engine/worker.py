@@ -212,6 +212,8 @@ class Worker:
             self._upkeep.announce_end(claimed)
 
     async def _start(self) -> None:
+        self._chains_on = True
+        self._is_over = False
         check_not_imported()
         check_names(self._namespaces)
         self._store = EngineStore(
@@ -224,7 +226,7 @@ class Worker:
         self._closing.push_async_callback(self._store.close)
         await check_schema(self._store)
         self._holdings = Holdings(self._names)
-        self._metrics.sources.append(self._holdings.busy)
+        self._closing.callback(self._metrics.show(self._holdings.busy))
         self._lease = Lease(
             self._store,
             name=f"{socket.gethostname()}:{os.getpid()}",
@@ -280,7 +282,7 @@ class Worker:
         transactions = StepTransactions(
             config.dsn, size=size, lease=lease, name=_NAME, encryption=self._encryption
         )
-        self._metrics.sources.append(transactions.samples)
+        self._closing.callback(self._metrics.show(transactions.samples))
         self._closing.push_async_callback(transactions.close)
         self._completer = Completer(
             served, store=store, holdings=holdings, lease=self._lease, owner=self

@@ -102,6 +102,8 @@ class Feed:
         Raises:
             ConfigError: The DSN cannot be read.
         """
+        if not self.is_wanted:
+            self._is_wanted = asyncio.Event()  # of this loop; before it was another, perhaps
         await self._is_wanted.wait()
         async with asyncio.TaskGroup() as tasks:
             while True:
