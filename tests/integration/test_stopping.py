@@ -20,6 +20,7 @@ from pgprog.config import Config, WorkerConfig
 from pgprog.engine import Worker
 from pgprog.engine.scanner import Scanner
 from pgprog.errors import ConfigError
+from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -198,6 +199,24 @@ async def test_a_worker_that_cannot_start_leaves_nothing_behind(
         thread.join(5)
     assert workers_of(sql) == []
     assert heartbeats() == before
+
+
+async def test_a_worker_whose_start_is_cancelled_while_it_registers_leaves_nothing_behind(
+    db: str, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_worker = EngineStore.register_worker
+
+    async def register(*args: Any) -> int:
+        starting.cancel()
+        return await register_worker(*args)
+
+    monkeypatch.setattr(EngineStore, "register_worker", register)
+    worker = Worker(Config(dsn=db, worker=QUICK), [Namespace("shop")])
+    starting = asyncio.create_task(worker.__aenter__())
+    await asyncio.wait([starting])
+
+    assert starting.cancelled()
+    assert workers_of(sql) == []
 
 
 async def test_a_worker_whose_loop_fails_cancels_its_steps_and_hands_them_back(

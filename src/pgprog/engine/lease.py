@@ -115,7 +115,13 @@ class Lease:
         Raises:
             StoreUnavailable: There is no database.
         """
-        await self._register()
+        registering = asyncio.ensure_future(self._register())
+        try:
+            await asyncio.shield(registering)
+        except asyncio.CancelledError:  # `end` has to know what is registered
+            await asyncio.wait([registering], timeout=_END_SECONDS)
+            registering.cancel()
+            raise
         self._heartbeat.start()
 
     async def wait(self) -> None:
