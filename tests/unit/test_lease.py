@@ -124,3 +124,17 @@ async def test_a_worker_whose_loop_hangs_is_not_renewed(lease: Lease) -> None:
 
     lease.ticked_at = time.monotonic() - 4
     assert (heartbeat._beat(), renewals.count) == (True, 1)
+
+
+async def test_a_loop_that_was_busy_before_the_lease_began_does_not_hang(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def register() -> None:
+        return
+
+    monkeypatch.setattr(lease, "_register", register)
+    lease.ticked_at = time.monotonic() - 60
+    await lease.begin()
+    lease._heartbeat.stop()
+
+    assert time.monotonic() - lease.ticked_at < 5

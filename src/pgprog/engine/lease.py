@@ -122,6 +122,7 @@ class Lease:
             await asyncio.wait([registering], timeout=_END_SECONDS)
             registering.cancel()
             raise
+        self.ticked_at = time.monotonic()
         self._heartbeat.start()
 
     async def wait(self) -> None:
