@@ -53,14 +53,14 @@ class Daemons:
     """Workers of the hazards in processes of their own."""
 
     def __init__(self, dsn: str, place: Path) -> None:
-        self._config = place / "pgprog.yaml"
-        self._config.write_text(CONFIG.format(dsn=dsn))
+        self.config = place / "pgprog.yaml"
+        self.config.write_text(CONFIG.format(dsn=dsn))
         self.running: list[subprocess.Popen[str]] = []
 
     def start(self) -> subprocess.Popen[str]:
         """Start one, and return it when it serves."""
         worker = subprocess.Popen(
-            [*WORKER, "--config", str(self._config)],
+            [*WORKER, "--config", str(self.config)],
             cwd=PROGRAMS,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -137,6 +137,28 @@ async def test_the_child_processes_of_a_worker_that_is_killed_die_with_it(
 
     assert len({idle, busy, second}) == 2
     await until(lambda: all(is_gone(pid) for pid in (idle, busy, second)))
+
+
+async def test_a_worker_whose_standard_files_are_closed_runs_steps_in_child_processes(
+    client: AsyncClient, daemons: Daemons, sql: psycopg.Connection[Any]
+) -> None:
+    serving = "select from pgprog.workers"
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *WORKER, "--config", str(daemons.config)]
+    worker = await asyncio.create_subprocess_exec(*shell, cwd=PROGRAMS)
+    try:
+        await until(
+            lambda: worker.returncode is not None or len(sql.execute(serving).fetchall()) > 0
+        )
+        await client.init("apart", "a", timeout=20)
+        seen = await client.call("apart", "a", name="look", timeout=20)
+        await client.call("apart", "a", name="speak", timeout=20)
+        worker.terminate()
+
+        assert seen["pid"] != worker.pid
+        assert await asyncio.wait_for(worker.wait(), 20) == 0
+    finally:
+        if worker.returncode is None:
+            worker.kill()
 
 
 async def test_a_child_process_ends_when_its_worker_stands_still_for_a_lease(

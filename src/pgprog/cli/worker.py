@@ -40,6 +40,7 @@ _KEYS = {
 }
 _CANCEL_SECONDS = 1.0
 _FAILED = 1  # as Python has it
+_LAST_STANDARD = 2
 _FORMATS = click.Choice(get_args(configuration.LogFormat))
 _LEVELS = click.Choice(get_args(configuration.LogLevel))
 
@@ -118,6 +119,7 @@ def worker(
     """  # noqa: D301 - \b is the character by which click keeps lines as they are
     if click.get_current_context().invoked_subcommand is not None:
         return
+    _open_standard_files()
     overrides = {_KEYS[name]: value for name, value in given.items()}
     load = partial(
         configuration.load, path, environ=os.environ, profile=profile, overrides=overrides
@@ -138,6 +140,16 @@ def worker(
 
 
 worker.add_command(log_level)
+
+
+def _open_standard_files() -> None:
+    """Have nothing where a shell's >&- left a gap: a socket would come to be there.
+
+    One that is to be passed on to a child process would be taken for its standard input.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        os.set_inheritable(number, True)  # noqa: FBT003 - it has no name
+    os.close(number)
 
 
 def _read_again(load: Callable[[], Config], roles: frozenset[Role]) -> Config:
