@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.types.json import Jsonb
 
-from pgprog import AsyncClient, Client, Request
+from pgprog import AsyncClient, Client, Engine, Request
 from pgprog.config import CacheSettings
 from pgprog.errors import PgprogError, StoreUnavailable
 from pgprog.store import wakeups
@@ -51,6 +51,39 @@ async def test_what_is_asked_of_a_closed_client_is_refused_at_once(db: str, task
     ):
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(asking, 5)
+
+
+async def test_a_client_that_is_not_open_says_so(db: str) -> None:
+    client, blocking = AsyncClient(db), Client(db)
+
+    for asking in (client.submit("notify", "idle", "i"), client.get("idle", "i"), client.wait(1)):
+        with pytest.raises(StoreUnavailable, match="not open"):
+            await asking
+    with pytest.raises(StoreUnavailable, match="not open"):
+        blocking.get("idle", "i")
+
+
+async def test_a_client_that_is_open_is_not_opened_once_more(db: str, task_id: int) -> None:
+    client = AsyncClient(db)
+    async with client:
+        with pytest.raises(RuntimeError, match="opened once more"):
+            await client.__aenter__()
+
+        assert await client.get("idle", "i") is not None
+
+
+@pytest.mark.parametrize("kind", [Client, Engine])
+def test_a_blocking_client_that_is_open_is_not_opened_once_more(
+    db: str, task_id: int, kind: Any
+) -> None:
+    opened = Client(db) if kind is Client else Engine(db, [])
+    with opened as client:
+        with pytest.raises(RuntimeError, match="opened once more"):
+            opened.__enter__()
+
+        assert client.get("idle", "i") is not None
+    with pytest.raises(StoreUnavailable, match="closed"):
+        client.get("idle", "i")
 
 
 async def test_who_gives_up_to_close_a_client_leaves_no_connection_behind(db: str) -> None:

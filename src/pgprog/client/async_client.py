@@ -14,6 +14,7 @@ from pgprog.client.cached_reads import enabled
 from pgprog.client.figures import Figures
 from pgprog.client.hearing import feed_for, hear_ends, hearing_ends
 from pgprog.client.many import parts_of
+from pgprog.client.opening import Opening
 from pgprog.client.operations import AsyncOperations
 from pgprog.client.remembering import remembering
 from pgprog.client.requests import asked, listed, raw_request, seconds_of
@@ -85,7 +86,7 @@ class AsyncClient(AsyncOperations):
         self._cache = {} if encryption or reader else enabled(cache)
         self._reader = None if encryption else reader
         self._feed = feed_for(self._cache, wakeups, self._direct_dsn, name=_NAME)
-        self._closing = contextlib.AsyncExitStack()
+        self._closing = Opening()
         self._figures = Figures(dsn, name=_NAME)
 
     async def __aenter__(self) -> Self:
@@ -96,6 +97,7 @@ class AsyncClient(AsyncOperations):
             SchemaMismatch: The database needs `pgprog db migrate`.
             StoreUnavailable: The database cannot be reached.
         """
+        self._closing.begin()
         self._store = ClientStore(
             self._dsn,
             size=self._pool.api,
@@ -108,12 +110,11 @@ class AsyncClient(AsyncOperations):
         self._wakes = Wakes()
         try:
             await self._store.open()
-            enter = self._closing.enter_async_context
-            await enter(self._figures)
-            await enter(running("feed", self._feed.run()))
+            await self._closing.enter_async_context(self._figures)
+            await self._closing.enter_async_context(running("feed", self._feed.run()))
             dsns = self._dsn, self._direct_dsn
             memory = remembering(self._store, self._cache, self._reader, self._feed, dsns)
-            if (cached := await enter(memory)) is not None:
+            if (cached := await self._closing.enter_async_context(memory)) is not None:
                 self._closing.callback(self._figures.metrics.show(cached.samples))
             self._cached = cached
             self._answers = Answers(self._store.results, deadlines=(deadlines := Deadlines()))
@@ -261,10 +262,9 @@ class AsyncClient(AsyncOperations):
         asked = listed(requests)
         parts = parts_of(asked, namespace_of=self.namespace_of)
         outcomes = await self._submitter.submit_many(parts, seconds=seconds)
-        processes = [(each.namespace, each.process_id) for each in asked]
         return [
-            each if isinstance(each, PgprogError) else self._task(each, process)
-            for each, process in zip(outcomes, processes, strict=True)
+            got if isinstance(got, PgprogError) else self._task(got, (of.namespace, of.process_id))
+            for got, of in zip(outcomes, asked, strict=True)
         ]
 
     async def end_of(

@@ -93,8 +93,9 @@ class Engine(AsyncClient):
 
     def __enter__(self) -> Client:
         """Serve from a thread of its own; return the blocking client of this engine."""
-        self._blocking = Client.over(self)
-        return self._blocking.__enter__()
+        blocking = Client.over(self).__enter__()
+        self._blocking = blocking
+        return blocking
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop serving, as leaving an `async with` block does."""

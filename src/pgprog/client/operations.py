@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from pgprog.client.answers import response_of
 from pgprog.client.bound import AsyncBound, Bound, bound_to
 from pgprog.client.filtered import AsyncFiltered
+from pgprog.client.opening import not_open
 from pgprog.client.reads import checked_names, checked_task_id, checked_version
 from pgprog.client.requests import PLAIN
 from pgprog.client.tasks import AsyncTask
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from pgprog.client.answers import Answers
     from pgprog.client.figures import Figures
+    from pgprog.client.submitter import Submitter
     from pgprog.codec import Numbers
     from pgprog.encryption import Encryption
     from pgprog.metrics.exposition import CollectorRegistry
@@ -36,6 +39,8 @@ _MOST_BYTES = (1 << 28) - 1
 class AsyncOperations(AsyncFiltered):
     """The operations that are neither asked of a handler nor reads."""
 
+    _submitter: Submitter = not_open()
+    _answers: Answers = not_open()
     _due: Hints[str]
     _encryption: Encryption | None
     _figures: Figures

@@ -19,6 +19,7 @@ from pgprog.client.freshness import (
     wanted,
 )
 from pgprog.client.memory import TooSoon
+from pgprog.client.opening import not_open
 from pgprog.engine.events import events_of
 from pgprog.errors import InvalidArgument, ProcessNotFound, StaleRead, TaskNotFound
 from pgprog.model import Event, Limits
@@ -50,7 +51,7 @@ _BIGINT = (1 << 63) - 1
 class AsyncReads:
     """The reading half of a client."""
 
-    _store: ClientStore
+    _store: ClientStore = not_open()
     _cached: Memory | None = None
 
     @overload

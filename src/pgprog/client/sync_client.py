@@ -10,6 +10,7 @@ from pgprog.client.async_client import AsyncClient
 from pgprog.client.blocking import BlockingRequests
 from pgprog.client.freshness import range_of
 from pgprog.client.loop_thread import LoopThread
+from pgprog.client.opening import not_open
 from pgprog.errors import PgprogError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Client(BlockingRequests[Task]):
     travels in the same batches.
     """
 
+    _loop: LoopThread = not_open()
+
     def __init__(
         self,
         dsn: str,
@@ -112,12 +115,13 @@ class Client(BlockingRequests[Task]):
         Raises:
             StoreUnavailable: The database cannot be reached.
         """
-        self._loop = LoopThread()
+        loop = LoopThread()
         try:
-            self._loop.run(self._client.__aenter__())
+            loop.run(self._client.__aenter__())
         except BaseException:
-            self._loop.close()
+            loop.close()
             raise
+        self._loop = loop
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -156,8 +160,9 @@ class Client(BlockingRequests[Task]):
         idempotency_key: str | None = None,
     ) -> Task | None:
         """Mend a process in error without repair code, as `AsyncClient.simple_repair` does."""
-        work = self._client.simple_repair(namespace, process_id, idempotency_key=idempotency_key)
-        task = self._loop.run(work)
+        task = self._loop.run(
+            self._client.simple_repair(namespace, process_id, idempotency_key=idempotency_key)
+        )
         return None if task is None else self._task(task)
 
     def put(
@@ -218,15 +223,16 @@ class Client(BlockingRequests[Task]):
         found = None if freshness else self._client.look(namespace, process_id, range_)
         if found is not None:
             return found
-        work = self._client.get(
-            namespace,
-            process_id,
-            max_events=max_events,
-            after=after,
-            direction=direction,
-            **freshness,
+        return self._loop.run(
+            self._client.get(
+                namespace,
+                process_id,
+                max_events=max_events,
+                after=after,
+                direction=direction,
+                **freshness,
+            )
         )
-        return self._loop.run(work)
 
     def history(
         self,
@@ -238,10 +244,11 @@ class Client(BlockingRequests[Task]):
         direction: Direction = "forward",
     ) -> list[Event]:
         """Return events, as `AsyncClient.history` does."""
-        work = self._client.history(
-            namespace, process_id, after=after, max_events=max_events, direction=direction
+        return self._loop.run(
+            self._client.history(
+                namespace, process_id, after=after, max_events=max_events, direction=direction
+            )
         )
-        return self._loop.run(work)
 
     def events(
         self,
