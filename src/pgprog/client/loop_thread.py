@@ -24,6 +24,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._taking = threading.Lock()
+        self._closing = threading.Lock()
         self._is_ending = False
         self._thread = threading.Thread(target=self._run, name="pgprog loop", daemon=True)
         self._thread.start()
@@ -49,6 +50,17 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def close_after(self, work: Coroutine[Any, Any, object]) -> None:
+        """End the loop behind *work*; of several threads one does, and the others wait for it."""
+        with self._closing:
+            if self.has_ended:
+                work.close()
+                return
+            try:
+                self.run(work)
+            finally:
+                self.close()
 
     def close(self) -> None:
         """End the loop and its thread; what still runs in it is cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -23,13 +24,20 @@ class Opening(contextlib.AsyncExitStack):
             msg = "a client or engine that is open was opened once more"
             raise RuntimeError(msg)
         self._is_open = True
+        self._turn = asyncio.Lock()
 
     async def aclose(self) -> None:
-        """Close all, as the parent does; then it may be opened again."""
-        try:
-            await super().aclose()
-        finally:
-            self._is_open = False
+        """Close all, as the parent does; then it may be opened again.
+
+        Who closes it, too, waits for that: else he would close the next part beside the first.
+        """
+        if not self._is_open:
+            return
+        async with self._turn:
+            try:
+                await super().aclose()
+            finally:
+                self._is_open = False
 
 
 def not_open() -> Any:  # noqa: ANN401 - it stands for what is there later, of any type

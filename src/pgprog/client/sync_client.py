@@ -128,10 +128,7 @@ class Client(BlockingRequests[Task]):
         """Close, as leaving an `async with` block does; once more is harmless."""
         if self._loop.has_ended:
             return
-        try:
-            self._loop.run(self._client.__aexit__(*exc_info))
-        finally:
-            self._loop.close()
+        self._loop.close_after(self._client.__aexit__(*exc_info))
 
     @property
     def metrics(self) -> CollectorRegistry:
