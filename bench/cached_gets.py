@@ -65,7 +65,7 @@ def _get(arena: Arena, sizes: Sizes) -> Sample:
             connection.execute(LOAD, {"namespace": _NAMESPACE, "processes": processes})
         meter = Meter(dsn)
         with meter:
-            hits, looks, reads = asyncio.run(_measured(dsn, processes, seconds=sizes.seconds))
+            hits, looks, reads = asyncio.run(_measured(dsn, processes, sizes=sizes))
         figures = {
             "hits of 100": 100 * hits.hits / hits.gets,
             "thousand gets a CPU second": 1 / hits.microseconds * 1000,
@@ -77,19 +77,19 @@ def _get(arena: Arena, sizes: Sizes) -> Sample:
         return meter.sample(hits.gets, seconds=hits.cpu, figures=figures)
 
 
-async def _measured(dsn: str, processes: int, *, seconds: float) -> tuple[_Cost, _Cost, _Cost]:
+async def _measured(dsn: str, processes: int, *, sizes: Sizes) -> tuple[_Cost, _Cost, _Cost]:
     weights = [*itertools.accumulate(1 / rank for rank in range(1, processes + 1))]
     ids = [f"o-{n}" for n in range(1, processes + 1)]
     random.shuffle(ids)
-    keys = random.choices(ids, cum_weights=weights, k=50 * _STEP)
+    keys = random.choices(ids, cum_weights=weights, k=sizes.cached_gets)
     async with AsyncClient(dsn, cache={_NAMESPACE: _SETTINGS}) as client:
         async with asyncio.timeout(30):
             while not await _is_cached(client, keys[0]):  # noqa: ASYNC110 - nothing tells it
                 await asyncio.sleep(0.01)
         for start in range(0, len(keys), 100):
             await asyncio.gather(*(client.get(_NAMESPACE, k) for k in keys[start : start + 100]))
-        hits = await _hits(client, keys, seconds=seconds)
-        looks = await _looks(client, keys, seconds=seconds)
+        hits = await _hits(client, keys, seconds=sizes.seconds)
+        looks = await _looks(client, keys, seconds=sizes.seconds)
         reads = await _reads(client, keys[:_READS], dsn=dsn)
     return hits, looks, reads
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _SHORT_EVENTS = 100
 _ROUNDS = 10
-_A_ROUND = 50
 # A million calls would take minutes: these are the rows that they leave.
 _WRITE_HISTORY = """
 insert into pgprog_data.events (incarnation, event_id, task_id, at, payload)
@@ -41,10 +40,10 @@ def _ask(arena: Arena, sizes: Sizes) -> Sample:
     with arena.database() as dsn:
         load(dsn, processes=2)
         _write_history(dsn, {short: _SHORT_EVENTS, long: sizes.long_history})
-        return asyncio.run(_measure(dsn, short=short, long=long))
+        return asyncio.run(_measure(dsn, short=short, long=long, count=sizes.history_requests))
 
 
-async def _measure(dsn: str, *, short: str, long: str) -> Sample:
+async def _measure(dsn: str, *, short: str, long: str, count: int) -> Sample:
     async with Engine(dsn, [counters()]) as engine:
 
         async def call(process_id: str) -> None:
@@ -58,7 +57,10 @@ async def _measure(dsn: str, *, short: str, long: str) -> Sample:
         with meter:
             for name, request in (("call", call), ("get", read)):
                 rounds = [
-                    (await _median(request, short), await _median(request, long))
+                    (
+                        await _median(request, short, count=count),
+                        await _median(request, long, count=count),
+                    )
                     for _ in range(_ROUNDS)
                 ]
                 of_short, of_long = zip(*rounds, strict=True)
@@ -70,13 +72,15 @@ async def _measure(dsn: str, *, short: str, long: str) -> Sample:
                     f"{name} ratio, least": ratios[0],
                     f"{name} ratio, greatest": ratios[-1],
                 }
-        return meter.sample(4 * _ROUNDS * _A_ROUND, figures=figures)
+        return meter.sample(4 * _ROUNDS * count, figures=figures)
 
 
-async def _median(request: Callable[[str], Awaitable[None]], process_id: str) -> float:
+async def _median(
+    request: Callable[[str], Awaitable[None]], process_id: str, *, count: int
+) -> float:
     """Return the median seconds of requests to one process, one after another."""
     seconds = []
-    for _ in range(_A_ROUND):
+    for _ in range(count):
         began_at = time.perf_counter()
         await request(process_id)
         seconds.append(time.perf_counter() - began_at)

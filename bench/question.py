@@ -21,7 +21,8 @@ class Sizes:
 
     *victims* workers are ended at once, in each of *batches*, with leases of *lease_seconds*.
     What peers are asked, too, takes *jobs* (after *aged* that came and went) and is cut after
-    *cut_seconds*; *settle_seconds* are for a worker to start in.
+    *cut_seconds*; *settle_seconds* are for a worker to start in, *grace_seconds* for the last
+    arrivals to begin in.
     """
 
     tasks: int
@@ -34,6 +35,7 @@ class Sizes:
     cut_seconds: float = 10.0
     short_seconds: float = 2.0
     settle_seconds: float = 1.5
+    grace_seconds: float = 3.0
     idle_seconds: float = 8.0
     arrivals: int = 250
     timers: int = 5_000
@@ -41,6 +43,8 @@ class Sizes:
     crowd: int = 1_000_000
     hot_calls: int = 100_000
     long_history: int = 1_000_000
+    history_requests: int = 50
+    cached_gets: int = 50_000
     victims: int = 20
     batches: int = 10
     lease_seconds: float = 10.0
@@ -59,6 +63,7 @@ TINY = Sizes(
     aged=40,
     short_seconds=0.1,
     settle_seconds=0.2,
+    grace_seconds=1.0,
     idle_seconds=0.5,
     arrivals=3,
     timers=20,
@@ -66,6 +71,8 @@ TINY = Sizes(
     crowd=100,
     hot_calls=50,
     long_history=200,
+    history_requests=2,
+    cached_gets=1_000,
     victims=2,
     batches=1,
     lease_seconds=1.0,

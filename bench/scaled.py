@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from bench.server import TEMPLATE
 from bench.workload import ARGS, EVENT, NAMESPACE, RESPONSE, STATE, load, process_id
-from pgprog.store.migrate import migrate
 
 if TYPE_CHECKING:
     from bench.server import Arena
@@ -65,7 +65,10 @@ def fill_all(arena: Arena, *, size: float, hot: int) -> Scaled:
         for what in ("small", "large", "alone", "timers", "tasks")
     }
     with contextlib.ExitStack() as stack:
-        made = {what: stack.enter_context(arena.made(name)) for what, name in names.items()}
+        made = {
+            what: stack.enter_context(arena.made(name, template=TEMPLATE))
+            for what, name in names.items()
+        }
         fill(made["small"], processes=hot)
         fill(made["alone"], processes=hot)
         # One each: a claim looks at the timers of its own process.
@@ -88,8 +91,7 @@ def fill_all(arena: Arena, *, size: float, hot: int) -> Scaled:
 def fill(
     dsn: str, *, processes: int, tasks: int = 0, timers: int = 0, events: int = EVENTS_EACH
 ) -> None:
-    """Migrate, make the rows, and vacuum; events in the order of time, not of processes."""
-    migrate(dsn)
+    """Make the rows, and vacuum; events in the order of time, not of processes."""
     load(dsn, processes=0)  # makes the namespace and the partitions
     _make(dsn, "processes", processes)
     for event_id in range(1, events + 1):

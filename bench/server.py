@@ -36,7 +36,7 @@ SETTINGS: Final = {
     "pg_stat_statements.track": "none",
 }
 # Of this run: several may share a server.
-_TEMPLATE = f"bench_template_{os.getpid()}"
+TEMPLATE = f"bench_template_{os.getpid()}"
 _DATABASE = f"bench_{os.getpid()}"
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
@@ -48,13 +48,12 @@ class Arena:
     dsn: str
 
     @contextlib.contextmanager
-    def database(self, *, template: str = _TEMPLATE) -> Iterator[str]:
+    def database(self, *, template: str = TEMPLATE) -> Iterator[str]:
         """Give a database with the schema and nothing in it, as every sample begins."""
         with _admin(self.dsn) as admin:
             _drop(admin, _DATABASE)
             admin.execute("checkpoint")
-            statement = sql.SQL("create database {} template {}")
-            admin.execute(statement.format(sql.Identifier(_DATABASE), sql.Identifier(template)))
+            _create(admin, _DATABASE, template=template)
         try:
             yield make_conninfo(self.dsn, dbname=_DATABASE)
         finally:
@@ -62,11 +61,11 @@ class Arena:
                 _drop(admin, _DATABASE)
 
     @contextlib.contextmanager
-    def made(self, name: str) -> Iterator[str]:
-        """Give an empty database that stays, for a template; it goes where the block fails."""
+    def made(self, name: str, *, template: str = "template1") -> Iterator[str]:
+        """Give a database that stays, to be filled; it goes where the block fails."""
         with _admin(self.dsn) as admin:
             _drop(admin, name)
-            admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            _create(admin, name, template=template)
         try:
             yield make_conninfo(self.dsn, dbname=name)
         except BaseException:
@@ -102,9 +101,9 @@ def durable_server(
 def arena_on(dsn: str) -> Arena:
     """Return an arena on a running server, whose template is made anew."""
     with _admin(dsn) as admin:
-        _drop(admin, _TEMPLATE)
-        admin.execute(sql.SQL("create database {}").format(sql.Identifier(_TEMPLATE)))
-    migrate(make_conninfo(dsn, dbname=_TEMPLATE))
+        _drop(admin, TEMPLATE)
+        _create(admin, TEMPLATE, template="template1")
+    migrate(make_conninfo(dsn, dbname=TEMPLATE))
     return Arena(dsn)
 
 
@@ -164,6 +163,11 @@ def server_settings(dsn: str) -> dict[str, str]:
 
 def _admin(dsn: str) -> psycopg.Connection:
     return psycopg.connect(dsn, autocommit=True)
+
+
+def _create(admin: psycopg.Connection, name: str, *, template: str) -> None:
+    statement = sql.SQL("create database {} template {}")
+    admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
 
 
 def _drop(admin: psycopg.Connection, name: str) -> None:

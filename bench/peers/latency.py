@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _ARRIVALS_A_SECOND = 25.0
 _SEED = 20261128
-_GRACE_SECONDS = 3.0
 
 
 def _ask(arena: Arena, sizes: Sizes, *, peer: Peer) -> Sample:
@@ -41,7 +40,7 @@ def _ask(arena: Arena, sizes: Sizes, *, peer: Peer) -> Sample:
         with meter:
             producer.say("go")
             due_at = producer.hear("due_at", seconds=600)["due_at"]
-            time.sleep(_GRACE_SECONDS)
+            time.sleep(sizes.grace_seconds)
         worker.say("tell")
         began_at = dict(reversed(worker.hear("began_at")["began_at"]))  # the first, if it ran twice
     waits = [began_at[number] - at for number, at in enumerate(due_at) if number in began_at]
