@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from tests.machine import Machine, needs_systemd, reachable
+from tests.waiting import until
 
 from pgprog import Client
 
@@ -128,8 +129,7 @@ def test_a_reload_takes_the_settings_of_the_file_over(shop: Shop, module_db: str
     shop.systemctl("reload")
     taken = "select from pgprog.namespaces where settings ->> 'retention' = '9d'"
     with psycopg.connect(module_db, autocommit=True) as sql:
-        while not sql.execute(taken).fetchall():
-            pass
+        until(lambda: sql.execute(taken).fetchall())
 
     assert shop.show("NRestarts") == "0"
 
@@ -137,8 +137,7 @@ def test_a_reload_takes_the_settings_of_the_file_over(shop: Shop, module_db: str
 def test_a_worker_that_was_killed_is_started_again(shop: Shop) -> None:
     before = int(shop.show("NRestarts"))
     shop.systemctl("kill --signal KILL")
-    while int(shop.show("NRestarts")) == before:
-        pass
+    until(lambda: int(shop.show("NRestarts")) > before)
 
     assert shop.client.call("shop", "o-1", name="slow") == 1
 
@@ -146,8 +145,7 @@ def test_a_worker_that_was_killed_is_started_again(shop: Shop) -> None:
 def test_a_stop_waits_for_steps_though_the_unit_gives_them_less(shop: Shop) -> None:
     shop.override("TimeoutStopSec=500ms")
     task = shop.client.submit("call", "shop", "o-1", name="slow")
-    while str(shop.client.result(task.task_id).status) != "running":
-        pass
+    until(lambda: str(shop.client.result(task.task_id).status) == "running")
     shop.systemctl("stop")
 
     assert shop.show("Result") == "success"
@@ -157,8 +155,7 @@ def test_a_stop_waits_for_steps_though_the_unit_gives_them_less(shop: Shop) -> N
 def test_a_worker_that_makes_no_progress_is_replaced_and_shows_where_it_stood(shop: Shop) -> None:
     shop.override("WatchdogSec=2s\\nStandardError=append:/run/said")
     task = shop.client.submit("call", "shop", "o-1", name="block")
-    while shop.show("NRestarts") == "0":
-        pass
+    until(lambda: shop.show("NRestarts") != "0")
 
     assert shop.client.wait(task.task_id, timeout=60) == 2
     said = shop.machine.run("cat /run/said").stdout

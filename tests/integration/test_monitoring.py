@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.waiting import until
 
 from pgprog import Client
 
@@ -99,8 +100,7 @@ class Shown:
         )
 
     def wait_figure(self, is_so: Callable[[float], bool], name: str, **labels: str) -> None:
-        while not is_so(self.figure(name, **labels)):
-            pass
+        until(lambda: is_so(self.figure(name, **labels)))
 
     def _read(self) -> None:
         assert self.program.stderr is not None

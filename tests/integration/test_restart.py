@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until
 
 from pgprog import Engine, migrate
 from pgprog.config import WorkerConfig
@@ -71,6 +72,5 @@ def _kill_and_start(server: DevelopmentServer) -> None:
     pid = server.status().pid
     assert pid is not None
     os.kill(pid, signal.SIGQUIT)  # an immediate shutdown: as a crash, for those connected
-    while server.status().is_running:
-        pass
+    until(lambda: not server.status().is_running)
     server.start()

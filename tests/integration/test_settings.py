@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.types.json import Jsonb
+from tests.waiting import until
 
 from pgprog import Intent, Namespace, Step
 from pgprog.config import NamespaceSettings, WorkerConfig
@@ -106,8 +107,7 @@ def test_a_task_that_is_started_directly_obeys_a_change_within_two_seconds(
     by_default.init("jobs", "j")
     change(sql, step_timeout="7m")
     changed_at = time.monotonic()
-    while by_default.call("jobs", "j", name="minutes") != 7:
-        pass
+    until(lambda: by_default.call("jobs", "j", name="minutes") == 7)
 
     assert time.monotonic() - changed_at < 2
 
@@ -121,15 +121,13 @@ def test_a_changed_concurrency_is_obeyed_within_two_seconds(
     change(sql, concurrency=1)
     for number in range(3):
         call(sql, f"j{number}", "wait")
-    while not door.inside:
-        pass
+    until(lambda: door.inside)
     for _ in range(3):  # whoever else may start has started by then
         sql.execute("select pg_sleep(0.1)")
     alone = len(door.inside)
     change(sql, concurrency=3)
     changed_at = time.monotonic()
-    while len(door.inside) < 3:
-        pass
+    until(lambda: len(door.inside) >= 3)
 
     assert alone == 1
     assert time.monotonic() - changed_at < 2
@@ -186,8 +184,7 @@ def test_a_step_timeout_that_is_too_short_is_taken_back_and_the_next_tasks_succe
         change(sql, step_timeout="10ms", rollback_above=0.5)
         for number in range(20):
             call(sql, f"j{number}", "work")
-        while sql.execute(settings).fetchall() != [(4, "7m")]:
-            pass
+        until(lambda: sql.execute(settings).fetchall() == [(4, "7m")])
 
         assert engine.wait(call(sql, "j20", "work"), timeout=5) == "done"
     [told] = [each for each in caplog.records if each.getMessage() == "settings_rolled_back"]

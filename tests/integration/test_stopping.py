@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until
 
 from pgprog import AsyncClient, Client, Intent, Namespace, Step
 from pgprog.config import Config, WorkerConfig
@@ -317,11 +318,12 @@ def test_a_worker_whose_outputs_are_closed_serves_and_stops(db: str, sql: Any) -
     shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
     running = subprocess.Popen(shell)
     try:
-        while sql.execute(
-            "select count(*) from pg_stat_activity where datname = current_database()"
+        upkeep = (
+            "select from pg_stat_activity where datname = current_database()"
             " and application_name like 'pgprog upkeep%'"
-        ).fetchone() == (0,):
-            assert running.poll() is None
+        )
+        until(lambda: running.poll() is not None or sql.execute(upkeep).fetchall())
+        assert running.poll() is None
         running.terminate()
 
         assert running.wait(20) == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until
 
 from pgprog import Client
 from pgprog.config import Config, WorkerConfig
@@ -180,8 +181,7 @@ def wait_until_gone(sql: psycopg.Connection[Any]) -> None:
         "select from pg_stat_activity where datname = current_database()"
         " and application_name like 'pgprog worker%'"
     )
-    while workers(sql) or sql.execute(here).fetchall():
-        pass
+    until(lambda: not workers(sql) and not sql.execute(here).fetchall())
 
 
 def test_the_tasks_of_a_killed_worker_run_again_before_its_lease_ends_and_nobody_elses(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.waiting import until
 
 from pgprog import Client
 
@@ -76,8 +77,8 @@ def client(db: str) -> Iterator[Client]:
 
 def wait_for_namespace(sql: psycopg.Connection[Any], name: str) -> None:
     """Return when a worker has made the namespace; the time-out of the test ends a wait in vain."""
-    while not sql.execute("select from pgprog.namespaces where namespace = %s", (name,)).fetchall():
-        pass
+    known = "select from pgprog.namespaces where namespace = %s"
+    until(lambda: sql.execute(known, (name,)).fetchall())
 
 
 def test_a_worker_serves_the_namespaces_of_its_configuration_until_a_signal(
@@ -88,8 +89,7 @@ def test_a_worker_serves_the_namespaces_of_its_configuration_until_a_signal(
         client.init("shop", "s")
         answer = client.call("shop", "s", name="version")
         hanging = client.submit("call", "shop", "s", name="hang")
-        while str(client.result(hanging.task_id).status) != "running":
-            pass
+        until(lambda: str(client.result(hanging.task_id).status) == "running")
         worker.send_signal(signal.SIGTERM)
         _, log = worker.communicate(timeout=20)
 
@@ -185,8 +185,7 @@ def test_dev_serves_a_file_and_starts_again_when_it_changes(tmp_path: Path, home
             before = client.call("shop", "s", name="version")
             # Longer: what is compiled knows a change within a second by the size only.
             (tmp_path / "shop.py").write_text(SHOP.format(version=22))
-            while client.call("shop", "s", name="version") != 22:
-                pass
+            until(lambda: client.call("shop", "s", name="version") == 22)
         dev.send_signal(signal.SIGINT)
         dev.communicate(timeout=30)
 

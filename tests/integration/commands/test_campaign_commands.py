@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from tests.waiting import until
 
 from pgprog import Engine, Intent, Namespace, PermanentError, Request, Step
 from pgprog.cli import main
@@ -66,8 +67,7 @@ def break_jobs(jobs: Any, sql: psycopg.Connection[Any]) -> Callable[[int], None]
                 for number in range(begin, min(begin + 1000, count))
             )
         in_error = "select count(*) from pgprog_data.processes where status = 'error'"
-        while sql.execute(in_error).fetchone() != (count,):
-            pass
+        until(lambda: sql.execute(in_error).fetchone() == (count,))
 
     return make
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until
 
 from pgprog import Engine, Finish, Intent, Namespace, SetTimer, Step
 from pgprog.config import WorkerConfig
@@ -71,8 +72,7 @@ class Stock:
 
     def wait_for(self, reason: str) -> None:
         """Return when the process stands still for this reason; the time-out ends a vain wait."""
-        while self.client.explain(*S_1).reason != reason:
-            pass
+        until(lambda: self.client.explain(*S_1).reason == reason)
 
     def explained(self) -> tuple[str, str, dict[str, Any]]:
         """Return reason, sentence and details, the same in text and in JSON."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from tests.waiting import until
 
 from pgprog.cli import main
 from pgprog.client.lookout import Lookout
@@ -388,8 +389,9 @@ def test_ctrl_c_ends_a_wait_quietly_and_the_task_goes_on(
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     watching = session()
-    while not watching.execute("select 1 from pgprog.tasks where type = 'call'").fetchall():
-        assert waiting.poll() is None
+    asked = "select 1 from pgprog.tasks where type = 'call'"
+    until(lambda: waiting.poll() is not None or watching.execute(asked).fetchall())
+    assert waiting.poll() is None
     waiting.send_signal(signal.SIGINT)
     printed, complained = waiting.communicate()
 
