@@ -12,11 +12,17 @@ import pyte
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 pytestmark = pytest.mark.slow  # each starts the program: 1 s
 
 PROGRAM = ["-m", "pgprog"]
+# It says after half a second what it says after five.
+IMPATIENT = """
+from pgprog.cli import main, top
+top._PATIENCE_SECONDS = 0.5
+main(prog_name="pgprog")
+"""
 _SECONDS = 30
 
 
@@ -61,10 +67,12 @@ def start(db: str) -> Iterator[Any]:
     """Starts a command on a terminal, on the database of the test."""
     begun: list[Any] = []
 
-    def run(*words: str, size: tuple[int, int] = (30, 120)) -> Tty:
+    def run(
+        *words: str, size: tuple[int, int] = (30, 120), program: Sequence[str] = PROGRAM
+    ) -> Tty:
         environ = {**os.environ, "TERM": "xterm-256color", "PGPROG_DSN": db, "COLUMNS": ""}
         child = pexpect.spawn(
-            sys.executable, [*PROGRAM, *words], dimensions=size, env=environ, encoding="utf-8"
+            sys.executable, [*program, *words], dimensions=size, env=environ, encoding="utf-8"
         )
         begun.append(child)
         return Tty(child, pyte.Screen(size[1], size[0]))
@@ -159,7 +167,7 @@ def test_top_says_that_its_database_is_away_and_goes_on(
 def test_top_says_that_its_database_stands_still_and_can_be_ended(
     key: str, start: Any, shop: Any, session: Any
 ) -> None:
-    top = start("top", "--every", "100ms")
+    top = start("top", "--every", "100ms", program=["-c", IMPATIENT])
     top.until("orders")
     with session() as stranger, stranger.transaction():
         stranger.execute("lock table pgprog_data.namespaces in access exclusive mode")
