@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,6 +92,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # Tests start hundreds of programs, each of which would compile all that it imports anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Ignored where a shell without job control put the run in the background: programs inherit it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("PGPROG_TEST_DSN") or config.option.collectonly:
         return
     server = EmbeddedPostgres(durable=False).start()
