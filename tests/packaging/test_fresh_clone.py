@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATH = "/usr/bin:/bin"
-# Of each kind some: all of them run here already, and what follows is one of them.
-SOME_TESTS = "tests/unit/test_model.py tests/sql/test_requests.py tests/integration/test_engine.py"
+# Of each kind a few that are quick: all of them run here already, and this is one of them.
+SOME_TESTS = "tests/unit/test_model.py tests/sql/test_timers.py tests/integration/test_closing.py"
 
 pytestmark = [
     pytest.mark.slow,  # each makes a virtual environment
