@@ -48,6 +48,7 @@ _END_SESSIONS = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where datname = %s and pid <> pg_backend_pid()
 """
+_LONG_SECONDS = 120  # what a test has without a mark of its own
 _SECONDS = 10  # after which a session that was told to end has not
 
 
@@ -105,6 +106,17 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ["PGPROG_TEST_DSN"]
 
     config.add_cleanup(stop)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with modules that may take long: one of them at the end would be waited for alone."""
+    long = {item.path for item in items if _seconds_of(item) > _LONG_SECONDS}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def _seconds_of(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return 0 if mark is None else float(mark.args[0])
 
 
 @pytest.fixture(scope="session")
