@@ -75,6 +75,7 @@ class Cleaner:
         try:
             self._end_others()
         except psycopg.OperationalError:  # a test has ended all sessions, this one too
+            self.close()
             self._connection = psycopg.connect(self._dsn, autocommit=True)
             self._end_others()
         self._connection.execute(_EMPTY)
