@@ -105,13 +105,13 @@ async def _by_client(dsn: str, sizes: Sizes, *, ask: Ask) -> Sample:
 
 
 async def _one_by_one(client: AsyncClient, sizes: Sizes, *, callers: int) -> int:
-    """Queue for some seconds, each caller one after another."""
+    """Queue for some seconds, each caller one after another, and each at least once."""
     ids = process_ids(sizes.many_processes)
     until = time.perf_counter() + sizes.seconds
 
     async def queue(number: int) -> int:
         count = 0
-        while time.perf_counter() < until:
+        while not count or time.perf_counter() < until:
             process_id = ids[(number + count * callers) % len(ids)]
             await client.submit("call", NAMESPACE, process_id, {"note": NOTE}, name="count")
             count += 1
