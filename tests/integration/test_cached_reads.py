@@ -10,7 +10,7 @@ import signal
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.integration.memory import cached
 from tests.integration.streams import END_STREAMS, SLOTS
+from tests.waiting import until_on_loop
 
 import pgprog
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step, UnsetTimer
@@ -26,10 +27,6 @@ from pgprog.config import CacheSettings
 from pgprog.embedded import EmbeddedPostgres
 from pgprog.errors import CallTimeout, InvalidArgument, StaleRead
 from pgprog.store.beats import Beats
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 # Lag is asked for where it is meant: a loaded machine is no reason to read PostgreSQL.
 CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
@@ -320,7 +317,7 @@ async def test_no_read_of_a_process_is_older_than_what_was_shown_of_it(
 
         monkeypatch.setattr(engine._store, "get_fenced", counted)
         reading = asyncio.ensure_future(getattr(engine, read)("orders", "o-1"))
-        await until(lambda: looks > 2 or reading.done())
+        await until_on_loop(lambda: looks > 2 or reading.done())
         was_early = reading.done()
         running.execute("commit")
         await reading
@@ -600,9 +597,9 @@ async def test_what_no_standby_has_acknowledged_is_not_served() -> None:
             await cached(client)
             wait_for(admin, "ghost")
             gate = client._cached._reader._gate  # type: ignore[union-attr]
-            await until(lambda: gate.is_shut)
+            await until_on_loop(lambda: gate.is_shut)
             removal = asyncio.create_task(client.remove("orders", "o-1"))
-            await until(lambda: gate.is_waiting)
+            await until_on_loop(lambda: gate.is_waiting)
             for _ in range(50):
                 assert await client.get("orders", "o-1") is not None
                 await asyncio.sleep(0.002)
@@ -619,12 +616,6 @@ def wait_for(admin: psycopg.Connection[Any], standby: str) -> None:
     """Let commits wait for a standby; for none, those that wait end."""
     admin.execute(sql.SQL("alter system set synchronous_standby_names = {}").format(standby))
     admin.execute("select pg_reload_conf()")
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,25 @@ async def test_no_connection_is_lost_by_who_is_cancelled_while_it_returns_one(db
             others = asyncio.gather(use(9), use(9))  # they are in its way
             await cancelled(use(9), after=turns)
             await others
+
+
+async def test_what_a_pool_does_by_itself_ends_when_cancelled_while_it_connects() -> None:
+    """As at the end of asyncio.run, where nobody has closed it."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.setblocking(False)
+        dsn = f"host=127.0.0.1 port={mute.getsockname()[1]}"
+        pool = make_pool(dsn, size=1, checkout_timeout=timedelta(seconds=10), name="pgprog test")
+        others = asyncio.all_tasks()
+        await pool.open()
+        connecting, _ = await asyncio.get_running_loop().sock_accept(mute)
+        with connecting:
+            at_work = asyncio.all_tasks() - others
+            for task in at_work:
+                task.cancel()
+            _, left = await asyncio.wait(at_work, timeout=10)
+
+    assert len(at_work) > 1
+    assert not left
 
 
 @pytest.fixture

@@ -303,7 +303,7 @@ async def test_a_step_whose_child_process_cannot_be_started_runs_later_and_burns
             return there_is(*args)
         raise error
 
-    monkeypatch.setattr("pgprog.engine.children.apart._UNAVAILABLE_SECONDS", 0.01)
+    monkeypatch.setattr("pgprog.engine.children.apart.UNAVAILABLE_SECONDS", 0.01)
     await asyncio.gather(*(child.end() for child in [*engine._worker._children._all]))
     monkeypatch.setattr(scarce, refuse)
     seen = await engine.call("apart", "a", name="look", timeout=20)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until_on_loop
 
 from pgprog import AsyncClient, AsyncTask, Request
 from pgprog.errors import StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     import psycopg
 
@@ -88,12 +89,6 @@ async def client(db: str) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def is_gone(pid: int) -> bool:
     """Tell whether there is no process of this id but a zombie."""
     try:
@@ -136,7 +131,7 @@ async def test_the_child_processes_of_a_worker_that_is_killed_die_with_it(
     worker.wait()
 
     assert len({idle, busy, second}) == 2
-    await until(lambda: all(is_gone(pid) for pid in (idle, busy, second)))
+    await until_on_loop(lambda: all(is_gone(pid) for pid in (idle, busy, second)))
 
 
 async def test_a_worker_whose_standard_files_are_closed_runs_steps_in_child_processes(
@@ -146,7 +141,7 @@ async def test_a_worker_whose_standard_files_are_closed_runs_steps_in_child_proc
     shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *WORKER, "--config", str(daemons.config)]
     worker = await asyncio.create_subprocess_exec(*shell, cwd=PROGRAMS)
     try:
-        await until(
+        await until_on_loop(
             lambda: worker.returncode is not None or len(sql.execute(serving).fetchall()) > 0
         )
         await client.init("apart", "a", timeout=20)
@@ -170,7 +165,7 @@ async def test_a_child_process_ends_when_its_worker_stands_still_for_a_lease(
     assert worker.stdout is not None
     first = int(await asyncio.to_thread(worker.stdout.readline))
     worker.send_signal(signal.SIGSTOP)
-    await until(lambda: is_gone(first))
+    await until_on_loop(lambda: is_gone(first))
     worker.send_signal(signal.SIGCONT)
     second = int(await asyncio.to_thread(worker.stdout.readline))
 
@@ -194,7 +189,7 @@ async def test_a_poison_pill_takes_one_worker_down_and_from_then_on_no_bystander
     )
     assert isinstance(poison, AsyncTask)
     assert isinstance(pill, AsyncTask)
-    await until(lambda: victim.poll() is not None)
+    await until_on_loop(lambda: victim.poll() is not None)
     worker = daemons.start()
     beside = [
         await client.submit("call", "together", "bystander", {"seconds": 0.5}, name="linger")

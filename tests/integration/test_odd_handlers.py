@@ -161,7 +161,7 @@ async def test_a_step_for_which_there_is_no_thread_runs_once_later_and_burns_no_
             raise RuntimeError(msg)
         start(thread)
 
-    monkeypatch.setattr("pgprog.engine.runner._NO_THREAD_SECONDS", 0.01)
+    monkeypatch.setattr("pgprog.engine.runner.UNAVAILABLE_SECONDS", 0.01)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     async with make_engine(odd) as engine:
         await engine.init("odd", "o")

@@ -19,6 +19,7 @@ import pytest
 from tests.integration.conftest import QUICK
 from tests.integration.memory import cached, config_of_reader
 from tests.integration.streams import END_STREAMS, SLOTS
+from tests.waiting import until_on_loop
 
 from pgprog import AsyncClient, Client, Engine, Intent, Namespace, SetTimer, Step
 from pgprog.cache.snapshots import Snapshot
@@ -767,9 +768,7 @@ async def test_a_reader_whose_socket_is_taken_away_listens_at_another(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def until(event: str, times: int) -> None:
-        async with asyncio.timeout(20):
-            while caplog.messages.count(event) < times:
-                await asyncio.sleep(0.01)
+        await until_on_loop(lambda: caplog.messages.count(event) >= times)
 
     monkeypatch.setattr("pgprog.daemon.reader.serving._LOOK_SECONDS", 0.05)
     await engine.init("orders", "o-1")

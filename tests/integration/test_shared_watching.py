@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tests.integration.conftest import QUICK
 from tests.integration.memory import config_of_reader
+from tests.waiting import until_on_loop
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
 from pgprog.cli import main
@@ -29,7 +30,7 @@ from pgprog.metrics import Metrics
 from pgprog.store.client_store import ClientStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
     from typing import LiteralString
 
@@ -81,15 +82,10 @@ class Seen:
         self.answers: list[bool] = []
         self.reads = 0
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not what():
-                await asyncio.sleep(0.005)
-
     async def until_told(self, times: int = 1) -> None:
         """Wait until it was answered so often, one after the other, that no look is due."""
         self.answers.clear()
-        await self.until(lambda: self.answers[-times:] == [True] * times)
+        await until_on_loop(lambda: self.answers[-times:] == [True] * times)
 
 
 @pytest.fixture
@@ -167,7 +163,7 @@ async def test_who_watches_asks_postgresql_nothing_while_nothing_changes(
         await seen.until_told(times=50)
         quiet = seen.reads - before
         await engine.call("orders", "o-1", name="add")
-        await seen.until(lambda: followed.states[-1:] == [1])
+        await until_on_loop(lambda: followed.states[-1:] == [1])
         await seen.until_told(times=5)
         before = seen.reads
         await seen.until_told(times=50)
@@ -191,9 +187,9 @@ async def test_a_change_is_told_whoever_makes_it(
         monkeypatch.setattr(lookout, "POLL_SECONDS", 3600.0)
         await seen.until_told()  # by the last pause that ends by itself
         sql.execute(change)
-        await seen.until(lambda: followed.states == shown)
+        await until_on_loop(lambda: followed.states == shown)
         if change == REMOVE:
-            await seen.until(followed.task.done)
+            await until_on_loop(followed.task.done)
 
 
 async def test_a_reader_that_goes_is_done_without_and_heard_when_it_is_back(
@@ -203,13 +199,13 @@ async def test_a_reader_that_goes_is_done_without_and_heard_when_it_is_back(
         async with reading(config, Metrics()), Followed(client) as followed:
             await seen.until_told(times=3)
         async with Followed(client) as followed:
-            await seen.until(lambda: seen.answers[-3:] == [False] * 3)
+            await until_on_loop(lambda: seen.answers[-3:] == [False] * 3)
             await engine.call("orders", "o-1", name="add")
-            await seen.until(lambda: followed.states[-1:] == [1])
+            await until_on_loop(lambda: followed.states[-1:] == [1])
             async with reading(config, Metrics()):
                 await seen.until_told(times=3)
                 await engine.call("orders", "o-1", name="add")
-                await seen.until(lambda: followed.states[-1:] == [2])
+                await until_on_loop(lambda: followed.states[-1:] == [2])
     assert followed.states == [0, 1, 2]
 
 
@@ -229,7 +225,7 @@ async def test_who_is_told_that_the_reader_went_looks_at_once(
         connection = memory._line._connection
         assert connection is not None
         connection.connection_lost(None)
-        await seen.until(lambda: seen.reads > before)
+        await until_on_loop(lambda: seen.reads > before)
 
 
 async def test_what_reads_of_another_server_have_not_seen_is_looked_for(
@@ -366,7 +362,7 @@ async def test_the_command_asks_postgresql_nothing_while_nothing_changes(
     await seen.until_told(times=50)
     quiet = seen.reads - before
     sql.execute(ADD)
-    await seen.until(lambda: seen.reads > before + 1)  # it has looked, and found no more
+    await until_on_loop(lambda: seen.reads > before + 1)  # it has looked, and found no more
     sql.execute(REMOVE)
     answer = await typed
 

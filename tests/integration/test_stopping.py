@@ -24,7 +24,7 @@ from pgprog.errors import ConfigError
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     import psycopg
 
@@ -76,6 +76,27 @@ async def stubborn() -> AsyncIterator[Stubborn]:
 
 def workers_of(sql: psycopg.Connection[Any]) -> list[Any]:
     return sql.execute("select from pgprog.workers").fetchall()
+
+
+@contextlib.contextmanager
+def a_program(
+    dsn: str, namespace: str, place: Path, *, stop_timeout: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `pgprog worker` with a namespace of programs/; what it logs goes to *place*/stderr."""
+    config = place / "pgprog.yaml"
+    config.write_text(
+        f"dsn: '{dsn}'\nworker: {{stop_timeout: {stop_timeout}}}\n"
+        f"namespaces: {{{namespace}: {{handlers: '{namespace}:{namespace}'}}}}\n"
+    )
+    command = [sys.executable, "-m", "pgprog", "worker", "--config", str(config)]
+    with (
+        (place / "stderr").open("wb") as stderr,
+        subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE, stderr=stderr) as running,
+    ):
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def heartbeats() -> list[threading.Thread]:
@@ -255,60 +276,25 @@ async def test_a_worker_whose_loop_fails_cancels_its_steps_and_hands_them_back(
 
 
 @pytest.mark.slow  # a program is started, and such a step is given time to end
-def test_a_program_ends_though_a_step_will_not_be_cancelled(
-    db: str, sql: Any, tmp_path: Path
-) -> None:
-    config = tmp_path / "pgprog.yaml"
-    config.write_text(
-        f"dsn: '{db}'\nworker: {{stop_timeout: 100ms}}\n"
-        "namespaces: {stubborn: {handlers: 'stubborn:stubborn'}}\n"
-    )
-    command = [sys.executable, "-m", "pgprog", "worker", "--config", str(config)]
-    with (
-        Client(db) as client,
-        subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE) as running,
-    ):
-        try:
-            assert running.stdout is not None
-            while not workers_of(sql):
-                assert running.poll() is None
-            task = client.submit("init", "stubborn", "s")
-            assert running.stdout.readline() == b"started\n"
-            running.terminate()
+def test_a_program_ends_though_a_step_will_not_be_cancelled(db: str, tmp_path: Path) -> None:
+    with Client(db) as client, a_program(db, "stubborn", tmp_path, stop_timeout="100ms") as running:
+        task = client.submit("init", "stubborn", "s")
+        assert running.stdout.readline() == b"started\n"  # type: ignore[union-attr] # a pipe
+        running.terminate()
 
-            assert running.wait(20) == 0
-            assert client.result(task.task_id).status == "waiting"
-        finally:
-            running.kill()
+        assert running.wait(20) == 0
+        assert client.result(task.task_id).status == "waiting"
 
 
 @pytest.mark.slow  # a program is started
-def test_a_program_that_fails_ends_though_a_handler_never_returns(
-    db: str, sql: Any, tmp_path: Path
-) -> None:
-    config, told = tmp_path / "pgprog.yaml", tmp_path / "told"
-    config.write_text(
-        f"dsn: '{db}'\nworker: {{stop_timeout: 1s}}\n"
-        "namespaces: {failing: {handlers: 'failing:failing'}}\n"
-    )
-    command = [sys.executable, "-m", "pgprog", "worker", "--config", str(config)]
-    with (
-        Client(db) as client,
-        told.open("wb") as stderr,
-        subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE, stderr=stderr) as running,
-    ):
-        try:
-            assert running.stdout is not None
-            while not workers_of(sql):
-                assert running.poll() is None
-            task = client.submit("init", "failing", "f")
-            assert running.stdout.readline() == b"started\n"
+def test_a_program_that_fails_ends_though_a_handler_never_returns(db: str, tmp_path: Path) -> None:
+    with Client(db) as client, a_program(db, "failing", tmp_path, stop_timeout="1s") as running:
+        task = client.submit("init", "failing", "f")
+        assert running.stdout.readline() == b"started\n"  # type: ignore[union-attr] # a pipe
 
-            assert running.wait(20) == 1
-        finally:
-            running.kill()
+        assert running.wait(20) == 1
         assert client.result(task.task_id).status == "waiting"
-    assert "ZeroDivisionError: a loop broke" in told.read_text()
+    assert "ZeroDivisionError: a loop broke" in (tmp_path / "stderr").read_text()
 
 
 @pytest.mark.slow  # a program is started

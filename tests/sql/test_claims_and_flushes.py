@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import pq
 from psycopg.rows import namedtuple_row
 from tests.sql.conftest import Worker
+from tests.waiting import until
 
 from pgprog import migrate
 from pgprog.embedded import EmbeddedPostgres
@@ -21,17 +22,12 @@ _REGISTER = (
     "select pgprog_engine.register_worker('w', '{orders}', array['{}'::jsonb], '1 hour', '{1}')"
 )
 _WRITER = "select pid from pg_stat_activity where backend_type = 'walwriter'"
-_SECONDS = 30.0
 
 
 def _session(dsn: str) -> psycopg.Connection[Any]:
     """Connect as soon as the server has recovered."""
-    deadline = time.monotonic() + _SECONDS
-    while True:
-        try:
-            return psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row)
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline
+    until(lambda: pq.PGconn.ping(dsn.encode()) == pq.Ping.OK)
+    return psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row)
 
 
 def _wait_until_lost(session: psycopg.Connection[Any]) -> None:

@@ -18,6 +18,9 @@ log = logs.get(__name__)
 # Where no step has ended for so long what waits for its place, or for its child process, may be
 # sooner elsewhere.
 STUCK_SECONDS: Final = 0.5
+# A worker with no thread, or no child process, for a step lets others try, but not in a storm of
+# claims.
+UNAVAILABLE_SECONDS: Final = 1.0
 _TICK_SECONDS = 1.0
 _STEPS_TO_THE_TOP: Final = 20
 _SHRINK: Final = 0.75

@@ -12,6 +12,7 @@ from pgprog import logs
 from pgprog.engine import decide, traces
 from pgprog.engine.attempt import NoThread
 from pgprog.engine.failures import fields_of, log_failure
+from pgprog.engine.places import UNAVAILABLE_SECONDS
 from pgprog.engine.quick import QuickSteps
 from pgprog.engine.sealed import let_others_try, sealed_part
 from pgprog.engine.turns import Turns
@@ -34,8 +35,6 @@ _ENDING_FACTOR = 3
 # Handlers begin so many at once beside another namespace.  A step of that comes back to the loop
 # some thirty times until its answer is out, and each time it waits for these.
 _AT_ONCE = 8
-# A worker that has no thread for a step lets others try, but not in a storm of claims.
-_NO_THREAD_SECONDS = 1.0
 # What a step that is cancelled may take to clean up.
 _ABANDON_SECONDS = 1.0
 
@@ -260,7 +259,7 @@ class Runner:
             )
         except NoThread as e:
             log.error("no_thread", detail=str(e))  # noqa: TRY400 - the message says it all
-            await asyncio.sleep(_NO_THREAD_SECONDS)
+            await asyncio.sleep(UNAVAILABLE_SECONDS)
             return None
         except asyncio.CancelledError as e:
             if held.is_dropped:

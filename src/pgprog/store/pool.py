@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool._acompat import AEvent
 
 from pgprog.errors import ConfigError
 from pgprog.metrics import Sample
@@ -26,6 +27,9 @@ from pgprog.texts import text_fault
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import timedelta
+
+    from psycopg_pool._acompat import AQueue
+    from psycopg_pool.pool_async import MaintenanceTask
 
     from pgprog.encryption import Encryption
 
@@ -116,6 +120,19 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
         self._loop = asyncio.get_running_loop()
         await super().open(wait, timeout)
 
+    @classmethod
+    async def worker(cls, q: AQueue[MaintenanceTask]) -> None:
+        """Open connections, as the parent does, but end when cancelled.
+
+        The parent takes a cancellation of what it does for an error of that and waits for more to
+        do: `asyncio.run` would wait for ever where nobody has closed the pool.
+        """
+        await super().worker(_UntilCancelled(q))  # type: ignore[arg-type] # it only gets
+
+    def _start_workers(self) -> None:
+        self._sched._event = _Event()  # noqa: SLF001 - it takes none from outside
+        super()._start_workers()
+
     async def close(self, timeout: float = 5.0) -> None:
         """Close all connections, as the parent does."""
         task = asyncio.current_task()
@@ -150,6 +167,30 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
             except psycopg.errors.ReadOnlySqlTransaction:
                 await self.drain()
                 raise
+
+
+class _Event(AEvent):
+    """What wakes the scheduler of a pool, whose wait would forget a cancellation, too."""
+
+    async def wait_timeout(self, timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.wait()
+        except TimeoutError:
+            return False
+
+
+class _UntilCancelled:
+    """What a pool shall do, for a worker of its that may have been cancelled since."""
+
+    def __init__(self, queue: AQueue[MaintenanceTask]) -> None:
+        self._queue = queue
+
+    async def get(self) -> MaintenanceTask:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise asyncio.CancelledError
+        return await self._queue.get()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from pgprog.engine.children import wire
 from pgprog.engine.children.pool import AllBusy
 from pgprog.engine.children.process import ChildUnavailable
 from pgprog.engine.failures import log_failure
-from pgprog.engine.places import STUCK_SECONDS
+from pgprog.engine.places import STUCK_SECONDS, UNAVAILABLE_SECONDS
 from pgprog.errors import InvalidArgument, StoreUnavailable
 from pgprog.store.faults import OUTLIVED, DataFault, LockTimeout, RolledBack
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-# A worker that has no child for a step lets others try, but not in a storm of claims.
-_UNAVAILABLE_SECONDS = 1.0
 # How long the row of a dead step may be locked before its crash goes uncounted.
 _REPORTS = 50
 _REPORT_PAUSE_SECONDS = 0.1
@@ -110,7 +108,7 @@ class Apart:
             self._endings.give_back(held)
         except ChildUnavailable as e:
             log.error("no_child_process", detail=str(e))  # noqa: TRY400 - the message says it all
-            await asyncio.sleep(_UNAVAILABLE_SECONDS)
+            await asyncio.sleep(UNAVAILABLE_SECONDS)
             self._endings.give_back(held)
 
     def _patience(self, namespace: str) -> float | None:
