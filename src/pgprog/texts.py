@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME_BYTES = 256  # of the names of namespaces and handlers
+# Of ids of processes and of idempotency keys; where a namespace is known, its limits count.
+MOST_ID_BYTES = 1 << 10
 
 
 def check_text(text: object, *, field: str, limit: int) -> None:

@@ -9,10 +9,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until_on_loop
 
-from pgprog import CriticalError, Event, Intent, Namespace, PermanentError, SetTimer, Step
+from pgprog import CriticalError, Engine, Event, Intent, Namespace, PermanentError, SetTimer, Step
 from pgprog.client import reads
+from pgprog.config import WorkerConfig
 from pgprog.errors import (
+    ConfigError,
     ProcessExists,
     ProcessNotFound,
     ProcessNotInError,
@@ -23,8 +26,6 @@ from pgprog.errors import (
 
 if TYPE_CHECKING:
     import psycopg
-
-    from pgprog import Engine
 
 
 @pytest.fixture
@@ -263,3 +264,29 @@ async def test_a_full_queue_refuses_requests_and_says_how_full_it_is(
         with pytest.raises(QueueFull, match="5"):
             await asyncio.wait_for(fill(engine), 20)
         gate.set()
+
+
+async def test_an_engine_keeps_keys_as_long_as_it_is_told(
+    db: str, make_engine: Any, shop: Namespace[Any], sql: psycopg.Connection[Any]
+) -> None:
+    async with make_engine(shop) as engine:
+        for days in (10, 40):
+            await engine.init("shop", f"s-{days}", idempotency_key=f"of {days} days")
+            sql.execute(
+                "update pgprog_data.keys set created_at = now() - make_interval(days => %s)"
+                " where key = %s",
+                (days, f"of {days} days"),
+            )
+
+    keys = "select key from pgprog_data.keys order by key"
+    async with Engine(db, [shop], key_ttl="20d"):
+        await until_on_loop(lambda: len(sql.execute(keys).fetchall()) < 2)
+        kept = sql.execute(keys).fetchall()
+
+    assert kept == [("of 10 days",)]
+
+
+def test_what_an_engine_is_given_out_of_range_is_refused_by_its_path(db: str) -> None:
+    faulty = WorkerConfig(concurrency=0)
+    with pytest.raises(ConfigError, match=r"worker\.concurrency: 0 is not[^$]*key_ttl: -1d is not"):
+        Engine(db, [], worker=faulty, key_ttl=timedelta(days=-1))

@@ -18,6 +18,7 @@ from tests.waiting import until
 from pgprog import Intent, Namespace, Step
 from pgprog.config import NamespaceSettings, WorkerConfig
 from pgprog.engine import upkeep
+from pgprog.errors import CallTimeout, InvalidArgument
 from pgprog.store.engine_store import EngineStore
 
 if TYPE_CHECKING:
@@ -110,6 +111,29 @@ def test_a_task_that_is_started_directly_obeys_a_change_within_two_seconds(
     until(lambda: by_default.call("jobs", "j", name="minutes") == 7)
 
     assert time.monotonic() - changed_at < 2
+
+
+@pytest.mark.slow  # a worker looks each second
+def test_the_client_of_an_engine_obeys_the_settings_of_the_database(
+    by_default: Any, sql: psycopg.Connection[Any]
+) -> None:
+    by_default.init("jobs", "j")
+    change(sql, limits={"args_bytes": 3 << 20, "id_bytes": 300}, step_timeout="100ms")
+    changed_at = time.monotonic()
+    until(lambda: _is_taken(by_default, {"text": "a" * (2 << 20)}))
+
+    assert time.monotonic() - changed_at < 2
+    by_default.init("jobs", "j" * 300)
+    with pytest.raises(CallTimeout):  # the time-out of a call is that of a step
+        by_default.call("jobs", "j", name="wait")
+
+
+def _is_taken(client: Any, args: dict[str, str]) -> bool:
+    try:
+        client.submit("init", "jobs", "k", args)
+    except InvalidArgument:
+        return False
+    return True
 
 
 @pytest.mark.slow  # a worker looks each second

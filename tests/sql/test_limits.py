@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import string
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
+SET = "select pgprog.set_settings('orders', jsonb_build_object('limits', %s))"
 CALL = "select pgprog.call('orders', %s)"
 MEASURE = "select pgprog_engine.measure_queues('0 s')"
 CAUSES = "select task_id, cause from pgprog.tasks where status = 'cancelled' order by task_id"
@@ -264,3 +268,31 @@ def test_a_process_that_is_locked_elsewhere_drops_nothing_and_nobody_waits(
         app.execute(MEASURE)
 
         assert app.execute(CAUSES).fetchall() == [(full[1], "queue full")]
+
+
+def test_ids_and_keys_have_as_many_bytes_as_their_namespace_says(app: Any) -> None:
+    ask(app, SET, (Jsonb({"id_bytes": 300, "key_bytes": 5}),))
+    init = "select pgprog.init('orders', %s, idempotency_key => %s)"
+
+    assert ask(app, init, ("é" * 150, "12345")) > 0
+    with pytest.raises(psycopg.Error, match="process_id has 301 bytes, and the limit is 300"):
+        app.execute(init, ("p" * 301, None))
+    with pytest.raises(psycopg.Error, match="idempotency_key has 6 bytes, and the limit is 5"):
+        app.execute(init, ("p", "123456"))
+    with pytest.raises(psycopg.Error, match="process_id has 301 bytes, and the limit is 300"):
+        app.execute("select pgprog.remove('orders', %s)", ("p" * 301,))
+
+
+def test_the_longest_ids_and_keys_that_can_be_allowed_fit_into_every_index(
+    app: Any, worker: Any
+) -> None:
+    """They are of what does not compress."""
+    id_, key = ("".join(random.Random(seed).choices(string.printable, k=1024)) for seed in (1, 2))
+    ask(app, SET, (Jsonb({"id_bytes": 1024, "key_bytes": 1024}),))
+    app.execute("select pgprog.init('orders', %s, idempotency_key => %s)", (id_, key))
+    [init] = worker.claim()
+    worker.complete(init, timers={"t": 0})
+
+    assert [claimed.type for claimed in worker.claim()] == ["timeout"]
+    with pytest.raises(psycopg.Error, match=r"limits\.id_bytes: 1025 is not a whole number"):
+        ask(app, SET, (Jsonb({"id_bytes": 1025}),))

@@ -6,18 +6,19 @@
  */
 create or replace function pgprog_engine._request_fault(
   process_id text, name text, idempotency_key text, args jsonb, context jsonb,
-  priority integer, run_at timestamptz, args_bytes integer, context_bytes integer)
+  priority integer, run_at timestamptz, id_bytes integer, key_bytes integer, args_bytes integer, context_bytes integer)
 returns text
 language sql stable
 as $$
   select case
     when process_id is null or process_id = '' then 'process_id is empty'
-    when octet_length(process_id) > 256
-      then format('process_id has %s bytes, at most 256 are allowed', octet_length(process_id))
+    when octet_length(process_id) > id_bytes
+      then format('process_id has %s bytes, and the limit is %s', octet_length(process_id), id_bytes)
     when name is not null and octet_length(name) not between 1 and 256
       then format('name has %s bytes, 1 to 256 are allowed', octet_length(name))
-    when idempotency_key is not null and octet_length(idempotency_key) not between 1 and 256
-      then format('idempotency_key has %s bytes, 1 to 256 are allowed', octet_length(idempotency_key))
+    when idempotency_key = '' then 'idempotency_key is empty'
+    when octet_length(idempotency_key) > key_bytes
+      then format('idempotency_key has %s bytes, and the limit is %s', octet_length(idempotency_key), key_bytes)
     when args is not null and pg_column_size(args #> '{}') > args_bytes
       then format('args have %s bytes, at most %s are allowed', pg_column_size(args #> '{}'), args_bytes)
     when context is not null and pg_column_size(context #> '{}') > context_bytes
@@ -29,5 +30,6 @@ as $$
   end
 $$;
 
-comment on function pgprog_engine._request_fault(text, text, text, jsonb, jsonb, integer, timestamptz, integer, integer)
+comment on function pgprog_engine._request_fault(
+  text, text, text, jsonb, jsonb, integer, timestamptz, integer, integer, integer, integer)
   is 'What is wrong with the values of a request, or null';

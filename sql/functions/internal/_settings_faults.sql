@@ -26,6 +26,8 @@ as $$
       (array['rollback_above'], 'share', 1),
       (array['rollback_within'], 'duration', null),
       (array['roles'], 'names', null),
+      (array['limits', 'id_bytes'], 'count', 1024),
+      (array['limits', 'key_bytes'], 'count', 1024),
       (array['limits', 'args_bytes'], 'count', 67108864),
       (array['limits', 'context_bytes'], 'count', 67108864),
       (array['limits', 'state_bytes'], 'count', 67108864),

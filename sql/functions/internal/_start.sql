@@ -87,7 +87,8 @@ begin
     select n.roles is not null and not pgprog_engine._may_use(n.roles) as closed, _start.types[x.pos] = 'repair' as mends,
       pgprog_engine._request_fault(
         _start.process_ids[x.pos], _start.names[x.pos], _start.idempotency_keys[x.pos], _start.argss[x.pos],
-        _start.contexts[x.pos], _start.priorities[x.pos], _start.run_ats[x.pos], n.args_bytes, n.context_bytes) as fault
+        _start.contexts[x.pos], _start.priorities[x.pos], _start.run_ats[x.pos], n.id_bytes, n.key_bytes, n.args_bytes,
+        n.context_bytes) as fault
   ) as f on n.namespace is not null;
   v_winners := v_ids;
 

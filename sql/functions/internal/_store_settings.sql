@@ -26,6 +26,8 @@ begin
     concurrency = (_store_settings.settings ->> 'concurrency')::integer,
     timer_patience = coalesce(pgprog_engine._duration(_store_settings.settings ->> 'timer_patience'), '60 s'),
     max_crashes = coalesce((_store_settings.settings ->> 'max_crashes')::integer, 3),
+    id_bytes = coalesce((_store_settings.settings #>> '{limits,id_bytes}')::integer, 256),
+    key_bytes = coalesce((_store_settings.settings #>> '{limits,key_bytes}')::integer, 256),
     args_bytes = coalesce((_store_settings.settings #>> '{limits,args_bytes}')::integer, 1048576),
     context_bytes = coalesce((_store_settings.settings #>> '{limits,context_bytes}')::integer, 1048576),
     max_queue = coalesce((_store_settings.settings ->> 'max_queue')::bigint, 100000),

@@ -17,6 +17,8 @@ as $$
 #variable_conflict use_column
 declare
   v_roles text[];
+  v_id_bytes integer;
+  v_key_bytes integer;
   v_args_bytes integer;
   v_context_bytes integer;
   v_is_full boolean;
@@ -30,8 +32,9 @@ declare
   v_due_at timestamptz := coalesce(_submit.run_at, v_now);
 begin
   -- Whether it looks full is told as by _full_queues; its call would cost about 10 µs of 38, a statement more 2.
-  select n.roles, n.args_bytes, n.context_bytes, s.tasks >= n.max_queue + (n.on_full = 'drop_lowest')::integer
-  into v_roles, v_args_bytes, v_context_bytes, v_is_full
+  select n.roles, n.id_bytes, n.key_bytes, n.args_bytes, n.context_bytes,
+    s.tasks >= n.max_queue + (n.on_full = 'drop_lowest')::integer
+  into v_roles, v_id_bytes, v_key_bytes, v_args_bytes, v_context_bytes, v_is_full
   from pgprog_data.namespaces as n
   left join pgprog_data.queue_sizes as s on s.namespace = n.namespace
   where n.namespace = _submit.namespace;
@@ -44,7 +47,7 @@ begin
   end if;
   v_fault := pgprog_engine._request_fault(
     _submit.process_id, _submit.name, _submit.idempotency_key, _submit.args, _submit.context,
-    _submit.priority, _submit.run_at, v_args_bytes, v_context_bytes);
+    _submit.priority, _submit.run_at, v_id_bytes, v_key_bytes, v_args_bytes, v_context_bytes);
   if v_fault is not null then
     raise exception '%', v_fault using errcode = 'UP010';
   end if;

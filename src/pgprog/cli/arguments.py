@@ -17,9 +17,8 @@ import msgspec
 from pgprog.cli.asking import find_database
 from pgprog.config.units import parse_duration
 from pgprog.errors import InvalidArgument, PgprogError
-from pgprog.model import Limits
 from pgprog.store.names import namespaces_like
-from pgprog.texts import check_text
+from pgprog.texts import MOST_ID_BYTES, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +34,7 @@ _CHECK: Final = msgspec.json.Decoder(float_hook=str)
 
 def read_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a namespace's name or a process's id, if the database can hold it."""
-    return _checked(ctx, param, value, limit=Limits().id_bytes)
+    return _checked(ctx, param, value, limit=MOST_ID_BYTES)
 
 
 def read_sentence(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pgprog import logs
 from pgprog.client.async_client import AsyncClient
 from pgprog.client.sync_client import Client
-from pgprog.config import Config, WorkerConfig
+from pgprog.config import WorkerConfig, from_code
 from pgprog.engine import Worker
 from pgprog.engine.settling import end
 from pgprog.model import TaskStatus
@@ -18,8 +18,9 @@ from pgprog.store.rows import Ended, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
-    from pgprog.config import PoolConfig
+    from pgprog.config import Config, PoolConfig
     from pgprog.encryption import Encryption
     from pgprog.namespace import Namespace
     from pgprog.store.engine_store import RequestLane
@@ -34,9 +35,17 @@ class Engine(AsyncClient):
     A request for a process of which nothing waits is executed where it arrives, without a queue
     hop.  Answers of tasks that run here are released as soon as they are committed.  In a `with`
     block the engine's loop runs in a thread of its own, and the methods block.
+
+    It keeps house, too, as workers of all roles do: what ended longer than *task_retention* ago
+    (30 d), keys older than *key_ttl* (7 d) and what operators did longer than *audit_retention*
+    ago (365 d) goes.  Of all who keep house in a database the shortest counts: give an engine what
+    the file of the workers says.
+
+    Raises:
+        ConfigError: A value is out of its range; the message lists all of them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting
         self,
         dsn: str,
         namespaces: Sequence[Namespace[Any]],
@@ -46,6 +55,9 @@ class Engine(AsyncClient):
         pool: PoolConfig | None = None,
         encryption: Encryption | None = None,
         reader: str | None = None,
+        task_retention: timedelta | str | None = None,
+        key_ttl: timedelta | str | None = None,
+        audit_retention: timedelta | str | None = None,
     ) -> None:
         cache = {namespace.name: namespace.settings.cache for namespace in namespaces}
         worker = worker or WorkerConfig()
@@ -61,17 +73,16 @@ class Engine(AsyncClient):
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._is_serving = False
         self._blocking: Client | None = None
-        config = Config(dsn=dsn, direct_dsn=direct_dsn, worker=worker, pool=self._pool)
-        self._worker = Worker(
-            config,
-            namespaces,
-            tell=self._tell,
-            metrics=self._figures.metrics,
-            encryption=encryption,
+        config = from_code(
+            dsn=dsn,
+            direct_dsn=direct_dsn,
+            worker=worker,
+            pool=pool,
+            task_retention=task_retention,
+            key_ttl=key_ttl,
+            audit_retention=audit_retention,
         )
-        self._worker.feed = self._feed
-        if worker.wakeups == "stream":
-            self._feed.expect(DUE)
+        self._worker = self._worker_by(config, namespaces, encryption)
 
     async def __aenter__(self) -> Self:
         """Connect, and begin to serve.
@@ -103,8 +114,29 @@ class Engine(AsyncClient):
             self._blocking.__exit__(*exc_info)
 
     def namespace_of(self, name: str) -> Namespace[Any] | None:
-        """Return the namespace of this name, None if it is not served here."""
-        return self._namespaces.get(name)
+        """Return the namespace of this name, None if it is not served here.
+
+        While it is served it is under the settings of the database, as its steps are.
+        """
+        return self._worker.served.get(name) or self._namespaces.get(name)
+
+    def _worker_by(
+        self,
+        config: Config,
+        namespaces: Sequence[Namespace[Any]],
+        encryption: Encryption | None,
+    ) -> Worker:
+        worker = Worker(
+            config,
+            namespaces,
+            tell=self._tell,
+            metrics=self._figures.metrics,
+            encryption=encryption,
+        )
+        worker.feed = self._feed
+        if config.worker.wakeups == "stream":
+            self._feed.expect(DUE)
+        return worker
 
     async def _send(
         self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"

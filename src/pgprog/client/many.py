@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pgprog.client.requests import (
     ASKED,
-    DEFAULTS,
     checked_priority,
     checked_run_at,
     encoded,
     encoded_all,
+    limits_of,
     raw_or_fault,
 )
 from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import TaskType
 from pgprog.store.columns import Columns, Fields
 from pgprog.store.rows import RawRequest
-from pgprog.texts import plain_texts
+from pgprog.texts import NAME_BYTES, plain_texts
 from pgprog.tracing import sent_context
 from pgprog.tracing.spans import telemetry
 
@@ -89,7 +89,7 @@ def _columns(requests: Sequence[Request], namespace_of: NamespaceOf) -> Columns 
 def _checked(
     requests: Sequence[Request], namespaces: Sequence[str], namespace: Namespace[Any] | None
 ) -> Fields:
-    limits = DEFAULTS if namespace is None else namespace.settings.limits
+    limits = limits_of(namespace)
     types = [request.type for request in requests]
     process_ids = [request.process_id for request in requests]
     names = [request.name for request in requests]
@@ -102,10 +102,10 @@ def _checked(
     contexts = [request.context for request in requests]
     return Fields(
         types=[*map(str, types)],
-        namespaces=plain_texts(namespaces, field="namespace", limit=DEFAULTS.id_bytes),
+        namespaces=plain_texts(namespaces, field="namespace", limit=NAME_BYTES),
         process_ids=plain_texts(process_ids, field="process_id", limit=limits.id_bytes),
         argss=_encoded(args, field="args", namespace=namespace),
-        names=_texts(names, field="name", limit=DEFAULTS.id_bytes),
+        names=_texts(names, field="name", limit=NAME_BYTES),
         keys=_texts(keys, field="idempotency_key", limit=limits.key_bytes),
         contexts=_sent(_encoded(contexts, field="context", namespace=namespace)),
         priorities=_priorities([request.priority for request in requests]),

@@ -13,8 +13,8 @@ from pgprog.client.reads import checked_names, checked_task_id, checked_version
 from pgprog.client.requests import PLAIN
 from pgprog.client.tasks import AsyncTask
 from pgprog.codec import encode
-from pgprog.model import Limits, Process, TaskId
-from pgprog.texts import check_text
+from pgprog.model import Process, TaskId
+from pgprog.texts import MOST_ID_BYTES, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pgprog.store.rows import Ended
     from pgprog.store.wakeups import Hints
 
-_KEY_BYTES = Limits().key_bytes
 # What one value of PostgreSQL may have; the database checks the parts by the namespace's limits.
 _MOST_BYTES = (1 << 28) - 1
 
@@ -184,7 +183,7 @@ class AsyncOperations(AsyncFiltered):
 
 def _check_key(key: str | None) -> None:
     if key is not None:
-        check_text(key, field="idempotency_key", limit=_KEY_BYTES)
+        check_text(key, field="idempotency_key", limit=MOST_ID_BYTES)
 
 
 def as_get_gives_it(process: Process[Any]) -> dict[str, object]:

@@ -22,9 +22,9 @@ from pgprog.client.memory import TooSoon
 from pgprog.client.opening import not_open
 from pgprog.engine.events import events_of
 from pgprog.errors import InvalidArgument, ProcessNotFound, StaleRead, TaskNotFound
-from pgprog.model import Event, Limits
+from pgprog.model import Event
 from pgprog.namespace import Namespace
-from pgprog.texts import check_text
+from pgprog.texts import MOST_ID_BYTES, NAME_BYTES, check_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -44,7 +44,6 @@ _PAGE = 1000
 _HITS_A_TURN = 256  # about a millisecond
 # Between reads of what is not visible yet: it is, nearly always, in the time of a round trip.
 _PAUSES = (0.0, 0.001, 0.002, 0.005, 0.01)
-_LIMITS = Limits()
 _BIGINT = (1 << 63) - 1
 
 
@@ -332,8 +331,8 @@ def checked_names(namespace: str | Namespace[Any], process_id: str) -> tuple[str
         InvalidArgument: It cannot be a name.
     """
     name = namespace.name if isinstance(namespace, Namespace) else namespace
-    check_text(name, field="namespace", limit=_LIMITS.id_bytes)
-    check_text(process_id, field="process_id", limit=_LIMITS.id_bytes)
+    check_text(name, field="namespace", limit=NAME_BYTES)
+    check_text(process_id, field="process_id", limit=MOST_ID_BYTES)
     return str.__str__(name), str.__str__(process_id)
 
 

@@ -12,7 +12,7 @@ from pgprog.errors import InvalidArgument, PgprogError
 from pgprog.model import Limits, Request, TaskType
 from pgprog.namespace import Handler, Namespace
 from pgprog.store.rows import RawRequest
-from pgprog.texts import check_text, plain_text
+from pgprog.texts import MOST_ID_BYTES, NAME_BYTES, check_text, plain_text
 from pgprog.times import plain_instant
 from pgprog.tracing import sent_context
 from pgprog.tracing.spans import requesting
@@ -29,7 +29,8 @@ PLAIN: Codec[Any] = Codec()
 
 ASKED = (TaskType.INIT, TaskType.CALL, TaskType.NOTIFY, TaskType.REPAIR)
 
-DEFAULTS = Limits()
+# Where the namespace is unknown, only the database knows its limits.
+_UNKNOWN = Limits(id_bytes=MOST_ID_BYTES, key_bytes=MOST_ID_BYTES)
 _MOST_PRIORITY = 1_000_000
 _FOR_EVER_SECONDS = 1 << 40  # there are greater integers than a float holds
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,11 +74,11 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
     if request.type == TaskType.REPAIR and request.run_at is not None:
         msg = "run_at: a repair is for now"
         raise InvalidArgument(msg)
-    limits = DEFAULTS if namespace is None else namespace.settings.limits
-    check_text(request.namespace, field="namespace", limit=DEFAULTS.id_bytes)
+    limits = limits_of(namespace)
+    check_text(request.namespace, field="namespace", limit=NAME_BYTES)
     check_text(request.process_id, field="process_id", limit=limits.id_bytes)
     if request.name is not None:
-        check_text(request.name, field="name", limit=DEFAULTS.id_bytes)
+        check_text(request.name, field="name", limit=NAME_BYTES)
     if request.idempotency_key is not None:
         check_text(request.idempotency_key, field="idempotency_key", limit=limits.key_bytes)
     return RawRequest(
@@ -91,6 +92,11 @@ def raw_request(request: Request, *, namespace: Namespace[Any] | None = None) ->
         checked_priority(request.priority),
         checked_run_at(request.run_at),
     )
+
+
+def limits_of(namespace: Namespace[Any] | None) -> Limits:
+    """Return the limits of ids and keys, the greatest where the namespace is not known."""
+    return _UNKNOWN if namespace is None else namespace.settings.limits
 
 
 def raw_or_fault(request: Request, *, namespace: Namespace[Any] | None) -> RawRequest | PgprogError:

@@ -40,6 +40,7 @@ __all__ = [
     "RetryOverride",
     "Wakeups",
     "WorkerConfig",
+    "from_code",
     "load",
     "load_access",
     "load_with_origins",
@@ -225,6 +226,19 @@ class Loaded:
     file: Path | None
     plain: Mapping[str, object]
     origins: Mapping[str, str]
+
+
+def from_code(**values: object) -> Config:
+    """Return the configuration of a program that gives it by itself; None is the default.
+
+    Values are read as those of the file are, instances of the dataclasses here, too.
+
+    Raises:
+        ConfigError: There are faults; the message lists all of them with path, value and range.
+    """
+    reader = Reader()
+    given = {key: value for key, value in values.items() if value is not None}
+    return reader.checked(reader.read_fields(Config, given, path=""), where="what was given")
 
 
 def load(

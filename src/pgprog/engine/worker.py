@@ -60,7 +60,7 @@ class Worker:
     and hands the rest back at once, with no attempt burned.  *tell* gets every end of a task
     after its commit, *on_registered* the id of each incarnation before it claims anything;
     *metrics* are told of everything.  Where the stream wakes it, it listens to `feed`, if its
-    owner gives and runs one, else to one of its own.
+    owner gives and runs one, else to one of its own.  `served` has them as the database sets them.
     """
 
     feed: Feed | None = None
@@ -86,8 +86,8 @@ class Worker:
         self._roles = roles
         self._tell = tell
         self._on_registered = on_registered
-        self._chains_on = True
-        self._is_over = False
+        self._chains_on, self._is_over = True, False
+        self.served: dict[str, Namespace[Any]] = {}
         self._closing = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -236,7 +236,7 @@ class Worker:
             holdings=self._holdings,
             owner=self,
         )
-        self._build({})
+        self._build(self.served)
         self._closing.push_async_callback(self._hand_back)
         await self._settings.check_children()  # before the lease begins, for it may take a second
         await self._lease.begin()

@@ -175,8 +175,8 @@ class Twin:
 
     def remove(self, namespace: str, process_id: str, version: int | None = None) -> bool:
         """Remove a process at once, if it still has that version; return whether it was there."""
-        self.world.space(namespace)
-        requests.check_names(process_id, None)
+        limits = self.world.space(namespace).settings.limits
+        requests.check_names(process_id, None, limits)
         process = self.world.processes.get((namespace, process_id))
         if process is None or version not in (None, process.version):
             return False

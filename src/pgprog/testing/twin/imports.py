@@ -29,7 +29,7 @@ def put(world: World, process: Mapping[str, Any], idempotency_key: str | None) -
     """Import a process with its whole history; see `Twin.put`."""
     namespace, process_id = str(process.get("namespace")), str(process.get("process_id") or "")
     settings = world.space(namespace).settings
-    check_names(process_id, idempotency_key)
+    check_names(process_id, idempotency_key, settings.limits)
     if (fault := _fault(process)) is not None:
         msg = f"process {process_id} in namespace {namespace} cannot be imported: {fault}"
         raise InvalidArgument(msg)

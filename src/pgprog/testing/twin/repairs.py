@@ -18,8 +18,7 @@ def simple_repair(
     world: World, namespace: str, process_id: str, idempotency_key: str | None
 ) -> int | None:
     """Mend a process without repair code; see `Twin.simple_repair`."""
-    world.space(namespace)
-    check_names(process_id, idempotency_key)
+    check_names(process_id, idempotency_key, world.space(namespace).settings.limits)
     asked = ("simple_repair", process_id)
     key = Keyring(world, namespace, process_id, idempotency_key)
     if (known := key.known(asked)) is not None:

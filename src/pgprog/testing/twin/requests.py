@@ -21,6 +21,7 @@ from pgprog.model import ProcessStatus, TaskType
 from pgprog.store.rows import Submitted
 from pgprog.testing.twin.order import earliest_timers
 from pgprog.testing.twin.world import Key, Place, Process, Task
+from pgprog.texts import NAME_BYTES, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pgprog.store.rows import Claimed, RawRequest
     from pgprog.testing.twin.world import Space, World
 
-_ID_BYTES = 256
 _MOST_PRIORITY = 1_000_000
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -137,9 +137,9 @@ def check(request: RawRequest, limits: Limits) -> None:
     Raises:
         InvalidArgument: One is out of its range; the message names it.
     """
-    check_names(request.process_id, request.idempotency_key)
+    check_names(request.process_id, request.idempotency_key, limits)
     faults = {
-        "name": request.name is not None and not 1 <= len(request.name.encode()) <= _ID_BYTES,
+        "name": request.name is not None and not 1 <= len(request.name.encode()) <= NAME_BYTES,
         "args": len(request.args or b"") > limits.args_bytes,
         "context": len(request.context or b"") > limits.context_bytes,
         "priority": abs(request.priority) > _MOST_PRIORITY,
@@ -151,16 +151,15 @@ def check(request: RawRequest, limits: Limits) -> None:
             raise InvalidArgument(msg)
 
 
-def check_names(process_id: str, key: str | None) -> None:
+def check_names(process_id: str, key: str | None, limits: Limits) -> None:
     """Look at the id and the key of a request.
 
     Raises:
         InvalidArgument: One is empty or too long.
     """
-    for field, value in (("process_id", process_id), ("idempotency_key", key)):
-        if value is not None and not 1 <= len(value.encode()) <= _ID_BYTES:
-            msg = f"{field} has {len(value.encode())} bytes, 1 to {_ID_BYTES} are allowed"
-            raise InvalidArgument(msg)
+    check_text(process_id, field="process_id", limit=limits.id_bytes)
+    if key is not None:
+        check_text(key, field="idempotency_key", limit=limits.key_bytes)
 
 
 def check_status(process: Process, type_: TaskType) -> None:
