@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import time
+from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import PoolTimeout
+from psycopg_pool.base import AttemptWithBackoff
 
 from pgprog import AsyncClient, Client, Engine, Namespace, Request
 from pgprog.errors import (
@@ -19,7 +25,8 @@ from pgprog.errors import (
     StoreUnavailable,
     TaskCancelled,
 )
-from pgprog.store.pool import place_of, without_password
+from pgprog.store import pool
+from pgprog.store.pool import AsyncPool, make_pool, place_of, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,3 +220,33 @@ def test_ids_are_kept_whatever_the_encoding_of_a_session(fresh_db: str, place: s
     assert stored == [("żółw €",)]
     assert found is not None
     assert found.process_id == "żółw €"
+
+
+@pytest.mark.slow  # a database is away for two seconds
+async def test_a_pool_connects_as_soon_as_the_database_is_back(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All takes a fiftieth of its time."""
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.02)
+    monkeypatch.setattr(pool, "RECONNECT_SECONDS", pool.RECONNECT_SECONDS / 50)
+    is_away = True
+    connect = AsyncPool._connect
+
+    async def or_fail(self: AsyncPool, timeout: float | None = None) -> Any:
+        if is_away:
+            raise psycopg.OperationalError
+        return await connect(self, timeout)
+
+    monkeypatch.setattr(AsyncPool, "_connect", or_fail)
+    patience = timedelta(seconds=0.1)
+    async with make_pool(db, size=2, checkout_timeout=patience, name="pgprog test") as connections:
+        away_until = time.monotonic() + 2
+        while time.monotonic() < away_until:
+            with pytest.raises(PoolTimeout):
+                await connections.getconn()
+        is_away = False
+        async with asyncio.timeout(0.5):
+            while True:
+                with suppress(PoolTimeout):
+                    await connections.putconn(await connections.getconn())
+                    break

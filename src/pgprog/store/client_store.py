@@ -335,7 +335,7 @@ class ClientStore(Changes):
         try:
             return await fetch(*args, **kwargs)
         except StoreUnavailable:
-            await self._pool.check()
+            await self._pool.drain()  # check() would wait for each, where nothing answers
             return await fetch(*args, **kwargs)
 
     async def _fetch_rows(

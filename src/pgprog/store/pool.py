@@ -10,12 +10,11 @@ import asyncio
 import re
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
-from psycopg_pool._acompat import AEvent
 
 from pgprog.errors import ConfigError
 from pgprog.metrics import Sample
@@ -42,6 +41,9 @@ _TIMEOUTS = {
 }
 # Arrays are packed as UTF-8: in the encoding of a role or of a database ids would become others.
 _ALWAYS = {"client_encoding": "UTF8"}
+# For so long a lost connection is tried again, less and less often; then by who needs one.  By the
+# pool's own five minutes it came back as long after the server as that had been away.
+RECONNECT_SECONDS: Final = 5.0
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 _HIDDEN = "***"
 # Behind an @ or a / of a password that is not quoted libpq finds a host, and errors tell it.
@@ -130,7 +132,7 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
         await super().worker(_UntilCancelled(q))  # type: ignore[arg-type] # it only gets
 
     def _start_workers(self) -> None:
-        self._sched._event = _Event()  # noqa: SLF001 - it takes none from outside
+        self._sched._event = _Event()  # type: ignore[assignment] # noqa: SLF001 - none is taken from outside
         super()._start_workers()
 
     async def close(self, timeout: float = 5.0) -> None:
@@ -169,7 +171,7 @@ class AsyncPool(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
                 raise
 
 
-class _Event(AEvent):
+class _Event(asyncio.Event):
     """What wakes the scheduler of a pool, whose wait would forget a cancellation, too."""
 
     async def wait_timeout(self, timeout: float) -> bool:
@@ -265,6 +267,7 @@ def make_pool(
         kwargs={"autocommit": True},
         configure=partial(_configure, encryption=encryption),
         reset=_leave,
+        reconnect_timeout=RECONNECT_SECONDS,
         open=False,
     )
 

@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 from pgprog.errors import InvalidArgument, PgprogError, StoreUnavailable
 from pgprog.store import completions, packing
 from pgprog.store.faults import Unreachable, translated
-from pgprog.store.pool import AsyncPool, conninfo, pool_samples
+from pgprog.store.pool import RECONNECT_SECONDS, AsyncPool, conninfo, pool_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +87,7 @@ class StepTransactions:
                 max_size=self._size,
                 kwargs=_CONNECTION,
                 reset=_reset,
+                reconnect_timeout=RECONNECT_SECONDS,
                 open=False,
             )
             await self._pool.open()
@@ -111,6 +112,7 @@ class StepTransactions:
                     max_size=self._size,
                     kwargs=_CONNECTION,
                     reset=_reset_blocking,
+                    reconnect_timeout=RECONNECT_SECONDS,
                     open=True,
                 )
         with translated():
