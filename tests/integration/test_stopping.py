@@ -80,7 +80,7 @@ def workers_of(sql: psycopg.Connection[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def a_program(
-    dsn: str, namespace: str, place: Path, *, stop_timeout: str
+    dsn: str, sql: psycopg.Connection[Any], namespace: str, place: Path, *, stop_timeout: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `pgprog worker` with a namespace of programs/; what it logs goes to *place*/stderr."""
     config = place / "pgprog.yaml"
@@ -94,6 +94,8 @@ def a_program(
         subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE, stderr=stderr) as running,
     ):
         try:
+            until(lambda: running.poll() is not None or workers_of(sql))
+            assert running.poll() is None
             yield running
         finally:
             running.kill()
@@ -276,8 +278,13 @@ async def test_a_worker_whose_loop_fails_cancels_its_steps_and_hands_them_back(
 
 
 @pytest.mark.slow  # a program is started, and such a step is given time to end
-def test_a_program_ends_though_a_step_will_not_be_cancelled(db: str, tmp_path: Path) -> None:
-    with Client(db) as client, a_program(db, "stubborn", tmp_path, stop_timeout="100ms") as running:
+def test_a_program_ends_though_a_step_will_not_be_cancelled(
+    db: str, sql: Any, tmp_path: Path
+) -> None:
+    with (
+        Client(db) as client,
+        a_program(db, sql, "stubborn", tmp_path, stop_timeout="100ms") as running,
+    ):
         task = client.submit("init", "stubborn", "s")
         assert running.stdout.readline() == b"started\n"  # type: ignore[union-attr] # a pipe
         running.terminate()
@@ -287,8 +294,13 @@ def test_a_program_ends_though_a_step_will_not_be_cancelled(db: str, tmp_path: P
 
 
 @pytest.mark.slow  # a program is started
-def test_a_program_that_fails_ends_though_a_handler_never_returns(db: str, tmp_path: Path) -> None:
-    with Client(db) as client, a_program(db, "failing", tmp_path, stop_timeout="1s") as running:
+def test_a_program_that_fails_ends_though_a_handler_never_returns(
+    db: str, sql: Any, tmp_path: Path
+) -> None:
+    with (
+        Client(db) as client,
+        a_program(db, sql, "failing", tmp_path, stop_timeout="1s") as running,
+    ):
         task = client.submit("init", "failing", "f")
         assert running.stdout.readline() == b"started\n"  # type: ignore[union-attr] # a pipe
 
