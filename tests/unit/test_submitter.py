@@ -7,6 +7,8 @@ import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pgprog.client.many import Part
 from pgprog.client.submitter import Submitter
 from pgprog.engine.deadlines import Deadlines
@@ -128,6 +130,58 @@ async def test_of_many_requests_that_were_not_sent_in_time_nothing_was_done() ->
         outcomes = await submitter.submit_many(calls(2), seconds=0.05)
 
     assert [type(outcome) for outcome in outcomes] == [Overloaded, Overloaded]
+
+
+class Losing(Sender):
+    """Loses its first answer."""
+
+    async def __call__(
+        self, requests: Sequence[RawRequest], *, lane: RequestLane = "batches"
+    ) -> list[Submitted]:
+        if not self.sent:
+            self.sent.append((lane, len(requests)))
+            msg = "the answer was lost"
+            raise StoreUnavailable(msg)
+        return await super().__call__(requests, lane=lane)
+
+
+@pytest.mark.parametrize("error", [Unreachable("no server"), LockTimeout("it still runs")])
+async def test_of_a_request_whose_answer_was_lost_nobody_is_told_that_nothing_was_done(
+    error: Exception,
+) -> None:
+    sender = Losing(error, again=1_000_000)
+    request = RawRequest("call", "shop", "s", idempotency_key="a")
+    async with submitting(sender) as submitter:
+        single = submitter.submit(request, seconds=0.1)
+        [outcome] = await asyncio.gather(single, return_exceptions=True)
+
+    assert len(sender.sent) > 1
+    assert type(outcome) is StoreUnavailable
+    assert outcome.hint == "repeat it with the same idempotency key"
+
+
+@pytest.mark.parametrize("error", [SchemaMismatch("no such function"), DataFault("no number")])
+async def test_a_repeat_that_is_refused_tells_nothing_of_a_request_whose_answer_was_lost(
+    error: Exception,
+) -> None:
+    request = RawRequest("call", "shop", "s", idempotency_key="a")
+    async with submitting(Losing(error)) as submitter:
+        with pytest.raises(StoreUnavailable, match=f"the outcome is unknown.*{error}"):
+            await submitter.submit(request, seconds=3)
+
+
+@pytest.mark.parametrize("error", [Unreachable("no server"), LockTimeout("it still runs")])
+async def test_of_many_requests_whose_answer_was_lost_nobody_is_told_so_either(
+    error: Exception,
+) -> None:
+    sender = Losing(error, again=1_000_000)
+    requests = [RawRequest("call", "shop", "s", idempotency_key=key) for key in ("a", "b")]
+    async with submitting(sender) as submitter:
+        many = [Part(Columns.of(requests), {})]
+        outcomes = await submitter.submit_many(many, seconds=0.1)
+
+    assert len(sender.sent) > 1
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
 
 
 async def test_of_many_requests_without_an_answer_in_time_the_outcome_is_unknown() -> None:

@@ -26,12 +26,14 @@ _outcome_of = itemgetter(Submitted._fields.index("outcome"))
 class Pending:
     """A request; it *may_be_done* once it is sent, until it is known that it is not.
 
-    *refused* is why it was not, the last time.
+    *refused* is why it was not, the last time.  Once an answer *was_lost* that is never known: what
+    a repeat meets says nothing of what was sent before.
     """
 
     request: RawRequest
     outcome: asyncio.Future[Submitted]
     may_be_done: bool = False
+    was_lost: bool = False
     refused: Unreachable | RolledBack | None = None
 
 
@@ -94,7 +96,18 @@ def not_in_time(late: Pending | Parcel, seconds: float) -> PgprogError:
             return Overloaded(f"{msg}: {why}", hint=getattr(why, "hint", None))
         return Overloaded(msg, hint="the database is away, or a transaction holds the same key")
     msg = f"the request was not answered in {seconds:g} s; its outcome is unknown"
-    return StoreUnavailable(msg, hint="repeat it with an idempotency key")
+    is_keyed = isinstance(late, Pending) and late.request.idempotency_key is not None
+    return StoreUnavailable(
+        msg, hint=f"repeat it with {'the same' if is_keyed else 'an'} idempotency key"
+    )
+
+
+def failed(pending: Pending, error: PgprogError) -> PgprogError:
+    """Return what to tell of a request that failed, of which an earlier answer may be lost."""
+    if not pending.was_lost:
+        return error
+    msg = f"an answer was lost, so the outcome is unknown, and the repeat failed: {error}"
+    return StoreUnavailable(msg, hint=error.hint)
 
 
 async def outcomes_of(parcel: Parcel) -> Sequence[Submitted | PgprogError]:

@@ -10,6 +10,7 @@ from pgprog.client.pending import (
     Parcel,
     Pending,
     expire,
+    failed,
     not_in_time,
     outcomes_of,
     refusal_of,
@@ -236,9 +237,9 @@ class Submitter:
             submitted = await self._send([pending.request for pending in batch], lane=lane)
         except _NOT_THROUGH as e:
             await self._recover(batch, e, lane=lane)
-        except PgprogError as e:  # the statement itself was refused: nothing was done
+        except PgprogError as e:  # the statement itself was refused: it did nothing
             for pending in batch:
-                settle(pending, e)
+                settle(pending, failed(pending, e))
         else:
             self._pause = _FIRST_PAUSE_SECONDS
             for pending, each in zip(batch, submitted, strict=True):
@@ -272,6 +273,7 @@ class Submitter:
                 settle(pending, StoreUnavailable(str(lost), hint=_REPEAT))
         for pending in batch:
             if not pending.outcome.done():
+                pending.was_lost = True
                 self._batches.add(pending)
         await self._wait()
 
@@ -291,11 +293,11 @@ class Submitter:
             await self._deliver(batch[:half], lane=lane)
             await self._deliver(batch[half:], lane=lane)
         else:
-            settle(batch[0], InvalidArgument(str(fault)))
+            settle(batch[0], failed(batch[0], InvalidArgument(str(fault))))
 
 
 def _take_back(batch: Iterable[Pending], *, to: Batcher[Pending]) -> None:
-    """Put requests of which nothing was done into another batch."""
+    """Put requests with which this round trip did nothing into another batch."""
     for pending in batch:
-        pending.may_be_done = False
+        pending.may_be_done = pending.was_lost
         to.add(pending)
