@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,9 +78,13 @@ async def test_only_requests_with_a_key_are_repeated_after_a_lost_answer() -> No
 async def submitting(sender: Sender) -> AsyncIterator[Submitter]:
     submitter = Submitter(sender, deadlines=Deadlines())
     run = asyncio.create_task(submitter.run())
-    async with asyncio.timeout(5):
-        yield submitter
-    run.cancel()
+    try:
+        async with asyncio.timeout(5):
+            yield submitter
+    finally:
+        run.cancel()
+        with suppress(asyncio.CancelledError):
+            await run  # raises what has ended it
 
 
 def calls(count: int) -> list[Part]:
@@ -253,14 +257,14 @@ async def test_who_gives_up_on_many_requests_leaves_no_error_behind() -> None:
     sender = Sender(StoreUnavailable("the answer was lost"), again=1_000_000)
     heard: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    keyed = [Part(Columns.of([RawRequest("call", "shop", "s", idempotency_key="a")]), {})]
+    requests = [RawRequest("call", "shop", "s", idempotency_key=key) for key in ("a", None)]
     async with submitting(sender) as submitter:
-        waiting = asyncio.create_task(submitter.submit_many([*keyed, *calls(1)], seconds=3))
-        while len(sender.sent) < 2:  # the call has its error by now, and what has a key is repeated
+        many = [Part(Columns.of(requests), {})]  # together, or the second would not be sent
+        waiting = asyncio.create_task(submitter.submit_many(many, seconds=3))
+        while len(sender.sent) < 2:  # one has its error by now, and what has a key is repeated
             await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     del waiting, submitter
     sender.error = None  # whose traceback has all of it
     gc.collect()
