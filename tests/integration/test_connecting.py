@@ -154,12 +154,14 @@ end $$;
 create trigger unreadable before insert on pgprog_data.queue
 for each row when (new.process_id = 'bad') execute function unreadable();
 """
-_NO_RESULTS = """
+_NO_RESULT_OF = """
 create or replace function pgprog.results(task_ids bigint[])
 returns table (task_id bigint, status text, response jsonb, error jsonb, version bigint)
 language plpgsql as $$
 begin
-  raise exception 'could not read block 5' using errcode = 'XX001';
+  if %d = any (task_ids) then
+    raise exception 'could not read block 5' using errcode = 'XX001';
+  end if;
 end $$
 """
 
@@ -191,14 +193,15 @@ async def test_who_waits_meets_damaged_data_and_is_told_so_and_others_wait_on(
 ) -> None:
     [[works]] = damaged.execute("select pg_get_functiondef('pgprog.results'::regproc)").fetchall()
     async with AsyncClient(fresh_db) as client:
-        task = await client.submit("init", "orders", "o-1")
-        damaged.execute(_NO_RESULTS)
+        bad, good = [await client.submit("init", "orders", each) for each in ("o-1", "o-2")]
+        damaged.execute((_NO_RESULT_OF % bad.task_id).encode())
+        other = asyncio.create_task(good.wait(timeout=5))
         with pytest.raises(PgprogError, match=r"could not read block 5.*XX001"):
-            await task.wait(timeout=5)
+            await bad.wait(timeout=5)
         damaged.execute(works)
-        await client.cancel(task.task_id)
+        await client.cancel(good.task_id)
         with pytest.raises(TaskCancelled):
-            await task.wait(timeout=5)
+            await other
 
 
 @pytest.mark.parametrize("place", ["the role", "the dsn"])

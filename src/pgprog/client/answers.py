@@ -13,11 +13,13 @@ from pgprog.errors import (
     Overloaded,
     PgprogError,
     Rejected,
+    SchemaMismatch,
     StepFailed,
     StoreUnavailable,
     TaskCancelled,
 )
 from pgprog.model import TaskStatus
+from pgprog.store.faults import Denied
 from pgprog.store.own_loop import check_loop
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ _PAUSE_SECONDS = 0.5
 # The stream tells a commit a moment before a read can see it: where cores are scarce, a long one.
 _AGAIN_SECONDS = 0.005
 _MOST = 1000
+# What is the same for each task that is asked for.
+_OF_ALL = (StoreUnavailable, Overloaded, SchemaMismatch, Denied)
 
 
 class Answers:
@@ -64,7 +68,7 @@ class Answers:
         Raises:
             TimeoutError: It did not come in time.
             StoreUnavailable: The client is closed, or was meanwhile; the task goes on.
-            PgprogError: Nobody may ask for ends, or can.
+            PgprogError: Nobody may ask for ends, or this one cannot be read.
             RuntimeError: The loop that runs here is not the client's.
         """
         check_loop(self._deadlines.loop)
@@ -109,7 +113,7 @@ class Answers:
     def close(self, error: StoreUnavailable) -> None:
         """Raise *error* in all who wait and will."""
         self._closed = error
-        self._raise_in_all(error)
+        self._raise_in(self._waiting, error)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -126,11 +130,11 @@ class Answers:
                 await self._poll()
             except (StoreUnavailable, Overloaded):
                 await asyncio.sleep(_PAUSE_SECONDS)
-            except PgprogError as e:  # who may not ask, or asks an older schema, is told
-                self._raise_in_all(e)
+            except (SchemaMismatch, Denied) as e:  # who asks an older schema, or may not, is told
+                self._raise_in(self._waiting, e)
 
-    def _raise_in_all(self, error: PgprogError) -> None:
-        for future in [future for futures in self._waiting.values() for future in futures]:
+    def _raise_in(self, task_ids: Iterable[int], error: PgprogError) -> None:
+        for future in [future for each in task_ids for future in self._waiting.get(each, ())]:
             if not future.done():
                 future.set_exception(error)
 
@@ -152,8 +156,31 @@ class Answers:
         ids = [*self._hinted.intersection(self._waiting).union(due)]
         self._hinted.clear()
         for start in range(0, len(ids), _MOST):
-            for ended in await self._results(ids[start : start + _MOST]):
-                self.tell(ended)
+            await self._tell_of(ids[start : start + _MOST])
+
+    async def _tell_of(self, task_ids: Sequence[int]) -> None:
+        """Tell the ends of these; what cannot be read is told to those alone who wait for it.
+
+        After a failure all are asked for again, as what a connection had prepared may be why, and
+        then halves and halves of halves.
+        """
+        parts, has_failed = [task_ids], False
+        while parts:
+            part = [task_id for task_id in parts.pop() if task_id in self._waiting]
+            try:
+                for ended in await self._results(part):
+                    self.tell(ended)
+            except _OF_ALL:
+                raise
+            except PgprogError as e:
+                if not has_failed:
+                    has_failed = True
+                    parts.append(sorted(part))  # what lies in one damaged block is side by side
+                elif len(part) > 1:
+                    half = len(part) // 2
+                    parts += part[half:], part[:half]
+                else:
+                    self._raise_in(part, e)
 
     def _forget(self, task_id: int, future: asyncio.Future[Ended]) -> None:
         waiting = self._waiting[task_id]

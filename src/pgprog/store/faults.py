@@ -40,6 +40,10 @@ class Unreachable(StoreUnavailable):
     """No connection to a server that writes could be made: nothing was done."""
 
 
+class Denied(PgprogError):  # noqa: N818 - it says what happened, as those of errors.py do
+    """The role of the connection has not the right: nothing was done, whatever it was about."""
+
+
 class RolledBack(Exception):  # noqa: N818 - what happened; it never leaves the engine
     """The whole round trip was rolled back and may be repeated as it is."""
 
@@ -123,7 +127,7 @@ def translated_denials() -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as e:
         hint = "use another role, or have a DBA grant what sql/roles.sql says: `pgprog db roles`"
-        raise PgprogError(e.diag.message_primary or str(e), hint=hint) from e
+        raise Denied(e.diag.message_primary or str(e), hint=hint) from e
 
 
 @contextmanager
