@@ -305,3 +305,52 @@ async def test_what_refuses_a_whole_batch_is_told_to_all_in_it_and_ends_nothing(
 
     assert [type(each) for each in [refused, *among_many]] == [SchemaMismatch] * 3
     assert later.outcome == "queued"
+
+
+async def test_what_callers_give_up_takes_no_memory_while_nothing_is_answered() -> None:
+    sender = Sender(None)
+    sender.answered.clear()
+    request = RawRequest("call", "shop", "s")
+    async with submitting(sender) as submitter:
+        single = [submitter.submit(request, seconds=0.05) for _ in range(1000)]
+        many = [submitter.submit_many(calls(100), seconds=0.05) for _ in range(100)]
+        await asyncio.gather(*single, *many, return_exceptions=True)
+        left = len(submitter._batches) + len(submitter._many)
+        sender.answered.set()
+        later = await submitter.submit(request, seconds=3)
+
+    assert left == 0
+    assert sender.sent == [("batches", 64), ("many", 2000), ("batches", 1)]
+    assert later.outcome == "queued"
+
+
+async def test_what_cancelled_callers_asked_for_takes_no_memory_either() -> None:
+    sender = Sender(None)
+    sender.answered.clear()
+    async with submitting(sender) as submitter:
+        asking = [
+            asyncio.create_task(submitter.submit(RawRequest("call", "shop", "s"), seconds=3))
+            for _ in range(1000)
+        ]
+        while not sender.sent:
+            await asyncio.sleep(0)
+        for each in asking[100:]:
+            each.cancel()
+        await asyncio.wait(asking[100:])
+        left = len(submitter._batches)
+        sender.answered.set()
+        outcomes = await asyncio.gather(*asking[:100])
+
+    assert left == 36
+    assert len(outcomes) == 100
+
+
+async def test_what_is_left_of_many_that_met_a_lock_takes_no_memory_once_given_up() -> None:
+    sender = Sender(LockTimeout("a stranger"), again=1)
+    sender.answered.clear()
+    async with submitting(sender) as submitter:
+        await submitter.submit_many(calls(200), seconds=0.1)
+        left = len(submitter._batches), len(submitter._alone)
+
+    assert sorted(sender.sent) == [("alone", 1), ("batches", 64), ("batches", 64), ("many", 200)]
+    assert left == (0, 0)

@@ -50,6 +50,11 @@ class Parcel:
     opened: Sequence[Pending] = ()
 
 
+def is_over(late: Pending | Parcel) -> bool:
+    """Return whether the caller was told, or has given up."""
+    return late.outcomes.done() if isinstance(late, Parcel) else late.outcome.done()
+
+
 def settle(pending: Pending, outcome: Submitted | PgprogError) -> None:
     """Tell the caller, unless it has given up."""
     if pending.outcome.done():

@@ -11,6 +11,7 @@ from pgprog.client.pending import (
     Pending,
     expire,
     failed,
+    is_over,
     not_in_time,
     outcomes_of,
     refusal_of,
@@ -73,15 +74,16 @@ class Submitter:
         self._closed: StoreUnavailable | None = None
         self._pending: set[Pending] = set()
         self._parcels: set[Parcel] = set()
-        self._batches = Batcher(self._flush, most=_MOST, size_of=size_of)
+        self._batches = Batcher(self._flush, most=_MOST, size_of=size_of, is_over=is_over)
         self._many = Batcher(
             self._flush_many,
             most=_MOST_OF_MANY,
             size_of=lambda parcel: parcel.requests.size(),
             count_of=lambda parcel: len(parcel.requests),
             most_bytes=MOST_BYTES,
+            is_over=is_over,
         )
-        self._alone = Batcher(self._flush_alone, most=1)
+        self._alone = Batcher(self._flush_alone, most=1, is_over=is_over)
 
     async def submit(self, request: RawRequest, *, seconds: float) -> Submitted:
         """Return what became of a request: started, queued or known.
@@ -97,7 +99,11 @@ class Submitter:
         try:
             submitted = await within(pending.outcome, seconds=seconds, deadlines=self._deadlines)
         except TimeoutError as e:
+            self._give_up()
             raise not_in_time(pending, seconds) from e
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
         finally:
             self._pending.discard(pending)
         if (refusal := refusal_of(submitted)) is not None:
@@ -183,8 +189,16 @@ class Submitter:
         self._parcels.discard(parcel)
         self._pending.difference_update(parcel.opened)
         parcel.outcomes.cancel()
+        if not parcel.may_be_done:
+            self._many.give_up()
         for pending in parcel.opened:
             pending.outcome.cancel()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let a request that nobody waits for any more go, wherever it waits."""
+        self._batches.give_up()
+        self._alone.give_up()
 
     def _open(self, parcel: Parcel) -> Sequence[Pending]:
         """Let each request of a parcel that was sent go on by itself; return them."""
@@ -281,9 +295,9 @@ class Submitter:
         """Let the database come back; who has given up meanwhile takes no memory."""
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
-        self._many.forget(lambda parcel: parcel.outcomes.done())
-        for batcher in (self._batches, self._alone):
-            batcher.forget(lambda pending: pending.outcome.done())
+        self._many.forget()
+        self._batches.forget()
+        self._alone.forget()
 
     async def _find_culprit(
         self, batch: Sequence[Pending], fault: DataFault, *, lane: RequestLane

@@ -17,7 +17,7 @@ class Batcher(Generic[T]):
 
     A batch has at most *most* items, of which one may count for several by *count_of*, and, beyond
     the first, *most_bytes* by *size_of*.  *flush* deals with every failure by itself: what it
-    raises ends `run`.
+    raises ends `run`.  What waits and *is_over* may be taken back.
     """
 
     def __init__(
@@ -28,12 +28,15 @@ class Batcher(Generic[T]):
         size_of: Callable[[T], int] = lambda _: 0,
         count_of: Callable[[T], int] | None = None,
         most_bytes: int = 8 << 20,
+        is_over: Callable[[T], bool] = lambda _: False,
     ) -> None:
         self._flush = flush
         self._most = most
         self._size_of = size_of
         self._count_of = count_of
         self._most_bytes = most_bytes
+        self._is_over = is_over
+        self._given_up = 0
         self._items: deque[T] = deque()
         self._flights = 0
         self._filled = asyncio.Event()
@@ -50,9 +53,19 @@ class Batcher(Generic[T]):
         self._idle.clear()
         self._filled.set()
 
-    def forget(self, is_over: Callable[[T], bool]) -> None:
+    def give_up(self) -> None:
+        """Count one that is over and perhaps waits; take all such back when they are the most.
+
+        So they take no more room than what is waited for, at a price of two looks for each.
+        """
+        self._given_up += 1
+        if 2 * self._given_up > len(self._items):
+            self.forget()
+
+    def forget(self) -> None:
         """Take back what waits and is over."""
-        self._items = deque(item for item in self._items if not is_over(item))
+        self._given_up = 0
+        self._items = deque(item for item in self._items if not self._is_over(item))
 
     async def run(self) -> None:
         """Flush until cancelled; as many flushes are in flight as this is running."""
