@@ -101,7 +101,8 @@ METRICS: Final[Mapping[str, Definition]] = {
     "pgprog_steps_busy": _gauge("Handlers that run now.", "namespace"),
     # ---- What the database holds: the same whichever worker is asked.
     "pgprog_database_up": _gauge(
-        "1 while the figures of the database can be read; they are left out otherwise.",
+        "1 while PostgreSQL answers; 0 where it does not or its figures cannot be read: they are"
+        " left out.",
         together="most",
     ),
     "pgprog_queue_tasks": _gauge(
