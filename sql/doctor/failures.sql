@@ -1,4 +1,13 @@
 -- Namespaces whose tasks fail at this moment: a tenth of the latest, and ten processes in error within an hour.
+-- Looked at are the last moments, and then a longer time: beside one that ends many few end in moments.
+with latest as (
+  select distinct on (f.namespace) f.*
+  from (values (1000), (100000)) as w(tasks)
+  cross join lateral pgprog.inspect_failures(w.tasks) as f
+  where f.failed >= 10
+    and 10 * f.failed >= f.ended
+  order by f.namespace, w.tasks
+)
 select
   'warning' as severity,
   format('namespace %s', n.namespace) as subject,
@@ -9,7 +18,5 @@ select
   null as sql,
   array['pgprog', 'process', 'repair', '--all', '--namespace', n.namespace, '--error-type', f.error_type, '--simple', '--yes'] as command
 from pgprog.inspect_namespaces() as n
-join pgprog.inspect_failures() as f on f.namespace = n.namespace
+join latest as f on f.namespace = n.namespace
 where n.broken >= 10
-  and f.failed >= 10
-  and 10 * f.failed >= f.ended

@@ -381,10 +381,8 @@ def test_gauges_scan_the_queue_and_read_neither_the_timers_nor_what_is_finished(
     [
         ("inspect_namespaces()", 8_000),
         ("inspect_held()", 20_000),
-        ("inspect_failures()", 100),
         ("inspect_zombies('0 s')", 300),
         ("inspect_workers()", 300),
-        ("inspect_rates()", 300),
     ],
 )
 def test_what_the_doctor_asks_of_a_long_queue_reads_a_bounded_number_of_blocks(

@@ -225,6 +225,26 @@ def test_a_namespace_whose_tasks_fail_is_named_with_the_error_and_repaired(
     assert "--error-type PermanentError" in found["mend"]
 
 
+def test_a_namespace_whose_few_tasks_fail_is_named_beside_one_that_ends_many(
+    patient: Any, broken_orders: Till
+) -> None:
+    patient.sql.execute(
+        "update pgprog_data.tasks"
+        " set ended_at = greatest(ended_at - interval '2 min', date_trunc('week', ended_at, 'UTC'))"
+    )
+    patient.sql.execute(
+        "insert into pgprog_data.tasks ("
+        "  task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at,"
+        "  ended_at)"
+        " select nextval('pgprog_data.task_ids'), 'busy', 'p', 1, 'call', 'finished', 1, now(),"
+        "  now(), now() from generate_series(1, 2000)"
+    )
+
+    found = patient.finding("failures", "10 of its latest 20 tasks failed, most by Perm.*locked")
+
+    assert found["subject"] == "namespace orders"
+
+
 def test_many_findings_of_one_check_hide_no_other(patient: Any) -> None:
     patient.sql.execute(
         "select pgprog_engine._create_namespace(name, '{}'), pgprog.init(name, 'p')"
