@@ -23,9 +23,42 @@ from pgprog.metrics.names import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DASHBOARD = ROOT / "deploy/grafana/dashboards/pgprog.json"
 GUIDE = ROOT / "docs/operations/alerts.md"
+
+# Nobody is listed, all that were listed are gone, and one that answers.
+UNIT_TESTS = """
+rule_files: ["{rules}"]
+evaluation_interval: 15s
+tests:
+  - interval: 15s
+    alert_rule_test: &down
+      - eval_time: 2m
+        alertname: PgprogDown
+        exp_alerts:
+          - exp_labels: {{job: pgprog, severity: critical}}
+            exp_annotations:
+              summary: "no target of job pgprog is listed"
+              runbook: "{runbook}"
+  - interval: 15s
+    input_series: [{{series: 'up{{job="pgprog", instance="w:9100"}}', values: "1 1 stale"}}]
+    alert_rule_test: *down
+  - interval: 15s
+    input_series: [{{series: 'up{{job="pgprog", instance="w:9100"}}', values: "1x20"}}]
+    alert_rule_test: [{{eval_time: 2m, alertname: PgprogDown, exp_alerts: []}}]
+  - interval: 15s
+    input_series:
+      - {{series: 'up{{job="pgprog", instance="w:9100"}}', values: "1x20"}}
+      - {{series: 'up{{job="pgprog", instance="x:9100"}}', values: "0x20"}}
+    alert_rule_test:
+      - eval_time: 2m
+        alertname: PgprogDown
+        exp_alerts:
+          - exp_labels: {{job: pgprog, severity: critical, instance: "x:9100"}}
+            exp_annotations: {{summary: "x:9100 does not answer", runbook: "{runbook}"}}
+"""
 
 needs_prometheus = pytest.mark.skipif(bool(missing()), reason=missing() or "it is installed")
 # Minutes of waiting for windows to pass.
@@ -62,6 +95,20 @@ def test_promtool_finds_no_fault_in_the_rules() -> None:
     )
 
     assert checked.returncode == 0, checked.stderr
+
+
+@needs_prometheus
+def test_a_job_of_which_no_target_is_left_is_down_too(tmp_path: Path) -> None:
+    [down] = [alert for alert in alerts() if alert["alert"] == "PgprogDown"]
+    written = tmp_path / "tests.yml"
+    runbook = down["annotations"]["runbook"]
+    written.write_text(UNIT_TESTS.format(rules=RULES, runbook=runbook))
+
+    tested = subprocess.run(
+        ["promtool", "test", "rules", str(written)], capture_output=True, text=True, check=False
+    )
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
