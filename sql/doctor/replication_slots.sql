@@ -1,15 +1,14 @@
 -- Replication slots that hold WAL or dead rows: those that nobody follows, and those that fall behind.
--- The slots of pgprog's own readers are temporary: they go with their session.
+-- The slots of pgprog's own readers are temporary: active until their session ends, and with it they go.
 with slots as (
   select
     s.*, to_jsonb(s) ->> 'inactive_since' as since,
     pg_wal_lsn_diff(
       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, s.restart_lsn) as bytes
   from pg_replication_slots as s
-  where not s.temporary
 )
 select
-  case when s.bytes > 10 * 1024 ^ 3 or s.wal_status <> 'reserved' then 'critical' else 'warning' end as severity,
+  case when s.bytes > 10 * current_setting('pgprog.much_wal')::bigint or s.wal_status <> 'reserved' then 'critical' else 'warning' end as severity,
   format('replication slot %s', s.slot_name) as subject,
   format('%s; it holds %s of WAL%s',
     case when s.active then format('session %s follows it too slowly', s.active_pid)
@@ -24,4 +23,4 @@ select
   null::text[] as command
 from slots as s
 where not s.active
-  or s.bytes > 1024 ^ 3
+  or s.bytes > current_setting('pgprog.much_wal')::bigint

@@ -34,6 +34,7 @@ Severity = Literal["critical", "warning"]
 _NAME = "pgprog doctor"
 CLOCK: Final = "clock"
 POOLER: Final = "pooler"
+_MUCH_WAL = 1 << 30  # bytes
 _CLOCK_MAY_DIFFER = timedelta(seconds=1)
 _MISSING = (
     psycopg.errors.UndefinedFunction,
@@ -291,6 +292,7 @@ def _parameters(patience: Patience) -> dict[str, str]:
         "lock_timeout": "1s",
         "pgprog.long": f"{patience.long.total_seconds()} s",
         "pgprog.task_retention": f"{patience.task_retention.total_seconds()} s",
+        "pgprog.much_wal": str(_MUCH_WAL),
         "pgprog.version": version("pgprog"),
         "pgprog.files": json.dumps(dict(package.digests_of_files())),
         "pgprog.functions": json.dumps(dict(package.digests_of_bodies())),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from pgprog.store import doctor
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -86,6 +88,22 @@ def test_a_slot_that_nobody_follows_is_named_and_dropped(patient: Any) -> None:
     found = patient.is_mended("replication_slots", "nobody follows it.* of WAL and xmin")
 
     assert found["subject"] == "replication slot left_behind"
+
+
+def test_a_reader_that_has_stopped_is_named_by_the_wal_that_its_temporary_slot_holds(
+    patient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_MUCH_WAL", 1 << 20)  # bytes
+    with patient.session("reader") as reader:
+        reader.execute("select pg_create_logical_replication_slot('followed', 'pgoutput', true)")
+        before = patient.examine("--only", "replication_slots")["findings"]
+        patient.sql.execute("select pg_logical_emit_message(false, '', repeat('x', 2000000))")
+
+        found = patient.is_mended("replication_slots", f"session {reader.info.backend_pid} .*slow")
+
+    assert before == []
+    assert found["subject"] == "replication slot followed"
+    assert found["severity"] == "warning"
 
 
 @pytest.fixture
