@@ -19,7 +19,7 @@ from pgprog.embedded import EmbeddedPostgres
 from pgprog.store.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.slow  # makes a server and starts it again: 4 s
 
@@ -92,6 +92,65 @@ def test_walsenders_take_no_places_of_other_connections(place: Path) -> None:
             opened.enter_context(psycopg.connect(stream, autocommit=True))
 
         assert examine(running.dsn, "connections") == []  # 1 of 9, which is the doctor's
+
+
+@pytest.fixture
+def till(place: Path) -> Iterator[Callable[..., str]]:
+    """Starts a server where till, a program without privileges, has eight connections."""
+    with ExitStack() as opened:
+
+        def start(*, limit: str = "select", **settings: str) -> str:
+            made = server(place)
+            made._settings = settings
+            dsn = opened.enter_context(made).dsn
+            migrate(dsn)
+            do(dsn, "create role till login; grant usage on schema pgprog to till")
+            do(dsn, "create role other login connection limit 1")
+            do(dsn, limit)
+            for user in ["other"] + ["till"] * 8:
+                theirs = make_conninfo(dsn, user=user)
+                opened.enter_context(psycopg.connect(theirs, application_name="shop"))
+            return dsn
+
+        yield start
+
+
+def test_connections_that_are_reserved_for_others_are_not_free(till: Any, admin: Any) -> None:
+    if admin.info.server_version < 160000:
+        pytest.skip("reserved_connections came with PostgreSQL 16")
+    dsn = till(max_connections="21", reserved_connections="8")
+
+    [finding] = examine(dsn, "connections")
+
+    assert finding["subject"] == "connections"
+    assert finding["cause"] == "10 of 10 are taken, 8 of them by shop of till"
+
+
+@pytest.mark.parametrize(
+    ("limit", "subject", "cause"),
+    [
+        (
+            "alter role till connection limit 9",
+            "connections of role till",
+            "8 of 9 are taken, 8 of them by shop of till",
+        ),
+        (
+            "alter database postgres connection limit 10",
+            "connections to database postgres",
+            "10 of 10 are taken, 8 of them by shop of till",
+        ),
+    ],
+    ids=["role", "database"],
+)
+def test_a_limit_of_a_role_that_uses_pgprog_or_of_the_database_is_told_and_raised(
+    till: Any, limit: str, subject: str, cause: str
+) -> None:
+    dsn = till(limit=limit)
+    [finding] = examine(dsn, "connections")
+    do(dsn, finding["mend"])
+
+    assert (finding["subject"], finding["cause"]) == (subject, cause)
+    assert examine(dsn, "connections") == []
 
 
 def test_a_standby_is_told_from_a_server_that_takes_writes(place: Path) -> None:
