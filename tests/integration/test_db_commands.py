@@ -58,3 +58,13 @@ def test_the_schema_is_printed_as_one_script() -> None:
 
     assert printed.startswith("begin;")
     assert "create table pgprog_data.queue" in printed
+
+
+def test_the_script_of_the_roles_is_sql_and_no_json() -> None:
+    both = CliRunner().invoke(main, ["db", "roles", "--print", "--json"])
+    printed = CliRunner().invoke(main, ["db", "roles", "--print"])
+
+    assert both.exit_code == 2
+    assert "--print prints SQL: leave --json out" in both.stderr
+    assert printed.exit_code == 0
+    assert "create role pgprog_app" in printed.stdout

@@ -90,6 +90,9 @@ def roles(*, is_printed: bool, dsn: str | None, as_json: bool) -> None:
     Once in a database, as a role that may create roles and owns the schema: migrations give the
     rights again.  Then give a login one of them: grant pgprog_app to shop.
     """
+    if is_printed and as_json:
+        msg = "--print prints SQL: leave --json out"
+        raise click.UsageError(msg)
     if is_printed:
         click.echo(schema.roles(), nl=False)
         return
