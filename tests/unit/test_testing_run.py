@@ -349,7 +349,7 @@ def test_what_asks_a_client_how_fresh_a_read_is_may_ask_here(t: testing.Run) -> 
         t.get("orders", "o-1", at_least=-1)
 
 
-@pytest.mark.parametrize("process_id", [5, "", "a" * 257, None])
+@pytest.mark.parametrize("process_id", [5, "", "a" * 1025, None])
 def test_an_id_that_can_be_none_is_refused_as_by_a_client(t: testing.Run, process_id: Any) -> None:
     asked: list[Any] = [t.get, t.history, t.trace, t.explain, t.remove, t.simple_repair]
 
