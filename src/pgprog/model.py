@@ -273,9 +273,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The greatest sizes that are taken, in bytes of UTF-8; *events* is a count an intent.
+    """The greatest sizes that are taken, in bytes, and their ranges; *events* is a count an intent.
 
-    The ranges are for the configuration, which reads them.
+    Ids, keys and the JSON of a step's response, state and events are counted in UTF-8; args,
+    context and what `put` imports by PostgreSQL as jsonb, where a number takes 12 bytes and more.
     """
 
     id_bytes: Annotated[int, "1B to 1KiB"] = 256
