@@ -9,6 +9,7 @@ import click
 from pgprog.cli.asking import dsn_option, find_database, reaching
 from pgprog.cli.output import json_option, print_fields, print_json
 from pgprog.embedded import DevelopmentServer, ServerStatus
+from pgprog.embedded.programs import psql_line
 from pgprog.errors import SchemaMismatch
 from pgprog.store import migrate as schema
 
@@ -155,5 +156,5 @@ def _print_status(found: ServerStatus, *, as_json: bool) -> None:
         "dsn": found.dsn,
     }
     if found.is_running:
-        fields["psql"] = f'psql "{found.dsn}"'
+        fields["psql"] = psql_line(found.dsn)
     print_fields(fields)

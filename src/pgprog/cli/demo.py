@@ -23,6 +23,7 @@ from pgprog.demo.prepare import check_extra, prepare, prepare_corpus
 from pgprog.demo.run import carry, fetch_report, serving
 from pgprog.demo.watch import follow
 from pgprog.embedded.home import find_home, make_home
+from pgprog.embedded.programs import psql_line
 
 if TYPE_CHECKING:
     from pgprog.demo.discover import Selection
@@ -194,7 +195,7 @@ def _look_further(dsn: str) -> str:
     return "\n".join(
         f"  {command}"
         for command in (
-            f'psql "{dsn}"',
+            psql_line(dsn),
             f"{program} process list --namespace documents --status error",
             f"{program} task list --namespace documents",
             f"{program} demo --watch",

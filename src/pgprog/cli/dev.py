@@ -14,6 +14,7 @@ from pgprog.cli.worker import serve_to_end
 from pgprog.config import Config
 from pgprog.daemon import load_file, serve
 from pgprog.embedded import DevelopmentServer
+from pgprog.embedded.programs import psql_line
 from pgprog.errors import ConfigError
 from pgprog.store.migrate import migrate
 
@@ -36,7 +37,7 @@ def dev(*, file: Path, once: bool) -> None:
     server = DevelopmentServer()
     server.start()
     migrate(server.dsn)
-    click.echo(f'dsn   {server.dsn}\npsql  psql "{server.dsn}"')
+    click.echo(f"dsn   {server.dsn}\npsql  {psql_line(server.dsn)}")
     _serve_with_reload(file)
 
 

