@@ -109,7 +109,7 @@ def main() -> None:
     """Long-lived processes on PostgreSQL alone.
 
     \b
-    Try it, with nothing else installed:
+    Try it, without a PostgreSQL (pip install 'pgprog[demo]'):
       pgprog demo           documents of this machine, indexed by processes
       pgprog dev shop.py    a private PostgreSQL and a worker for the handlers of a file
       pgprog db status      where that PostgreSQL is
@@ -152,8 +152,8 @@ def main() -> None:
 
     JSON is given inline, as @file, or as - for standard input.  The database is that of --dsn, of
     $PGPROG_DSN, of the configuration file ($PGPROG_CONFIG, ./pgprog.yaml), or the private one.
-    Every command has --help, and --json for programs that read its output.  `pgprog completion`
-    makes a shell complete them.
+    Every command has --help, and those that answer have --json for programs that read it.
+    `pgprog completion` makes a shell complete them.
 
     \b
     Exit codes:

@@ -34,7 +34,7 @@ def systemd(*, directory: str, user: str | None, to: Path | None, as_json: bool)
     """Print units by which systemd runs this pgprog, hardened, with a watchdog.
 
     \b
-    pgprog-worker@.service       a worker of all roles, or what worker.processes says
+    pgprog-worker@.service       worker.processes workers of all roles but reader
     pgprog-maintenance@.service  collector and maintenance only, beside workers `--only steps`
     pgprog-reader@.service       a reader that the programs of this machine share
 
