@@ -10,7 +10,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_overloads
+from typing import TYPE_CHECKING, Any, ForwardRef, get_overloads
 
 from mkdocs.structure.files import File
 from pglast import ast, parse_sql
@@ -36,11 +36,14 @@ MODULES = {
     "pgprog.contrib.django": set(),
     "pgprog.contrib.sqlalchemy": set(),
 }
-# Of modules that are for pgprog itself, what programs give to it.
+# Of modules that are for pgprog itself, what programs give to it or are answered with.
 _GIVEN = {
+    "pgprog.client.bound": ["Bound", "AsyncBound"],
     "pgprog.config": ["CacheSettings", "PoolConfig", "WorkerConfig"],
     "pgprog.encryption": ["Encryption"],
     "pgprog.logs": ["StepFields"],
+    "pgprog.model": ["Explanation", "TaskRecord", "TaskResult"],
+    "pgprog.store.rows": ["NamespaceStats"],
 }
 _KEYWORDS = {"pgprog.client.requests": ["Options"], "pgprog.client.freshness": ["Freshness"]}
 # For other parts of pgprog, though their names are without an underscore.
@@ -49,7 +52,7 @@ _WIDTH = 88
 _MODULE = re.compile(r"\b(?:\w+\.)+(?=[A-Z])")
 _HEAD = re.compile(r"/\*\n(.*?)\*/\s*create or replace function (pgprog\..*?)\nlanguage", re.DOTALL)
 _SECTION = re.compile(r"^(\w+):\n((?: {4}.*\n?|\n)+)", re.MULTILINE)
-_ENTRY = re.compile(r"^ {4}(\w[\w, ]*): ", re.MULTILINE)
+_ENTRY = re.compile(r"^ {4}(\w[\w., ]*): ", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -140,6 +143,10 @@ def errors_page() -> Iterator[str]:
     """Yield the parts of the page about errors."""
     yield "# Errors"
     yield "The SQL functions raise those with a code by it; none is recognised by its text."
+    yield (
+        "Import them from `pgprog.errors`; those that handlers raise, and both roots, are in "
+        "`pgprog`, too."
+    )
     for root in (errors.PgprogError, errors.StepError):
         yield f"## {root.__name__}"
         yield _told(root)
@@ -316,6 +323,8 @@ class _Words(str):
 
 def _bare(parameter: inspect.Parameter) -> inspect.Parameter:
     hint = parameter.annotation
+    if isinstance(hint, ForwardRef):  # of a named tuple
+        hint = hint.__forward_arg__
     return parameter.replace(annotation=_Words(hint) if isinstance(hint, str) else hint)
 
 
