@@ -169,7 +169,10 @@ def wait_until_ready(worker: subprocess.Popen[str], port: int) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    re.findall(r"docker run --env PGPROG_DSN pgprog (.*?)`", (ROOT / "docs/how-to/containers.md").read_text()),
+    re.findall(
+        r"docker run --env PGPROG_DSN pgprog (.*?)`",
+        (ROOT / "docs/how-to/containers.md").read_text(),
+    ),
 )
 def test_what_the_guide_has_the_image_run_is_a_command(
     line: str, bare: str, tmp_path: Path

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pgprog.config import CacheSettings, Config, NamespaceSettings, load
+from pgprog import Engine
+from pgprog.config import CacheSettings, Config, NamespaceSettings, WorkerConfig, load
 from pgprog.config.schema import Reader, hints_of, is_section, scalar_of
 from pgprog.config.units import format_duration, format_size, parse_duration, parse_size
 from pgprog.errors import ConfigError
@@ -557,3 +558,16 @@ def test_what_has_faults_is_not_built() -> None:
 
     assert reader.read_fields(Config, {"pool": {"api": 0}}, path="") is None
     assert len(reader.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("http", "127.0.0.1:9100"), ("processes", 2), ("memory_limit", 1 << 30)]
+)
+def test_an_engine_refuses_what_only_a_worker_of_its_own_obeys(name: str, value: Any) -> None:
+    worker = dataclasses.replace(WorkerConfig(), **{name: value})
+
+    with pytest.raises(
+        ConfigError, match=rf"^worker\.{name}: only `pgprog worker` obeys"
+    ) as caught:
+        Engine("", [], worker=worker)
+    assert caught.value.hint

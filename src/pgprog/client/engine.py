@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pgprog import logs
 from pgprog.client.async_client import AsyncClient
@@ -11,6 +11,7 @@ from pgprog.client.sync_client import Client
 from pgprog.config import WorkerConfig, from_code
 from pgprog.engine import Worker
 from pgprog.engine.settling import end
+from pgprog.errors import ConfigError
 from pgprog.model import TaskStatus
 from pgprog.replication.inserts import DUE
 from pgprog.store.columns import queued_in
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
+# What only `pgprog worker` obeys, and what does for an engine.
+_OF_DAEMONS: Final = {
+    "http": "show `engine.metrics` by the program's own server",
+    "processes": "start as many programs, each with its engine",
+    "memory_limit": "give it to what runs the program, as systemd has MemoryMax=",
+}
+
 
 class Engine(AsyncClient):
     """Serves *namespaces* and asks their processes; `async with`, or `with` in sync programs.
@@ -42,7 +50,9 @@ class Engine(AsyncClient):
     the file of the workers says.
 
     Raises:
-        ConfigError: A value is out of its range; the message lists all of them.
+        ConfigError: A value is out of its range; the message lists all of them.  Or *worker* has
+            *http*, *processes* or *memory_limit*, which only `pgprog worker` obeys: the hint says
+            what to do in their place.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting
@@ -61,6 +71,7 @@ class Engine(AsyncClient):
     ) -> None:
         cache = {namespace.name: namespace.settings.cache for namespace in namespaces}
         worker = worker or WorkerConfig()
+        _check(worker)
         super().__init__(
             dsn,
             direct_dsn=direct_dsn,
@@ -169,3 +180,11 @@ class Engine(AsyncClient):
     async def _cease(self, watching: asyncio.Task[None]) -> None:
         self._is_serving = False
         await end(watching)
+
+
+def _check(worker: WorkerConfig) -> None:
+    default = WorkerConfig()
+    for name, instead in _OF_DAEMONS.items():
+        if getattr(worker, name) != getattr(default, name):
+            msg = f"worker.{name}: only `pgprog worker` obeys it, an engine does not"
+            raise ConfigError(msg, hint=instead)
