@@ -1,7 +1,15 @@
 -- What operators read: no payloads here; pgprog.process_payloads and pgprog.event_payloads have them.
 
 create or replace view pgprog.namespaces as
-select n.namespace, n.settings, n.settings_version, n.paused_at, n.pause_reason, n.created_at
+select
+  n.namespace, n.settings, n.settings_version, n.paused_at, n.pause_reason, n.created_at,
+  -- Who gave the reason: the login of the last pause.  Nobody where an error of a handler did.
+  case when n.paused_at is not null then (
+    select a.login
+    from pgprog_data.audit as a
+    where a.namespace = n.namespace and a.action = 'pause' and a.at >= n.paused_at
+    order by a.at desc, a.audit_id desc
+    limit 1) end as paused_by
 from pgprog_data.namespaces as n;
 comment on view pgprog.namespaces is 'Kinds of process with the settings that all workers obey';
 

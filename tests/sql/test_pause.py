@@ -17,6 +17,7 @@ CALL = "select pgprog.call('orders', %s)"
 PAUSE = "select pgprog.pause('orders', 'stock-taking')"
 RESUME = "select pgprog.resume('orders')"
 PAUSED = "select pause_reason from pgprog.namespaces where paused_at is not null"
+PAUSED_BY = "select paused_by from pgprog.namespaces"
 DOOR = """
 alter function pgprog_engine._open_namespaces rename to _open_namespaces_behind;
 create function pgprog_engine._open_namespaces(namespaces text[]) returns text[]
@@ -80,6 +81,30 @@ def test_pausing_again_gives_another_reason_and_resuming_takes_it_away(app: Any)
     app.execute(RESUME)
     assert app.execute(PAUSED).fetchall() == []
     assert app.execute(RESUME).fetchone() == (False,)
+
+
+def test_a_paused_namespace_names_who_gave_the_reason(app: Any) -> None:
+    app.execute(PAUSE)
+    app.execute("update pgprog_data.audit set login = 'somebody'")
+    assert app.execute(PAUSED_BY).fetchone() == ("somebody",)
+
+    app.execute("select pgprog.pause('orders', 'fire')")
+
+    assert app.execute(PAUSED_BY).fetchone() == app.execute("select session_user").fetchone()
+    app.execute(RESUME)
+    assert app.execute(PAUSED_BY).fetchone() == (None,)
+
+
+def test_who_paused_a_namespace_before_is_not_named_for_an_error_that_pauses_it(
+    app: Any, worker: Any, process: str
+) -> None:
+    app.execute(PAUSE)
+    app.execute(RESUME)
+    app.execute(CALL, (process,))
+    worker.complete(*worker.claim(), outcome=6, error=BROKEN)
+
+    assert app.execute(PAUSED).fetchall() == [("books do not balance",)]
+    assert app.execute(PAUSED_BY).fetchone() == (None,)
 
 
 @pytest.mark.parametrize("name", ["pause", "resume"])

@@ -30,6 +30,7 @@ declare
   v_open record;
   v_behind bigint;
   v_waits text;
+  v_paused_by text;
 begin
   select p.* into v_p from pgprog_data.processes as p where p.incarnation = v_incarnation;
   select n.* into v_n from pgprog_data.namespaces as n where n.namespace = v_p.namespace;
@@ -132,9 +133,12 @@ begin
       case when v_way in ('start', 'break') then v_task.due_at else v_timer.due_at end);
     if v_n.paused_at is not null then
       reason := 'paused';
-      sentence := format('namespace %s is paused since %s: %s', v_p.namespace, v_n.paused_at, coalesce(v_n.pause_reason, 'no reason given'))
+      select n.paused_by into v_paused_by from pgprog.namespaces as n where n.namespace = v_p.namespace;
+      sentence := format('namespace %s is paused since %s%s: %s',
+        v_p.namespace, v_n.paused_at, ' by ' || v_paused_by, coalesce(v_n.pause_reason, 'no reason given'))
         || v_waits;
-      details := details || jsonb_build_object('since', v_n.paused_at, 'pause_reason', v_n.pause_reason);
+      details := details || jsonb_build_object(
+        'since', v_n.paused_at, 'paused_by', v_paused_by, 'pause_reason', v_n.pause_reason);
     elsif not exists (
       select 1 from pgprog_data.workers as w
       where v_p.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock())

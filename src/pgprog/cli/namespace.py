@@ -51,7 +51,7 @@ def list_namespaces(*, dsn: str | None, as_json: bool) -> None:
 @dsn_option
 @json_option
 def show(*, namespace: str, dsn: str | None, as_json: bool) -> None:
-    """Show one namespace: its settings, who changed them last and why; whether it is paused."""
+    """Show one namespace: its settings, who changed them last and why; by whom it is paused."""
 
     async def work(store: OperatorStore) -> dict[str, Any]:
         row = await require_namespace(store, namespace)

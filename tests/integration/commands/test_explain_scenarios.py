@@ -185,17 +185,22 @@ def test_a_call_behind_an_init_for_later_names_the_init(stock: Stock) -> None:
     assert (details["task_id"], details["blocked_by"]) == (call, init)
 
 
-def test_a_process_of_a_paused_namespace_names_the_reason_and_since_when(closed: Stock) -> None:
+def test_a_process_of_a_paused_namespace_names_who_paused_it_and_why_and_since_when(
+    closed: Stock,
+) -> None:
     call = closed.ask("call")
     paused = closed.one("select paused_at::text from pgprog.namespaces")
+    login = closed.one("select session_user")
     due = closed.one("select scheduled_at::text from pgprog.tasks where task_id = %s", (call,))
 
     reason, sentence, details = closed.explained()
     assert reason == "paused"
     assert sentence == (
-        f"namespace stock is paused since {paused}: stock-taking; call {call} waits since {due}"
+        f"namespace stock is paused since {paused} by {login}: stock-taking;"
+        f" call {call} waits since {due}"
     )
     assert (details["task_id"], details["pause_reason"]) == (call, "stock-taking")
+    assert details["paused_by"] == login
 
 
 def test_a_process_that_no_live_worker_serves_names_what_waits(closed: Stock) -> None:

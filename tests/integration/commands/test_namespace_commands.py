@@ -56,7 +56,9 @@ def test_a_paused_namespace_starts_nothing_and_says_why(terminal: Any, shop: Any
     explained = terminal.json("process", "explain", "orders", "o-1")
 
     assert (answer.exit_code, answer.stdout) == (0, "namespace orders is paused\n")
-    assert terminal.json("namespace", "show", "orders")["pause_reason"] == "stock-taking"
+    shown = terminal.json("namespace", "show", "orders")
+    [noted] = terminal.json("audit", "list")
+    assert (shown["pause_reason"], shown["paused_by"]) == ("stock-taking", noted["login"])
     assert explained["reason"] == "paused"
     assert explained["details"]["task_id"] == called["task_id"]
 
