@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,23 @@ def test_a_worker_takes_over_what_it_reads_again_and_refuses_what_has_faults(
     assert "3 faults" in refused["detail"]
     assert shop()[:2] == (3, "8d")
     assert worker.end() == 0
+
+
+def test_what_a_worker_has_read_again_is_what_its_settings_are_compared_with(
+    worker: Worker,
+) -> None:
+    http = "http: '127.0.0.1:0'"
+    worker.write("retention: 7d", worker=http)
+    worker.start()
+    [listening] = worker.log.wait(1, event="http_listening")
+    worker.log.wait(1, event="worker_started")
+    worker.write("retention: 9d", worker=http)
+    worker.hang_up()
+    worker.log.wait(1, event="settings_changed")
+
+    [address] = listening["addresses"]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        assert b'pgprog_settings_differ{namespace="shop"} 0.0' in answer.read()
 
 
 def test_workers_of_a_supervisor_take_over_what_it_reads_again_once(

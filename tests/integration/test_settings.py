@@ -101,6 +101,23 @@ def test_a_task_that_is_claimed_after_a_change_runs_under_it(
     assert served.wait(call(sql, "j", "minutes"), timeout=5) == 7
 
 
+def test_a_worker_shows_while_it_obeys_other_settings_than_its_code_says(
+    served: Any, sql: psycopg.Connection[Any]
+) -> None:
+    def shown() -> float:
+        value: float = served.metrics.get_sample_value(
+            "pgprog_settings_differ", {"namespace": "jobs"}
+        )
+        return value
+
+    assert shown() == 0
+
+    change(sql, step_timeout="7m")
+    until(lambda: shown() == 1)
+    change(sql, step_timeout="1h")
+    until(lambda: shown() == 0)
+
+
 @pytest.mark.slow  # a worker looks each second
 def test_a_task_that_is_started_directly_obeys_a_change_within_two_seconds(
     by_default: Any, sql: psycopg.Connection[Any]

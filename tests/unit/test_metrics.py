@@ -218,6 +218,22 @@ def test_of_a_worker_that_has_ended_its_counts_stay_and_its_gauges_do_not(
     assert not any(METRICS[each.name].kind == "gauge" for each in lasting(metrics.samples()))
 
 
+def test_settings_differ_while_others_are_obeyed_than_those_of_the_file(metrics: Metrics) -> None:
+    def shown() -> list[Sample]:
+        return [each for each in metrics.samples() if each.name == "pgprog_settings_differ"]
+
+    metrics.settings.say("shop", "read before the start")
+    metrics.settings.begin("shop", "of the start")
+    assert shown() == []
+
+    metrics.settings.obey("shop", "read before the start")
+    assert shown() == [Sample("pgprog_settings_differ", ("shop",), 0.0)]
+    metrics.settings.obey("shop", "of an operator")
+    assert shown() == [Sample("pgprog_settings_differ", ("shop",), 1.0)]
+    metrics.settings.say("shop", "of an operator")
+    assert shown() == [Sample("pgprog_settings_differ", ("shop",), 0.0)]
+
+
 def test_a_part_is_critical_from_its_failure_to_its_next_success() -> None:
     part = Part()
     part.failed("the database is gone")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pgprog.config import Config
     from pgprog.daemon.notify import Manager
+    from pgprog.metrics import Metrics
     from pgprog.namespace import Namespace
 
 log = logs.get(__name__)
@@ -32,13 +33,19 @@ class Reload:
     """Takes over what a running worker can: its log level, and the settings of its namespaces.
 
     Those go into the database, which workers obey.  What needs another start is logged by name.
-    *manager* is told when it begins and when it is done.
+    *manager* is told when it begins and when it is done, *metrics* what the file says by now.
     """
 
     def __init__(
-        self, config: Config, namespaces: Sequence[Namespace[Any]], *, manager: Manager
+        self,
+        config: Config,
+        namespaces: Sequence[Namespace[Any]],
+        *,
+        manager: Manager,
+        metrics: Metrics,
     ) -> None:
         self._manager = manager
+        self._metrics = metrics
         self._config = config
         self._namespaces = namespaces
         self._turn = asyncio.Lock()
@@ -81,6 +88,8 @@ class Reload:
             for each in self._namespaces
             if each.name in config.namespaces
         ]
+        for each in namespaces:
+            self._metrics.settings.say(each.name, each.settings)
         if not namespaces:
             return []
         store = OperatorStore(

@@ -69,7 +69,7 @@ async def serve(
     work = _Work(config, namespaces, roles=roles, link=link, metrics=Metrics())
     working = asyncio.ensure_future(_serve_shown(stop.asked, work, manager))
     stop.cancels(working)
-    reload = Reload(config, namespaces, manager=manager)
+    reload = Reload(config, namespaces, manager=manager, metrics=work.metrics)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.hear, number)

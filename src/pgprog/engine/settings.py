@@ -81,7 +81,8 @@ class Settings:
             taken = _under(namespace, stored[namespace.name])
             if taken.settings != namespace.settings:
                 log.warning("settings_differ", namespace=namespace.name)
-            self._served[namespace.name] = taken
+            self._store.metrics.settings.begin(namespace.name, namespace.settings)
+            self._serve(taken)
         self._versions = {name: each.version for name, each in stored.items()}
         self._owner.settings_changed()
 
@@ -124,8 +125,12 @@ class Settings:
             version = stored.version
             log.error("settings_refused", namespace=name, version=version, detail=str(e))  # noqa: TRY400 - the message says it all
             return
-        self._served[name] = taken
+        self._serve(taken)
         log.info("settings_changed", namespace=name, version=stored.version)
+
+    def _serve(self, taken: Namespace[Any]) -> None:
+        self._served[taken.name] = taken
+        self._store.metrics.settings.obey(taken.name, taken.settings)
 
 
 def _is_isolated(namespace: Namespace[Any], stored: Stored | None) -> bool:

@@ -13,6 +13,7 @@ from collections import Counter as Counts
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pgprog.metrics.agreement import Agreement
 from pgprog.metrics.names import BOUNDS, METRICS
 from pgprog.metrics.parts import Parts
 from pgprog.metrics.samples import Sample
@@ -97,13 +98,14 @@ class Metrics:
     """All that one program measures; two engines in one program have two of these.
 
     *sources* are asked for gauges when somebody looks, and must neither wait nor fail; any thread
-    may look.  *parts* tell how the parts are.
+    may look.  *parts* tell how the parts are, *settings* whether those of a file are obeyed.
     """
 
     def __init__(self) -> None:
         self._histograms: dict[str, Histogram] = {}
         self._counters: dict[str, Counter] = {}
         self.parts = Parts()
+        self.settings = Agreement()
         self.sources: list[Source] = []
         self.calls_scanning = self._histogram("pgprog_calls_scanning_duration_seconds")
         self.timers_scanning = self._histogram("pgprog_timers_scanning_duration_seconds")
@@ -144,6 +146,7 @@ class Metrics:
             for name, counter in self._counters.items()
             for labels, value in dict.copy(counter).items()
         ]
+        found += self.settings.samples()
         for source in [*self.sources]:
             found += source()
         return found

@@ -99,6 +99,12 @@ METRICS: Final[Mapping[str, Definition]] = {
     ),
     "pgprog_worker_falls_total": _counter("Workers whose program ended under its supervisor."),
     "pgprog_steps_busy": _gauge("Handlers that run now.", "namespace"),
+    "pgprog_settings_differ": _gauge(
+        "1 while a worker obeys other settings, those of the database, than its file and code say;"
+        " `pgprog config show --differences` names them.",
+        "namespace",
+        together="most",
+    ),
     # ---- What the database holds: the same whichever worker is asked.
     "pgprog_database_up": _gauge(
         "1 while PostgreSQL answers; 0 where it does not or its figures cannot be read: they are"
