@@ -173,9 +173,12 @@ class Pair:
         return ours
 
     def claim_all(self, worker: WorkerPair) -> None:
-        """Claim until nothing is left: what explain calls runnable is taken, and nothing else."""
+        """Claim until nothing is left: what explain calls runnable is taken, and nothing else.
+
+        But for what is next behind a task that the first claim ends for its crashes.
+        """
         served = {
-            (p["namespace"], p["process_id"]): p["explained"]["runnable"]
+            (p["namespace"], p["process_id"]): p["explained"]
             for p in self.seen["processes"]
             if p["namespace"] in worker.namespaces and p["state_version"] <= worker.reads
         }
@@ -192,10 +195,13 @@ class Pair:
         started = {(c.namespace, c.process_id) for c in taken}
         gone = {name for name in before if name not in self.twin.world.processes}
         for name, room in rooms.items():
-            told = {
-                place for place, is_runnable in served.items() if is_runnable and place[0] == name
-            }
+            of_it = {place: explained for place, explained in served.items() if place[0] == name}
             took = {place for place in started | gone if place[0] == name}
+            told = {
+                place
+                for place, explained in of_it.items()
+                if explained["runnable"] or (explained["reason"] == "crashed" and place in took)
+            }
             assert took <= told, f"taken: {took}, runnable by explain: {told}"
             assert len(took - gone) == min(room, len(told - gone)), f"{took} of {told}"
             self.counts["explained as runnable, and taken"] += len(took)
