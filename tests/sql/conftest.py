@@ -54,7 +54,7 @@ class Worker:
         return [row for row in rows if row.task_id is not None]
 
     def complete(
-        self, *tasks: Any, chain: bool = False, outcome: int = 1, **more: Any
+        self, *tasks: Any, chain: bool = False, outcome: int | list[int] = 1, **more: Any
     ) -> list[Any]:
         count = len(tasks)
         timers: list[tuple[str, int | None]] = more.get("timer_list", [])
@@ -64,7 +64,7 @@ class Worker:
             "task_ids": [task.task_id for task in tasks],
             "claim_ids": [task.claim_id for task in tasks],
             "incarnations": [task.incarnation for task in tasks],
-            "outcomes": [outcome] * count,
+            "outcomes": outcome if isinstance(outcome, list) else [outcome] * count,
             "states": [more.get("state")] * count,
             "state_versions": [more.get("state_version", 1)] * count,
             "nulls": [None] * count,

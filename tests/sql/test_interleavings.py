@@ -32,7 +32,7 @@ ELSEWHERE = {
     "end_worker": "as deregister_worker, crashed: both are _end_incarnation; test_end_worker.py",
     "report_crash": "as hand_back, crashed: both are _let_go; test_child_crashes.py",
     "set_settings": "locks the row of a namespace, which only pause, resume and critical do; "
-    "test_settings.py",
+    "test_settings.py, test_pause.py",
     "rollback_settings": "as set_settings",
     "judge_settings": "as set_settings, and passes by whom it would wait for; "
     "test_judged_settings.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 import pytest
@@ -33,6 +33,11 @@ drop function pgprog_engine._open_namespaces;
 alter function pgprog_engine._open_namespaces_behind rename to _open_namespaces;
 """
 BROKEN = '{"detail": "books do not balance"}'
+SETTINGS = {
+    "changed": "select pgprog.set_settings('orders', '{\"max_crashes\": 5}')",
+    "as they were": "select pgprog.set_settings('orders', '{}')",
+    "rolled back": "select pgprog.rollback_settings('orders', 1)",
+}
 
 
 def test_in_a_paused_namespace_no_task_starts_until_it_is_resumed(
@@ -281,6 +286,27 @@ def test_a_critical_error_is_busy_while_a_start_is_in_flight(
         assert row.outcome == "busy"
 
     assert [row.outcome for row in worker.complete(task, outcome=6, error=BROKEN)] == ["done"]
+
+
+@pytest.mark.parametrize("change", SETTINGS.values(), ids=SETTINGS)
+def test_a_critical_error_is_busy_beside_an_open_change_of_settings_and_holds_up_nobody(
+    app: Any, session: Any, worker: Any, make_processes: Any, change: LiteralString
+) -> None:
+    for name in make_processes(3):
+        app.execute(CALL, (name,))
+    first, second, third = worker.claim()
+    worker.connection.execute("set statement_timeout = '2s'")
+    with session().transaction() as held:
+        held.connection.execute(change)
+        rows = worker.complete(first, second, outcome=[6, 1], error=BROKEN)
+        assert [row.outcome for row in rows] == ["busy", "done"]
+        app.execute(CALL, ("q1",))
+        assert len(worker.claim()) == 1
+        assert [row.outcome for row in worker.complete(third)] == ["done"]
+        assert held.connection.execute(PAUSE).fetchone() == (True,)
+
+    assert [row.outcome for row in worker.complete(first, outcome=6, error=BROKEN)] == ["done"]
+    assert app.execute(PAUSED).fetchall() == [("stock-taking",)]
 
 
 def test_two_critical_errors_at_once_pause_once(

@@ -15,14 +15,14 @@
  *
  * A row for each step has its outcome: 'done'; 'already': an earlier try of the same completion was
  * committed and its answer lost; 'busy': the process is locked elsewhere for some ms, or somebody
- * pauses or resumes the namespace that it shall pause, give it again with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
+ * pauses, resumes or changes the settings of the namespace that it shall pause, give it again with the next flush; 'lost': the claim was taken away, nothing of this step was or will be
  * committed.  Further rows, 'next', carry the next task of the process at pos, already claimed, and at changed_at
  * when the events of the step were written:
  * where chains allows it and the worker lives.  A worker reads the state that it has written, or has read
  * and left: a chain needs no look at its version.
  *
- * Locks: worker (key share), starts of the namespaces to be paused (exclusive), process rows (no key update, skip
- * locked), then the fence: a delete by claim; for chains, where something follows, starts of the namespaces (shared,
+ * Locks: worker (key share), starts of the namespaces to be paused (exclusive) and their rows (no key update, never
+ * waiting), process rows (no key update, skip locked), then the fence: a delete by claim; for chains, where something follows, starts of the namespaces (shared,
  * never waiting).  Everything after joins what the fence returned.  The next task is chosen in a later
  * statement.  Indexes: processes by incarnation, queue by task_id, queue_head, timers_of.
  */
