@@ -9,6 +9,23 @@ import psycopg
 import pytest
 
 CALL = "select pgprog.call('orders', %s)"
+PUT = """select pgprog.put('{"namespace": "orders", "process_id": "p1", "status": "running"}')"""
+SEVERAL = """
+select outcome from pgprog.submit_many(
+  array[%s, %s], array['orders', 'orders'], array['p1', 'p2'], array[null, null]::jsonb[],
+  array[null, null]::text[], array[%s, null]::text[], array[null, null]::jsonb[], array[0, 0],
+  array[null, null]::timestamptz[])
+"""
+# What uses an id again that was removed, and a key that was erased.
+IDS = [
+    ("select pgprog.init('orders', 'p1')", ()),
+    (SEVERAL, ("init", "init", None)),
+    (PUT, ()),
+]
+KEYS = [
+    ("select pgprog.call('orders', 'p1', '2', idempotency_key => 'k')", ()),
+    (SEVERAL, ("call", "init", "k")),
+]
 
 
 def test_race_12_an_uncommitted_key_of_an_application_ends_a_start_at_once(
@@ -43,6 +60,41 @@ def test_race_14_a_repeatable_read_application_meets_a_new_key_as_40001(
             other.execute(statement)
 
     assert other.execute(statement).fetchone() == app.execute(statement).fetchone()
+
+
+@pytest.mark.parametrize(("again", "values"), IDS, ids=["alone", "among others", "put"])
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_removed_id_is_used_again_by_no_snapshot_that_still_sees_its_process(
+    app: Any, session: Any, process: str, again: Any, values: Any, isolation: str
+) -> None:
+    other = session()
+    other.isolation_level = psycopg.IsolationLevel[isolation.upper().replace(" ", "_")]
+    with other.transaction(force_rollback=True):
+        other.execute("select 1")
+        app.execute("select pgprog.remove('orders', 'p1')")
+        with pytest.raises(psycopg.errors.SerializationFailure, match="process p1 in namespace"):
+            other.execute(again, values)
+
+    with other.transaction():
+        other.execute(again, values)
+        found = other.execute("select pgprog.get('orders', 'p1') ->> 'status'").fetchone()
+    assert found == ("running" if again == PUT else "init",)
+
+
+@pytest.mark.parametrize(("again", "values"), KEYS, ids=["alone", "among others"])
+def test_an_erased_key_is_taken_by_no_snapshot_that_still_sees_it(
+    app: Any, session: Any, process: str, again: Any, values: Any
+) -> None:
+    app.execute("select pgprog.call('orders', 'p1', '1', idempotency_key => 'k')")
+    other = session()
+    other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with other.transaction(force_rollback=True):
+        other.execute("select 1")
+        app.execute("delete from pgprog_data.keys")  # as maintenance does after key_ttl
+        with pytest.raises(psycopg.errors.SerializationFailure, match="idempotency key k in"):
+            other.execute(again, values)
+
+    assert other.execute(again, values).rowcount == (2 if again == SEVERAL else 1)
 
 
 def test_race_15_an_id_is_used_again_while_old_events_remain(app: Any, worker: Any) -> None:

@@ -7,7 +7,8 @@
  * committed and a worker serves the namespace.  With run_at in the future calls wait behind it.
  *
  * Raises UP005: the process exists.  UP007: no such namespace.  UP008: the key belongs to another
- * request.  UP010: a value out of its range.
+ * request.  UP010: a value out of its range.  40001: in isolation above READ COMMITTED, somebody has made or removed
+ * the process, or taken the key, since the snapshot; repeat the transaction.
  */
 create or replace function pgprog.init(
   namespace text, process_id text, args jsonb = null, name text = null, idempotency_key text = null,

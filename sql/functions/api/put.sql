@@ -8,7 +8,7 @@
  * transaction with the same key or the same new process_id.
  *
  * Raises UP005: the process exists.  UP007: no such namespace.  UP008: the key belongs to another
- * request.  UP010: a value is missing, unknown, of another type or out of its range.
+ * request.  UP010: a value is missing, unknown, of another type or out of its range.  40001: as init.
  */
 create or replace function pgprog.put(process jsonb, idempotency_key text = null)
 returns bigint
@@ -72,6 +72,9 @@ begin
   on conflict do nothing;
   if not found then
     raise exception '%', pgprog_engine._refusal('UP005', v_namespace, v_process_id, null) using errcode = 'UP005';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform pgprog_engine._require_single(array[v_namespace], array[v_process_id], null);
   end if;
   insert into pgprog_data.events (incarnation, event_id, task_id, at, state_version, announced, payload, metadata)
   select v_incarnation, e.event_id, e.task_id, e.at, coalesce(e.state_version, 1), true, coalesce(e.payload, 'null'), e.metadata

@@ -9,7 +9,7 @@
  * Duplicates of a key are removed and keys and processes are inserted in their order, so that two
  * batches do not deadlock.  Waits for open transactions with the same key or new process_id: the
  * caller sets lock_timeout and gives the items one by one after 55P03.
- * Raises UP010: a type is none of init, call, notify, repair; UP002: the lease of the worker is lost.
+ * Raises UP010: a type is none of init, call, notify, repair; UP002: the lease of the worker is lost; 40001 as _submit.
  * Locks: worker (key share), starts of the namespaces (shared, never waiting), process rows (no key update, skip locked).
  */
 create or replace function pgprog_engine._start(
@@ -126,6 +126,9 @@ begin
       -- A winner may have been erased just now: its key is free again.
       exit when not v_erased;
     end loop;
+    if current_setting('transaction_isolation') <> 'read committed' then
+      perform pgprog_engine._require_single(_start.namespaces, null, _start.idempotency_keys);
+    end if;
   end if;
 
   -- A full queue takes no more; what came before under the same key is known all the same.
@@ -162,6 +165,9 @@ begin
       and v_winners[x.pos] = v_ids[x.pos]
     order by x.namespace, x.process_id, x.pos
     on conflict do nothing;
+    if current_setting('transaction_isolation') <> 'read committed' then
+      perform pgprog_engine._require_single(_start.namespaces, _start.process_ids, null);
+    end if;
   end if;
 
   -- 4. What stands against each; a later statement, which sees the new processes: one is ours by its number.

@@ -6,7 +6,8 @@
  * Repeating it under an idempotency key returns the same task.  Waits only for an open transaction
  * with the same key or the same new process_id.  A repair is noted for the audit, a repeat of it is not.
  *
- * Raises UP001, UP003 to UP010 and UP015, as the specification's table of operations says.
+ * Raises UP001, UP003 to UP010 and UP015, as the specification's table of operations says; 40001 in another isolation
+ * than READ COMMITTED where the key or the process_id has changed hands since the snapshot: safe to repeat.
  */
 create or replace function pgprog_engine._submit(
   type text, namespace text, process_id text, args jsonb, name text, idempotency_key text,
@@ -78,6 +79,9 @@ begin
       _submit.namespace, _submit.process_id, v_task_id, 'init', v_now, nextval('pgprog_data.versions'), v_now, v_now)
     on conflict do nothing;
     v_code := case when not found then 'UP005' end;
+    if current_setting('transaction_isolation') <> 'read committed' then
+      perform pgprog_engine._require_single(array[_submit.namespace], array[_submit.process_id], null);
+    end if;
   else
     -- A process whose init drew a later number than we did was not there when we came: init is first.
     select p.incarnation, p.status

@@ -2,7 +2,8 @@
  * Bind an idempotency key to a new task, or return the task that holds it.
  *
  * Returns task_id itself when the key was free.  Waits for an open transaction that holds the same
- * key; in REPEATABLE READ such a transaction ends this one with 40001, which is safe to repeat.
+ * key; in REPEATABLE READ such a transaction ends this one with 40001, which is safe to repeat, and so does one that
+ * has erased the key since the snapshot.
  * A key is free again when maintenance has deleted it, after key_ttl.
  *
  * Raises UP008: the key belongs to another operation, process or args.
@@ -22,6 +23,9 @@ begin
     values (_take_key.namespace, _take_key.key, _take_key.task_id, pgprog_engine._clock(), _take_key.fingerprint)
     on conflict do nothing;
     if found then
+      if current_setting('transaction_isolation') <> 'read committed' then
+        perform pgprog_engine._require_single(array[_take_key.namespace], null, array[_take_key.key]);
+      end if;
       return _take_key.task_id;
     end if;
 
