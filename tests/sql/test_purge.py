@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PURGE = "select erased, next from pgprog.purge('orders', %s, %s)"
 LATER = "update pgprog_data.removals set removed_at = removed_at - interval '3 s'"
@@ -134,6 +137,51 @@ def test_a_process_that_is_locked_elsewhere_is_passed_by_and_asked_for_again(
     assert [app.execute(PURGE, (0, 100)).fetchone() for _ in range(2)] == [(3, 0), (0, 0)]
     holder.execute("commit")
     assert app.execute(PURGE, (0, 100)).fetchone() == (1, 0)
+
+
+@pytest.fixture
+def held(app: Any, session: Any, full: None) -> Iterator[dict[str, Any]]:
+    """Transactions that are open while the processes of their tasks go, by what they have done."""
+    requester, claimer = session(), session()
+    [[later]] = app.execute(
+        "select pgprog.call('orders', 'q2', '\"secret\"', run_at => now() + interval '1 h')"
+    ).fetchall()
+    requester.execute("begin")
+    [[late]] = requester.execute("select pgprog.call('orders', 'q1', '\"secret\"')").fetchall()
+    claimer.execute("begin")  # as a claim with what has come due, without a lock of the process
+    claimer.execute("update pgprog_data.queue set status = 'w' where task_id = %s", (later,))
+    yield {"requester": (requester, late), "claimer": (claimer, later)}
+    requester.close()
+    claimer.close()
+
+
+@pytest.mark.parametrize(
+    ("who", "end"), [("requester", "commit"), ("claimer", "commit"), ("claimer", "rollback")]
+)
+def test_tasks_that_were_held_while_their_processes_went_end_and_are_erased(
+    app: Any, held: Any, result_of: Any, who: str, end: str
+) -> None:
+    [other] = {"requester", "claimer"} - {who}
+    held[other][0].execute("rollback")
+    assert app.execute(PURGE, (0, 100)).fetchone() == (4, 0)
+    connection, task_id = held[who]
+    connection.execute(end)
+    app.execute(LATER)
+    assert [app.execute(PURGE, (0, 100)).fetchone() for _ in range(20)][-1] == (0, 0)
+
+    assert result_of(task_id)["error"] == {"cause": "removed"}
+    app.execute(LATER)
+    purge(app)
+    assert app.execute(LEFT).fetchone() == (0,)
+
+
+def test_a_purge_has_no_end_while_a_task_of_a_gone_process_is_held(app: Any, held: Any) -> None:
+    app.execute(PURGE, (0, 100))
+    app.execute(LATER)
+    answers = [app.execute(PURGE, (0, 100)).fetchone() for _ in range(20)]
+
+    assert {following for _, following in answers} == {0}
+    assert app.execute("select count(*) from pgprog_data.queue").fetchone() == (1,)
 
 
 def test_a_namespace_that_runs_is_not_purged(app: Any, process: str) -> None:

@@ -2,10 +2,12 @@
  * Erase some of what a paused namespace holds; return how many rows, and where to go on, null when all is gone.
  *
  * All goes, for ever: processes with their history, then ended tasks with the answers that even removed processes
- * keep, then idempotency keys and the args of repair campaigns.  Open tasks end as cancelled with cause removed, which is erased two seconds later:
- * their waiters have heard it by then.  The namespace stays, paused, under its settings.  Begin with after => 0 and
- * give each next to the following call, in a transaction of its own, until it is null; a purge that was cut off
- * begins at 0 again.  Nothing erased and the same next: ask again in a moment.
+ * keep, then idempotency keys and the args of repair campaigns, and at last what came meanwhile.  Open tasks end as
+ * cancelled with cause removed, which is erased two seconds later: their waiters have heard it by then.  The
+ * namespace stays, paused, under its settings.  Begin with after => 0 and give each next to the following call, in a
+ * transaction of its own, until it is null; a purge that was cut off begins at 0 again.  Nothing erased and the same
+ * next: ask again in a moment.  Gone is what was committed: a transaction that is open at the end of the purge may
+ * bring more, which another purge erases.
  *
  * max_rows bounds the processes, or the rows of any other kind, of one call.
  *

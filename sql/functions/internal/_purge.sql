@@ -2,10 +2,12 @@
  * Erase some of what a paused namespace holds; return how many rows, and where to go on, null when all is gone.
  *
  * All goes, for ever: processes with their history, then ended tasks with the answers that even removed processes
- * keep, then idempotency keys and the args of repair campaigns.  Open tasks end as cancelled with cause removed, which is erased two seconds later:
- * their waiters have heard it by then.  The namespace stays, paused, under its settings.  Begin with after => 0 and
- * give each next to the following call, in a transaction of its own, until it is null; a purge that was cut off
- * begins at 0 again.  Nothing erased and the same next: ask again in a moment.
+ * keep, then idempotency keys and the args of repair campaigns, and at last what came meanwhile.  Open tasks end as
+ * cancelled with cause removed, which is erased two seconds later: their waiters have heard it by then.  The
+ * namespace stays, paused, under its settings.  Begin with after => 0 and give each next to the following call, in a
+ * transaction of its own, until it is null; a purge that was cut off begins at 0 again.  Nothing erased and the same
+ * next: ask again in a moment.  Gone is what was committed: a transaction that is open at the end of the purge may
+ * bring more, which another purge erases.
  *
  * max_rows bounds the processes, or the rows of any other kind, of one call.
  *
@@ -95,8 +97,31 @@ begin
     order by t.task_id limit _purge.max_rows
   ) as t;
   erased := pgprog_engine._erase_tasks(v_task_ids);
-  if v_count < _purge.max_rows then
-    next := null;
+  if v_count = _purge.max_rows then
+    return;
+  end if;
+
+  -- 6. Open tasks of processes that are gone: a claim that let them become due held them when these went, or they
+  -- were committed later.  No claim meets them, for the namespace is paused.  There is no index of the blocked ones
+  -- by namespace: all open tasks are looked through.
+  select
+    array_agg(q.task_id) filter (where p.incarnation is null),
+    array_agg(distinct q.incarnation) filter (where p.incarnation is null), count(*)
+  into v_task_ids, v_incarnations, v_count
+  from (
+    select o.task_id, o.incarnation from pgprog_data.queue as o where o.namespace = _purge.namespace limit _purge.max_rows
+  ) as q
+  left join lateral (
+    select p.incarnation from pgprog_data.processes as p where p.incarnation = any (array[q.incarnation]) limit 1
+  ) as p on true;
+  next := case when v_count > 0 then coalesce(_purge.after, 0) end;
+  if v_incarnations is not null then
+    insert into pgprog_data.removals (incarnation, namespace, removed_at)
+    select x.incarnation, _purge.namespace, pgprog_engine._clock() from unnest(v_incarnations) as x(incarnation)
+    on conflict (incarnation) do update set removed_at = excluded.removed_at;
+    perform pgprog_engine._remove_processes(v_incarnations, 'removed', pgprog_engine._clock());
+    erased := erased + cardinality(v_task_ids) - (
+      select count(*) from pgprog_data.queue as q where q.task_id = any (v_task_ids));
   end if;
 end
 $$;
