@@ -20,12 +20,17 @@ with touched as (
   group by l.pid
 ),
 held as (
-  select h.pid, array_agg(h.namespace || ' ' || h.process_id) as processes
+  select
+    h.pid, array_agg(h.namespace || ' ' || h.process_id) filter (where h.process_id is not null) as processes,
+    array_agg(distinct h.namespace) filter (where h.process_id is null) as stopped
   from pgprog.inspect_held() as h
   group by h.pid
 ),
 seen as (
-  select a.*, t.holds, h.processes, greatest(age(a.backend_xmin), age(a.backend_xid)) as xmin_age
+  select a.*, h.processes, h.stopped,
+    t.holds || case when h.stopped is not null
+      then array[format('the starts of %s: no task starts there until it ends', array_to_string(h.stopped, ', '))] end as holds,
+    greatest(age(a.backend_xmin), age(a.backend_xid)) as xmin_age
   from pg_stat_activity as a
   left join touched as t on t.pid = a.pid
   left join held as h on h.pid = a.pid
@@ -46,7 +51,8 @@ select
   as cause,
   jsonb_build_object(
     'pid', s.pid, 'application_name', s.application_name, 'user', s.usename, 'client', s.client_addr, 'state', s.state,
-    'since', s.xact_start, 'xmin_age', s.xmin_age, 'processes', s.processes, 'waits_for', s.wait_event) as evidence,
+    'since', s.xact_start, 'xmin_age', s.xmin_age, 'processes', s.processes, 'stopped', s.stopped,
+    'waits_for', s.wait_event) as evidence,
   format('select pg_terminate_backend(%s);', s.pid) as sql,
   null::text[] as command
 from seen as s

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -185,6 +187,42 @@ def test_explain_names_the_session_that_holds_a_process_and_a_claim_passes_it_by
     assert (reason, details["pid"]) == ("locked", holder.info.backend_pid)
     assert f"session {holder.info.backend_pid} holds the process" in sentence
     assert explain(app)[0] == "ready"
+
+
+@pytest.mark.parametrize("statement", [PAUSE, RESUME])
+def test_explain_names_the_session_that_pauses_or_resumes_and_has_not_committed(
+    app: Any, worker: Any, process: str, session: Any, statement: LiteralString
+) -> None:
+    app.execute(CALL)
+    operator = session()
+    with operator.transaction(force_rollback=True):
+        operator.execute(statement)
+        reason, sentence, details = explain(app)
+        assert explain(operator)[0] != "locked"
+        assert worker.claim() == []
+
+    assert (reason, details["pid"]) == ("locked", operator.info.backend_pid)
+    assert details["runnable"] is False
+    assert f"session {operator.info.backend_pid} pauses or resumes namespace orders" in sentence
+    assert explain(app)[0] == "ready"
+
+
+def test_explain_names_a_pause_that_waits_and_keeps_others_from_starting(
+    app: Any, worker: Any, process: str, session: Any, wait_for_lock: Any, set_clock: Any
+) -> None:
+    app.execute(CALL)
+    starter, operator = session(), session()
+    with ThreadPoolExecutor(1) as threads:
+        with starter.transaction(force_rollback=True):
+            starter.execute("select pgprog_engine._open_namespaces(array['orders'])")
+            pausing = threads.submit(operator.execute, PAUSE)
+            wait_for_lock(operator)
+            set_clock(datetime.now(UTC) + timedelta(minutes=1))
+            reason, _, details = explain(app)
+            assert worker.claim() == []
+        pausing.result()
+
+    assert (reason, details["pid"]) == ("locked", operator.info.backend_pid)
 
 
 def test_explain_names_the_session_that_keeps_a_step_from_ending(

@@ -27,6 +27,7 @@ declare
   v_way text;
   v_running_here bigint;
   v_locker record;
+  v_stopper record;
   v_open record;
   v_behind bigint;
   v_waits text;
@@ -131,6 +132,15 @@ begin
       else jsonb_build_object('task_id', v_timer.task_id, 'type', v_timer.type, 'name', v_timer.name) end;
     v_waits := format('; %s %s waits since %s', details ->> 'type', details ->> 'task_id',
       case when v_way in ('start', 'break') then v_task.due_at else v_timer.due_at end);
+    select s.pid, a.xact_start as since into v_stopper
+    from pgprog_engine._stoppers() as s
+    left join pg_catalog.pg_stat_activity as a on a.pid = s.pid
+    where s.namespace = v_p.namespace
+      and s.pid <> pg_backend_pid()
+      -- A worker's completion that pauses does so for a moment.
+      and (a.state is null or a.state like 'idle in transaction%' or a.xact_start < pgprog_engine._clock() - interval '1 s')
+    order by s.granted desc, a.xact_start
+    limit 1;
     if v_n.paused_at is not null then
       reason := 'paused';
       select n.paused_by into v_paused_by from pgprog.namespaces as n where n.namespace = v_p.namespace;
@@ -162,6 +172,11 @@ begin
       reason := 'locked';
       sentence := format('session %s holds the process in a transaction open since %s', v_locker.pid, v_locker.since) || v_waits;
       details := details || jsonb_build_object('pid', v_locker.pid, 'since', v_locker.since);
+    elsif v_stopper.pid is not null then
+      reason := 'locked';
+      sentence := format('session %s pauses or resumes namespace %s in a transaction open since %s: nothing starts there until it ends',
+        v_stopper.pid, v_p.namespace, coalesce(v_stopper.since::text, 'a time that is hidden')) || v_waits;
+      details := details || jsonb_build_object('pid', v_stopper.pid, 'since', v_stopper.since);
     elsif v_way in ('break', 'break timer') then
       reason := 'crashed';
       sentence := format('%s %s crashed its workers %s times, the next claim ends it',

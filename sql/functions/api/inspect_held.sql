@@ -1,6 +1,7 @@
 /*
  * Return the processes with tasks due or running whose rows an open transaction holds, and the session that does.
  *
+ * Without a process: the session keeps every task of the namespace from starting.
  * Looks at the first 50 due tasks of each namespace that is not paused, and at those that run; a row that
  * several sessions hold in common is passed by.  A worker holds rows for the moment of a round trip.
  */
@@ -35,6 +36,8 @@ as $$
   from touched as t
   join pg_catalog.pg_locks as l on l.locktype = 'transactionid' and l.transactionid = t.xid
   where l.mode = 'ExclusiveLock' and l.granted
+  union all
+  select s.pid, s.namespace, null from pgprog_engine._stoppers() as s
 $$;
 
 comment on function pgprog.inspect_held() is 'Processes with work to do that an open transaction holds; for pgprog doctor';

@@ -63,6 +63,19 @@ def test_a_session_that_holds_a_process_is_named_with_the_process(patient: Any) 
     assert found["evidence"]["processes"] == ["orders o-1"]
 
 
+def test_a_session_that_pauses_and_does_not_commit_is_named_with_what_it_stops(
+    patient: Any,
+) -> None:
+    with patient.session("billing") as app:
+        app.execute("begin")
+        app.execute("select pgprog.pause('orders')")
+
+        found = patient.is_mended("transactions", "the starts of orders: no task starts there")
+
+    assert found["severity"] == "critical"
+    assert found["evidence"]["stopped"] == ["orders"]
+
+
 def test_a_short_transaction_is_no_finding(patient: Any) -> None:
     with patient.session("billing") as app:
         app.execute("begin")
