@@ -48,7 +48,8 @@ def test_a_timer_that_is_due_has_an_age_and_one_to_come_has_none(
     worker.complete(worker.claim()[0], timers={"t": HOUR})
     [before] = app.execute(GAUGES).fetchall()
     app.execute(
-        "update pgprog_data.timers set due_at = now() - interval '1 min', needs_version = %s",
+        "update pgprog_data.timers set created_at = created_at - interval '1 hour',"
+        " due_at = now() - interval '1 min', needs_version = %s",
         (needs_version,),
     )
     [after] = app.execute(GAUGES).fetchall()

@@ -373,3 +373,42 @@ def test_health_is_critical_without_partitions_ahead(app: Any, worker: Any, set_
     set_clock("2099-01-01 00:00Z")
 
     assert "tasks has no partition for" in health(app)["partitions"]
+
+
+PAST_TIMER = """
+select pgprog.put(jsonb_build_object(
+  'namespace', 'orders', 'process_id', 'p9', 'status', 'running',
+  'timers', jsonb_build_object('t', now() - interval '1 day')))
+"""
+PAST: dict[str, LiteralString] = {
+    "call": "select pgprog.call('orders', 'p1', run_at => now() - interval '1 day')",
+    "batch": """
+select pgprog.submit_many(
+  array['call', 'call'], array['orders', 'orders'], array['p1', 'p1'], array[null, null]::jsonb[],
+  array[null, null]::text[], array[null, null]::text[], array[null, null]::jsonb[], array[0, 0],
+  array[now() - interval '1 day', now() - interval '1 day'])
+""",
+    "timer": PAST_TIMER,
+    "timer for a newer worker": PAST_TIMER.replace("'status',", "'state_version', 2, 'status',"),
+}
+
+
+@pytest.mark.parametrize("ask", PAST.values(), ids=PAST)
+def test_what_is_asked_for_at_a_time_in_the_past_is_due_since_it_came(
+    app: Any, worker: Any, make_worker: Any, process: str, ask: LiteralString
+) -> None:
+    make_worker(version=2)
+    app.execute(ask)
+    if "state_version" in ask:
+        assert worker.claim() == []  # sets it aside
+
+    assert health(app)["status"] == "passing"
+    [[gauged]] = app.execute("select oldest_due_age from pgprog_engine.gauges()").fetchall()
+    [[counted]] = app.execute(
+        "select extract(epoch from oldest_due_age) from pgprog.stats()"
+    ).fetchall()
+    [[found]] = app.execute(
+        "select extract(epoch from now() - coalesce(due_since, aside_since))"
+        " from pgprog.inspect_namespaces()"
+    ).fetchall()
+    assert all(0 < age < 60 for age in (gauged, counted, found))

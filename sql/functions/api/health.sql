@@ -5,8 +5,8 @@
  * database: this server takes writes.  partitions: ended tasks of this week and the next have a place.
  * workers: every namespace with due work that is not paused has a live worker, one that reads the newest
  * states that wait where old workers have met them.  queue: nothing that
- * could run has been due for more than five minutes.  zombies: no task runs whose worker is gone for
- * a minute.
+ * could run has been due for more than five minutes; a timer that was set or imported for a time in the past is due
+ * since then.  zombies: no task runs whose worker is gone for a minute.
  */
 create or replace function pgprog.health()
 returns jsonb
@@ -25,8 +25,9 @@ begin
        where q.namespace = n.namespace and q.status = 'w' and q.needs_version is null),
       (select min(q.due_at) from pgprog_data.queue as q
        where q.namespace = n.namespace and q.status in ('f', 'h') and q.due_at <= v_now),
-      (select min(t.due_at) from pgprog_data.timers as t
-       where t.namespace = n.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now)) as since
+      (select greatest(t.due_at, t.created_at) from pgprog_data.timers as t
+       where t.namespace = n.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
+       order by t.due_at limit 1)) as since
     from pgprog_data.namespaces as n
     where n.paused_at is null
   ),
@@ -36,7 +37,7 @@ begin
       select q.namespace, q.needs_version as version, q.due_at from pgprog_data.queue as q
       where q.status = 'w' and q.needs_version is not null
       union all
-      select t.namespace, t.needs_version, t.due_at from pgprog_data.timers as t
+      select t.namespace, t.needs_version, greatest(t.due_at, t.created_at) from pgprog_data.timers as t
       where t.status = 'w' and t.needs_version is not null and t.due_at <= v_now
     ) as a
     join pgprog_data.namespaces as n on n.namespace = a.namespace and n.paused_at is null

@@ -48,7 +48,7 @@ begin
         (select q.due_at, q.process_id from pgprog_data.queue as q
          where q.namespace = n.namespace and q.status in ('f', 'h') and q.due_at <= v_now order by q.due_at limit 1)
         union all
-        (select t.due_at, t.process_id from pgprog_data.timers as t
+        (select greatest(t.due_at, t.created_at) as due_at, t.process_id from pgprog_data.timers as t
          where t.namespace = n.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
          order by t.due_at limit 1)
       ) as x
@@ -61,7 +61,7 @@ begin
          where q.namespace = n.namespace and q.status = 'w' and q.needs_version is not null
          order by q.needs_version desc limit 1)
         union all
-        (select t.due_at, t.needs_version from pgprog_data.timers as t
+        (select greatest(t.due_at, t.created_at) as due_at, t.needs_version from pgprog_data.timers as t
          where t.namespace = n.namespace and t.status = 'w' and t.needs_version is not null and t.due_at <= v_now
          order by t.needs_version desc limit 1)
       ) as y

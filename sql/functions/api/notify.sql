@@ -3,6 +3,7 @@
  *
  * Safe inside the application's own transaction: rolled back with it, holds up nobody while it is
  * open.  Repeated with the same idempotency_key it returns the same task.
+ * A run_at in the past is as none: it is due since it is asked for.
  * Retried by the policy of the namespace.
  *
  * Raises UP001: no such process.  UP004, UP006: it is in error, finished.  UP007: no such namespace.

@@ -45,7 +45,7 @@ begin
         t.namespace,
         count(*) filter (where t.status <> 's') as pending,
         count(*) filter (where t.status = 's') as suspended,
-        min(t.due_at) filter (where t.status = 'w' and t.due_at <= v_now) as oldest
+        min(greatest(t.due_at, t.created_at)) filter (where t.status = 'w' and t.due_at <= v_now) as oldest
       from pgprog_data.timers as t
       group by t.namespace
     ) as t on t.namespace = n.namespace

@@ -38,12 +38,12 @@ begin
       group by q.namespace
     ) as q on q.namespace = n.namespace
     left join lateral (
-      select t.due_at as oldest from pgprog_data.timers as t
+      select greatest(t.due_at, t.created_at) as oldest from pgprog_data.timers as t
       where t.namespace = n.namespace and t.status = 'w' and t.needs_version is null and t.due_at <= v_now
       order by t.due_at limit 1
     ) as t on true
     left join lateral (
-      select min(t.due_at) as oldest from pgprog_data.timers as t
+      select min(greatest(t.due_at, t.created_at)) as oldest from pgprog_data.timers as t
       where t.namespace = n.namespace and t.status = 'w' and t.needs_version is not null and t.due_at <= v_now
     ) as a on true
     order by n.namespace;

@@ -281,7 +281,7 @@ begin
   select
     v_ids[x.pos], _start.namespaces[x.pos], _start.process_ids[x.pos], v_incarnations[x.pos], _start.types[x.pos], _start.names[x.pos],
     case when v_claims[x.pos] is not null then 'r' when _start.run_ats[x.pos] > v_now then 'f' else 'w' end,
-    _start.priorities[x.pos], coalesce(_start.run_ats[x.pos], v_now),
+    _start.priorities[x.pos], greatest(_start.run_ats[x.pos], v_now),
     greatest(_start.run_ats[x.pos], v_now) - _start.priorities[x.pos] * interval '10 s', v_now,
     case when v_claims[x.pos] is not null then 1 else 0 end, case when v_claims[x.pos] is not null then _start.worker_id end,
     v_claims[x.pos], case when v_claims[x.pos] is not null then v_at end,

@@ -56,7 +56,7 @@ def submit(world: World, request: RawRequest) -> int:
     else:
         process = world.process(request.namespace, request.process_id)
         check_status(process, TaskType(request.type))
-    due_at = request.run_at or world.now
+    due_at = max(request.run_at or world.now, world.now)
     world.new_task(
         process,
         task_id,
