@@ -231,6 +231,29 @@ def test_operators_cannot_change_what_was_noted(
             operator.execute(statement)
 
 
+@pytest.mark.parametrize("sooner", ["0 s", "-1 day", "-1 year", "-10000 years"])
+def test_a_worker_erases_no_sooner_than_a_configuration_may_say(
+    fresh_db: str, with_roles: Any, sooner: str
+) -> None:
+    with psycopg.connect(fresh_db, autocommit=True) as worker:
+        with_roles(worker)
+        worker.execute("select pgprog.set_settings('orders', '{}', 0)")
+        worker.execute("select pgprog.init('orders', 'p1', idempotency_key => 'k')")
+        worker.execute("select pgprog.remove('orders', 'p1')")
+        worker.execute("set role pgprog_worker")
+        for statement in (
+            "select pgprog_engine.erase_old(%(sooner)s, %(sooner)s)",
+            "select pgprog_engine.maintain(%(sooner)s)",
+            *["select pgprog_engine.drop_old(%(sooner)s)"] * 14,  # as many as there are
+        ):
+            worker.execute(statement, {"sooner": sooner})
+        worker.execute("reset role")
+
+        assert one(worker, "select count(*) from pgprog.audit") == 2
+        assert one(worker, "select count(*) from pgprog_data.keys") == 1
+        assert one(worker, "select status from pgprog.tasks") == "cancelled"
+
+
 def test_notes_go_after_their_retention(app: Any) -> None:
     app.execute("select pgprog.pause('orders')")
     app.execute("select pgprog.resume('orders')")

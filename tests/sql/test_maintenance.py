@@ -63,6 +63,10 @@ KEPT = (
 ERASE_AFTER_A_WEEK = "select pgprog_engine.erase_old('7 days', '7 days')"
 WAITS = "select cardinality(pg_blocking_pids({})) > 0"
 DROP_OLD = "select pgprog_engine.drop_old(task_retention => '0 s')"
+# What ended within an hour is kept: last week may have ended just now.
+AN_HOUR_BEFORE = (
+    "update pgprog_data.partitions set ends_at = ends_at - interval '1 hour' where ends_at <= now()"
+)
 END_LAST_WEEK = """
 insert into pgprog_data.tasks (
   task_id, namespace, process_id, incarnation, type, status, attempt, due_at, created_at, ended_at)
@@ -173,6 +177,7 @@ def test_weeks_follow_each_other_when_the_clocks_of_a_session_change(own: Any) -
 
 def test_ended_tasks_are_forgotten_with_their_partition(own: Any) -> None:
     own.execute(END_LAST_WEEK)
+    own.execute(AN_HOUR_BEFORE)
     assert one(own, DROP_OLD)
     assert not one(own, DROP_OLD)
 
@@ -199,7 +204,7 @@ def test_ended_tasks_are_kept_for_24_hours_a_day_when_clocks_change(own: Any) ->
 
 
 def test_a_call_drops_one_partition_and_says_whether_there_is_more(own: Any) -> None:
-    at(own, "clock_timestamp() + interval '14 days'")  # three weeks of two tables are over
+    at(own, "clock_timestamp() + interval '14 days 1 hour'")  # three weeks of two tables are over
     left = [(one(own, DROP_OLD), one(own, PARTITIONS)) for _ in range(7)]
 
     assert left == [(True, n) for n in (13, 12, 11, 10, 9)] + [(False, 8), (False, 8)]
@@ -227,6 +232,7 @@ def test_a_migration_erases_neither_ended_tasks_nor_keys(fresh_db: str, own: Any
 def test_a_partition_in_use_is_dropped_later_and_nothing_waits_for_long_behind_the_drop(
     own: Any, other: Any, beside: Beside, holds: str
 ) -> None:
+    own.execute(AN_HOUR_BEFORE)
     old = one(own, "select name from pgprog_data.partitions order by ends_at, name desc limit 1")
     own.execute("delete from pgprog_data.partitions where parent = 'attempts'")
     with other.transaction(force_rollback=True):
@@ -263,6 +269,7 @@ def test_an_analyze_puts_off_new_partitions_of_its_table_and_nothing_else(
 
 
 def test_one_of_two_at_once_keeps_house(own: Any, other: Any) -> None:
+    own.execute(AN_HOUR_BEFORE)
     with other.transaction():
         assert one(other, MAINTAIN)
         own.execute(REMOVALS)

@@ -1,6 +1,8 @@
 /*
  * Drop the oldest partition whose time is over; return whether there is more to drop at once.
  *
+ * What ended within an hour stays, whatever task_retention says.
+ *
  * Call it again, each time in a transaction of its own, until it returns false: a drop locks the whole table
  * until the end of its transaction, and whoever reads or writes the table waits behind a drop that waits.  Hence
  * one a transaction, and none that waits for longer than 100 ms: a partition in use is left for the next
@@ -17,7 +19,8 @@ set lock_timeout = '100ms'
 set timezone = 'UTC'  -- a day has 24 hours
 as $$
 declare
-  v_before timestamptz := pgprog_engine._clock() - drop_old.task_retention;
+  v_before timestamptz := pgprog_engine._clock() - case
+    when drop_old.task_retention < '1 hour' then interval '1 hour' else drop_old.task_retention end;
   v_name text;
 begin
   if not pg_try_advisory_xact_lock(hashtextextended('pgprog.maintain', 0)) then

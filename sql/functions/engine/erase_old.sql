@@ -3,7 +3,7 @@
  *
  * Call it again, each time in a transaction of its own, until it returns false.  Safe to run by many workers
  * at once and at any time: one does it, the others return false, since that one goes on.
- * What it erases, and how much of it: see pgprog_engine._erase_old.
+ * What it erases, how much of it and what stays in any case: see pgprog_engine._erase_old.
  *
  * A row that somebody holds, as an open purge does, ends it after 100 ms with 55P03: the next time is soon, and a
  * worker collects the tasks of dead ones by the same connection.

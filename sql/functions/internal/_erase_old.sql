@@ -1,7 +1,8 @@
 /*
  * Erase a batch of what nobody asks for any more; return whether there is more.
  *
- * At most 10 000 expired keys, as many notes of what operators did (none where audit_retention is null), events and payloads of as many ended tasks of removed processes, and
+ * At most 10 000 expired keys, as many notes of what operators did (none where audit_retention is null, and none of the
+ * last day, as no key of the last minute), events and payloads of as many ended tasks of removed processes, and
  * the notes of 1 000 removals; removes 1 000 finished processes whose retention is over.  What has erased for a second
  * leaves the rest to the next call: who collects the tasks of dead workers waits for the same connection.
  * The caller holds the lock of housekeeping: a row is erased by its place in the table.
@@ -24,6 +25,11 @@ declare
   k_processes constant integer := 1000;
   v_at timestamptz := pgprog_engine._clock();
   v_enough timestamptz := v_at + interval '1 s';
+  -- No sooner than a configuration may say: workers call it, and what operators did is kept from them, too.
+  v_expired timestamptz := v_at - case
+    when _erase_old.key_ttl < '1 minute' then interval '1 minute' else _erase_old.key_ttl end;
+  v_forgotten timestamptz := v_at - case
+    when _erase_old.audit_retention < '1 day' then interval '1 day' else _erase_old.audit_retention end;
   v_removed bigint[];
   v_old bigint[];
   v_over bigint[];
@@ -34,12 +40,12 @@ declare
 begin
   delete from pgprog_data.keys as k
   where k.ctid = any (array(
-    select o.ctid from pgprog_data.keys as o where o.created_at < v_at - _erase_old.key_ttl limit k_rows));
+    select o.ctid from pgprog_data.keys as o where o.created_at < v_expired limit k_rows));
   get diagnostics v_keys = row_count;
 
   delete from pgprog_data.audit as a
   where a.ctid = any (array(
-    select o.ctid from pgprog_data.audit as o where o.at < v_at - _erase_old.audit_retention limit k_rows));
+    select o.ctid from pgprog_data.audit as o where o.at < v_forgotten limit k_rows));
   get diagnostics v_notes = row_count;
   if v_keys + v_notes > 0 and pgprog_engine._clock() > v_enough then
     return true;

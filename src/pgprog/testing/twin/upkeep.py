@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pgprog.model import ProcessStatus, TaskType
@@ -9,12 +10,13 @@ from pgprog.testing.twin.ends import cancel_tasks, remove_process
 from pgprog.testing.twin.world import Place
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from pgprog.testing.twin.world import Task, World
 
 _DROPPED_TYPES = (TaskType.CALL, TaskType.NOTIFY, TaskType.REPAIR)
 _DROPPED_PLACES = (Place.WAITING, Place.LATER)
+# No sooner than a configuration may say.
+_KEY_FLOOR = timedelta(minutes=1)
+_TASK_FLOOR = timedelta(hours=1)
 
 
 def pause(world: World, namespace: str, reason: str | None) -> bool:
@@ -56,6 +58,7 @@ def measure_queues(world: World) -> None:
 def maintain(world: World, *, task_retention: timedelta, key_ttl: timedelta) -> None:
     """Forget what is old: keys, finished processes, ended tasks with their answers."""
     now = world.now
+    key_ttl, task_retention = max(key_ttl, _KEY_FLOOR), max(task_retention, _TASK_FLOOR)
     world.keys = {n: k for n, k in world.keys.items() if k.created_at >= now - key_ttl}
     for process in list(world.processes.values()):
         retention = world.spaces[process.namespace].settings.retention
