@@ -1,4 +1,5 @@
--- Queues at their limit, as workers measured them last: requests are refused, or the lowest are dropped.
+-- Queues at their limit, as workers measured them last: requests are refused, or the lowest are dropped.  What was
+-- measured more than five minutes ago refuses nobody.
 select
   'critical' as severity,
   format('namespace %s', n.namespace) as subject,
@@ -10,4 +11,4 @@ select
   null as sql,
   array['pgprog', 'namespace', 'set', '--', n.namespace, format('max_queue=%s', 2 * greatest(n.queued, n.max_queue))] as command
 from pgprog.inspect_namespaces() as n
-where n.queued >= n.max_queue
+where n.queued >= n.max_queue and n.measured_at > clock_timestamp() - interval '5 min'

@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from pgprog import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     import psycopg
@@ -231,6 +233,23 @@ def test_an_http_worker_alone_shows_the_database(tmp_path: Path, db: str, client
         client.submit("init", "shop", "a")
         worker.wait_figure(lambda count: count == 1, "pgprog_queue_tasks", status="waiting")
         worker.wait_figure(lambda count: count == 0, "pgprog_workers", namespace="shop")
+
+
+def test_a_program_that_only_keeps_house_measures_the_queues_each_second(
+    tmp_path: Path, db: str, sql: psycopg.Connection[Any]
+) -> None:
+    """The workers whose steps fill and empty them are other programs."""
+    measured: set[datetime] = set()
+
+    def look() -> int:
+        rows = sql.execute("select measured_at from pgprog_data.measurements where name = 'queues'")
+        measured.update(at for (at,) in rows)
+        return len(measured)
+
+    with running(tmp_path, db, "--only", "maintenance,http"):
+        until(lambda: look() >= 3)
+
+    assert max(measured) - min(measured) < timedelta(seconds=6)
 
 
 def test_a_worker_that_cannot_listen_ends_and_says_where(tmp_path: Path, db: str) -> None:

@@ -14,6 +14,14 @@ from psycopg.types.json import Jsonb
 SET = "select pgprog.set_settings('orders', jsonb_build_object('limits', %s))"
 CALL = "select pgprog.call('orders', %s)"
 MEASURE = "select pgprog_engine.measure_queues('0 s')"
+# Calls of q0.
+MANY = """
+array_fill('call'::text, array[%(count)s]), array_fill('orders'::text, array[%(count)s]),
+array_fill('q0'::text, array[%(count)s]), array_fill(null::jsonb, array[%(count)s]),
+array_fill(null::text, array[%(count)s]), array_fill(null::text, array[%(count)s]),
+array_fill(null::jsonb, array[%(count)s]), array_fill(0, array[%(count)s]),
+array_fill(null::timestamptz, array[%(count)s])
+"""
 CAUSES = "select task_id, cause from pgprog.tasks where status = 'cancelled' order by task_id"
 
 
@@ -175,6 +183,24 @@ def test_a_queue_that_has_room_again_takes_tasks(app: Any, worker: Any, full: An
     app.execute(MEASURE)
 
     app.execute(CALL, ("q0",))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_queue_that_nobody_measures_any_more_refuses_nothing(
+    app: Any, worker: Any, full: Any, count: int
+) -> None:
+    """Its tasks may have ended since; nobody keeps house who would say so."""
+    ago = "update pgprog_data.measurements set measured_at = now() - %s::interval"
+    ask_many = f"select array_agg(outcome) from pgprog.submit_many({MANY})"
+
+    outcomes = []
+    for age in ("4 min 50 s", "5 min 1 s"):
+        app.execute(ago, (age,))
+        outcomes.append(ask(app, ask_many, {"count": count}))
+    app.execute(MEASURE)
+    outcomes.append(ask(app, ask_many, {"count": count}))
+
+    assert outcomes == [["UP009"] * count, ["queued"] * count, ["UP009"] * count]
 
 
 def test_queues_are_measured_by_one_worker_each_second(app: Any, session: Any, full: Any) -> None:

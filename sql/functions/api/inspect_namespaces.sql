@@ -21,7 +21,9 @@ declare
 begin
   return query
     select
-      n.namespace, n.paused_at, n.pause_reason, n.concurrency, n.max_queue, n.on_full, s.tasks, s.measured_at,
+      n.namespace, n.paused_at, n.pause_reason, n.concurrency, n.max_queue, n.on_full, s.tasks,
+      -- That of a size says when it changed.
+      case when s.tasks is not null then (select m.measured_at from pgprog_data.measurements as m where m.name = 'queues') end,
       coalesce(r.running, 0), d.due_at, d.process_id, a.due_at, a.needs_version,
       (select count(*) from pgprog_data.workers as w
        where n.namespace = any (w.namespaces) and w.lease_until > pgprog_engine._clock()),

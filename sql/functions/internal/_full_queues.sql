@@ -1,8 +1,8 @@
 /*
  * Return those of these namespaces that take no more tasks, each with what to say of it; null where none is full.
  *
- * By what was measured last.  Where the lowest are dropped, only more than max_queue is full: there
- * was nothing left to drop.
+ * By what was measured last, five minutes ago at most: where nobody keeps house any more nobody would say that there is
+ * room again.  Where the lowest are dropped, only more than max_queue is full: there was nothing left to drop.
  */
 create or replace function pgprog_engine._full_queues(namespaces text[])
 returns jsonb
@@ -17,7 +17,10 @@ begin
     from pgprog_data.queue_sizes as s
     join pgprog_data.namespaces as n on n.namespace = s.namespace
     where s.namespace = any (_full_queues.namespaces)
-      and s.tasks >= n.max_queue + (n.on_full = 'drop_lowest')::integer);
+      and s.tasks >= n.max_queue + (n.on_full = 'drop_lowest')::integer
+      and exists (
+        select 1 from pgprog_data.measurements as m
+        where m.name = 'queues' and m.measured_at > pgprog_engine._now() - interval '5 min'));
 end
 $$;
 

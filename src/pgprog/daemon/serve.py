@@ -218,7 +218,8 @@ async def _working(work: _Work) -> AsyncIterator[tuple[asyncio.Future[None], Pul
         return
     store = EngineStore(config.dsn, name="pgprog upkeep", metrics=work.metrics)
     await check_schema(store)
-    upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None)
+    # Never idle: what other programs do, by which queues fill, is not seen here.
+    upkeep = Upkeep(store, config=config, roles=roles, wake=lambda: None, is_busy=lambda: True)
     running = asyncio.create_task(upkeep.run())
     work.metrics.parts.phase = "running"
     try:

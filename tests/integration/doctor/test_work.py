@@ -96,6 +96,17 @@ def test_a_queue_at_its_limit_is_named_and_the_limit_raised(patient: Any, order:
     assert found["mend"] == "pgprog namespace set orders max_queue=2"
 
 
+def test_a_queue_that_was_full_when_somebody_measured_it_last_refuses_nobody(
+    patient: Any, order: str
+) -> None:
+    patient.register()
+    patient.sql.execute("""select pgprog.set_settings('orders', '{"max_queue": 1}', 1)""")
+    patient.sql.execute("select pgprog_engine.measure_queues()")
+    patient.sql.execute("update pgprog_data.measurements set measured_at = now() - interval '1 h'")
+
+    assert patient.examine("--only", "full_queues")["findings"] == []
+
+
 def test_work_that_live_workers_leave_lying_is_named(patient: Any, order: str) -> None:
     patient.register()
 

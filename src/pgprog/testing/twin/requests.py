@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pgprog.codec import decode
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MOST_PRIORITY = 1_000_000
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_MEASURED_WITHIN = timedelta(minutes=5)
 
 
 def submit(world: World, request: RawRequest) -> int:
@@ -49,7 +50,7 @@ def submit(world: World, request: RawRequest) -> int:
     if (known := key.known(asked)) is not None:
         return known.holder or 0
     if request.type != TaskType.REPAIR:
-        _check_room(space)
+        _check_room(space, now=world.now)
     task_id = world.new_number()
     if request.type == TaskType.INIT:
         process = _new_process(world, request, task_id)
@@ -206,11 +207,13 @@ def _number(plain: object) -> Hashable:
     return plain
 
 
-def _check_room(space: Space) -> None:
-    """Refuse by what was measured; where the lowest are dropped, only more than that is full."""
+def _check_room(space: Space, *, now: datetime) -> None:
+    """Refuse by what was measured lately; where the lowest are dropped, only more is full."""
     settings = space.settings
     room = settings.max_queue + (settings.on_full == "drop_lowest")
-    if space.measured is not None and space.measured >= room:
+    if space.measured_at is None or space.measured_at <= now - _MEASURED_WITHIN:
+        return
+    if space.measured >= room:
         msg = (
             f"the queue of namespace {space.name} is full: {space.measured} tasks wait,"
             f" at most {settings.max_queue} are allowed"

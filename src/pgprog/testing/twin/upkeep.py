@@ -52,7 +52,7 @@ def measure_queues(world: World) -> None:
         for task in dropped:
             process = world.processes[task.namespace, task.process_id]
             cancel_tasks(world, process, [task], cause="queue full")
-        space.measured = len(waiting) - len(dropped)
+        space.measured, space.measured_at = len(waiting) - len(dropped), world.now
 
 
 def maintain(world: World, *, task_retention: timedelta, key_ttl: timedelta) -> None:

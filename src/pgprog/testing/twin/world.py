@@ -185,13 +185,14 @@ class Process:
 
 @dataclass(slots=True, kw_only=True)
 class Space:
-    """A namespace with its settings; *measured* is what max_queue is compared with."""
+    """A namespace with its settings; max_queue is compared with what was *measured* last."""
 
     name: str
     settings: NamespaceSettings
     paused_at: datetime | None = None
     pause_reason: str | None = None
-    measured: int | None = None
+    measured: int = 0
+    measured_at: datetime | None = None
 
 
 @dataclass(slots=True, kw_only=True)
