@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,12 +14,31 @@ from psycopg.types.json import Jsonb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MIGRATION = Path(__file__).parents[2] / "sql" / "migrations" / "0011_campaign_counts.sql"
 BEGIN = "select pgprog.begin_campaign('orders')"
 GO_ON = "select * from pgprog.continue_campaign(%s, %s, %s)"
 RESULTS = (
     "select process_id, outcome, detail from pgprog.campaign_results"
     " where campaign_id = %s order by process_id"
 )
+# What of a campaign has ended long ago.
+ENDED = """
+insert into pgprog_data.campaign_items (campaign_id, incarnation, process_id, asked_at, outcome)
+select c.campaign_id, -n, 'e' || n, now(), 'repaired'
+from pgprog_data.campaigns as c, generate_series(1, 3000) as n;
+update pgprog_data.campaigns set items = items + 3000, repaired = repaired + 3000;
+"""
+READ = """
+select coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::integer from pg_stat_xact_user_tables
+where schemaname = 'pgprog_data' and relname = 'campaign_items'
+"""
+COUNTED = """
+select c.repaired, c.failed, c.skipped,
+  count(*) filter (where i.outcome = 'repaired'), count(*) filter (where i.outcome = 'failed'),
+  count(*) filter (where i.outcome = 'skipped')
+from pgprog_data.campaigns as c join pgprog_data.campaign_items as i using (campaign_id)
+group by c.campaign_id
+"""
 REPAIRS = "select count(*) from pgprog.tasks where type = 'repair'"
 BROKEN = '{"error_type": "NoPaper", "detail": "no paper in tray 1"}'
 
@@ -102,6 +122,41 @@ def test_a_campaign_asks_for_each_process_once_and_keeps_what_became_of_it(
         "select items, began_by = session_user, ended_at is not null from pgprog.campaigns"
     ).fetchall()
     assert (items, by, is_ended) == (5, True, True)
+
+
+def test_a_step_of_a_campaign_reads_none_of_the_items_that_have_ended(
+    app: Any, worker: Any, campaign: int
+) -> None:
+    app.execute(ENDED)
+    for _ in range(6):  # a plan for any values may be made by then
+        with app.transaction():
+            assert go_on(app, campaign, 1)[2] >= 3000
+            [[read]] = app.execute(READ).fetchall()
+        assert read <= 50
+        worker.complete(*worker.claim())
+
+    assert go_on(app, campaign) == (0, 0, 3005, 0, 0)
+
+
+def test_what_is_counted_of_a_campaign_is_what_became_of_its_processes(
+    app: Any, worker: Any, campaign: int, break_them: Any
+) -> None:
+    app.execute("select pgprog.remove('orders', 'q0')")
+    go_on(app, campaign, 3)
+    [first, second] = worker.claim()
+    worker.complete(first)
+    worker.complete(second, outcome=5, error=BROKEN)
+    go_on(app, campaign, 1)
+    app.execute("select pgprog.stop_campaign(%s)", (campaign,))
+    worker.complete(*worker.claim(), outcome=2, error='{"rejected": 1}')
+    go_on(app, campaign)
+
+    [counted] = app.execute(COUNTED).fetchall()
+    assert counted[:3] == counted[3:] == (1, 2, 2)
+    app.execute("update pgprog_data.campaigns set repaired = 0, failed = 0, skipped = 0")
+    [_, statement] = MIGRATION.read_text().split("\n\nupdate ")  # as it finds those of before
+    app.execute(f"update {statement}".encode())
+    assert app.execute(COUNTED).fetchall() == [counted]
 
 
 def test_no_more_are_open_than_is_allowed(app: Any, worker: Any, campaign: int) -> None:

@@ -29,6 +29,10 @@ begin
     and i.outcome is null;
   get diagnostics v_count = row_count;
   update pgprog_data.campaigns as c
+  set skipped = c.skipped + v_count
+  where c.campaign_id = stop_campaign.campaign_id
+    and v_count > 0;
+  update pgprog_data.campaigns as c
   set ended_at = pgprog_engine._clock()
   where c.campaign_id = stop_campaign.campaign_id
     and c.ended_at is null

@@ -1,5 +1,6 @@
 /*
- * Ask for the next repairs of a campaign, at most max_items, and note each in the same commit.
+ * Ask for the next repairs of a campaign, at most max_items, and note each in the same commit; those that have ended
+ * by that are counted.
  *
  * Skipped is who is gone, not in error any more, or was broken again by another task.  A process row that is locked
  * elsewhere is left for later, and another asked for, past a thousand of them: only simple repairs lock it.  The caller
@@ -17,6 +18,9 @@ declare
   v_task_id bigint;
   v_outcome text;
   v_detail text;
+  v_repaired integer := 0;
+  v_failed integer := 0;
+  v_skipped integer := 0;
 begin
   for v_item in
     select i.incarnation, i.process_id, i.corrupted_by, p.status, p.corrupted_by as broken_by
@@ -67,7 +71,14 @@ begin
     where i.campaign_id = (_ask_repairs.campaign).campaign_id
       and i.incarnation = v_item.incarnation;
     v_left := v_left - 1;
+    v_repaired := v_repaired + (v_outcome is not distinct from 'repaired')::integer;
+    v_failed := v_failed + (v_outcome is not distinct from 'failed')::integer;
+    v_skipped := v_skipped + (v_outcome is not distinct from 'skipped')::integer;
   end loop;
+  update pgprog_data.campaigns as c
+  set repaired = c.repaired + v_repaired, failed = c.failed + v_failed, skipped = c.skipped + v_skipped
+  where c.campaign_id = (_ask_repairs.campaign).campaign_id
+    and v_repaired + v_failed + v_skipped > 0;
 end
 $$;
 
