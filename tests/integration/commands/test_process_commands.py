@@ -116,11 +116,11 @@ def test_json_that_the_database_cannot_hold_is_refused(
 
 
 def test_an_id_that_the_database_cannot_hold_is_a_fault_of_the_command_line(terminal: Any) -> None:
-    long = terminal.type("process", "get", "orders", "o" * 300)
+    long = terminal.type("process", "get", "orders", "o" * 1100)
     broken = terminal.type("process", "get", "orders", "o-\udcff")
 
     assert (long.exit_code, broken.exit_code) == (2, 2)
-    assert "300 bytes" in long.stderr
+    assert "1100 bytes" in long.stderr
     assert "surrogate" in broken.stderr
 
 
