@@ -24,6 +24,7 @@ from bench.workload import NAMESPACE, finished, load, registered
 from pgprog.replication.feed import follow
 from pgprog.replication.messages import Connected, Insert, Transaction, Update
 from pgprog.replication.pgoutput import Decoder
+from pgprog.replication.published import Published
 
 if TYPE_CHECKING:
     from bench.question import Sample, Sizes
@@ -121,7 +122,7 @@ async def _told(dsn: str, *, seconds: float) -> list[float]:
     connected = asyncio.Event()
 
     async def hear() -> None:
-        events = follow(dsn, publications=_PUBLICATIONS, columns=_COLUMNS)
+        events = follow(dsn, Published(_PUBLICATIONS, _COLUMNS))
         async with contextlib.aclosing(events):
             async for event in events:
                 if type(event) is Connected:

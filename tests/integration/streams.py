@@ -9,6 +9,7 @@ import psycopg
 
 from pgprog.replication import messages as m
 from pgprog.replication.feed import follow
+from pgprog.replication.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -63,10 +64,12 @@ async def reading(
     *,
     publications: Sequence[str] = ("notes",),
     columns: Mapping[str, Sequence[str]] | None = None,
+    whole: Mapping[str, Sequence[str]] | None = None,
     **options: Any,
 ) -> AsyncIterator[Reading]:
     """Follow *dsn* from now on."""
-    feed = follow(dsn, publications=publications, columns=columns or {}, **options)
+    published = Published(publications, columns or {}, whole or {})
+    feed = follow(dsn, published, **options)
     async with aclosing(feed):
         yield Reading(feed)
 

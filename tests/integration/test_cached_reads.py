@@ -10,6 +10,7 @@ import signal
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -28,6 +29,7 @@ from pgprog.embedded import EmbeddedPostgres
 from pgprog.errors import CallTimeout, InvalidArgument, StaleRead
 from pgprog.store.beats import Beats
 
+_PUBLICATION = Path(__file__).parents[2] / "sql/publication.sql"
 # Lag is asked for where it is meant: a loaded machine is no reason to read PostgreSQL.
 CACHED = CacheSettings(enabled=True, max_lag=timedelta(seconds=30), wait=timedelta(seconds=5))
 
@@ -554,6 +556,42 @@ async def test_publications_that_are_altered_end_the_cache_until_they_are_right(
     assert caplog.text.count("cache_emptied") == 1
 
 
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        "set (publish = 'insert')",
+        "set (publish = 'insert, update, delete')",
+        "set table pgprog_data.processes where (namespace <> 'orders'), pgprog_data.timers",
+    ],
+)
+async def test_nothing_is_served_from_memory_of_which_the_publications_do_not_tell_all(
+    engine: Engine, sql: Any, db: str, caplog: pytest.LogCaptureFixture, alteration: str
+) -> None:
+    if "where" in alteration and sql.info.server_version < 150000:
+        pytest.skip("PostgreSQL 14 has no conditions")
+    async with engine, AsyncClient(db) as other:
+        await engine.init("orders", "o-1")
+        await cached(engine)
+        sql.execute(f"alter publication pgprog_processes {alteration}")
+        try:
+            process = await engine.get("orders", "o-1")
+            async with asyncio.timeout(20):
+                while "replication_refused" not in caplog.text:
+                    if "cache_emptied" in caplog.text and process.source == "cache":
+                        break
+                    await asyncio.sleep(0.01)
+                    process = await engine.get("orders", "o-1")
+            await other.call("orders", "o-1", {"tags": ["late"]}, name="tag")
+            process = await engine.get("orders", "o-1")
+        finally:
+            sql.execute(_PUBLICATION.read_bytes())
+        again = await cached(engine)
+
+    assert process is not None
+    assert process.metadata == again.metadata == {"tags": ["late"]}
+    assert process.source == "postgresql"
+
+
 async def test_events_that_are_too_old_to_be_kept_are_read_once_and_what_is_kept_stays(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -621,13 +659,13 @@ def wait_for(admin: psycopg.Connection[Any], standby: str) -> None:
 async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(
     db: str, session: Any
 ) -> None:
-    beats = Beats(db, publications=["pgprog_processes"], name="test")
+    beats = Beats(db, name="test")
     running = session(db)
     running.execute("begin")
     xid = int(running.execute("select pg_current_xact_id()::text").fetchone()[0])
 
     await beats.take_xid()
-    [_, ends_at, runs] = (await beats.beat()).snapshot.split(":")
+    [_, ends_at, runs] = (await beats.beat(["pgprog_processes"])).snapshot.split(":")
     running.execute("rollback")
     await beats.close()
 
@@ -639,7 +677,7 @@ async def test_a_snapshot_taken_behind_a_transaction_id_knows_all_that_runs(
 async def test_a_beat_is_behind_what_was_acknowledged_before_it_was_on_disk(
     db: str, session: Any
 ) -> None:
-    beats = Beats(db, publications=["pgprog_processes"], name="test")
+    beats = Beats(db, name="test")
     hasty = session(db)
     hasty.execute("set synchronous_commit = off")
 
@@ -647,7 +685,7 @@ async def test_a_beat_is_behind_what_was_acknowledged_before_it_was_on_disk(
     for number in range(20):  # somebody else may well have brought one to the disk meanwhile
         hasty.execute("select pg_logical_emit_message(true, 'test', %s)", (str(number) * 100,))
         [ends_at] = hasty.execute("select pg_current_wal_insert_lsn() - '0/0'").fetchone()
-        ahead.append(ends_at - (await beats.beat()).lsn)
+        ahead.append(ends_at - (await beats.beat(["pgprog_processes"])).lsn)
     await beats.close()
 
     assert max(ahead) < 100  # but for the head of a page

@@ -128,7 +128,7 @@ async def test_14_a_wanted_column_that_was_dropped_ends_the_stream_with_the_fix(
         lost = await feed.next(m.Lost)
 
     assert "name" in str(lost.error)
-    assert lost.error.hint == "run `pgprog db migrate`"
+    assert lost.error.hint == "run `pgprog db migrate --again`"
 
 
 async def test_only_tasks_that_wait_wake_anybody_and_no_payload_is_sent(fresh_db: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from tests.integration.streams import TABLE, ask, reading, write
 
+from pgprog.cache.stream import PUBLISHED as CACHED
 from pgprog.embedded import EmbeddedPostgres
 from pgprog.errors import ConfigError, ReplicationLost, ReplicationRefused
 from pgprog.replication import messages as m
@@ -113,6 +114,82 @@ async def test_13_a_wanted_table_that_is_not_published_is_named(noted: str) -> N
     assert error.reason == "publication"
     assert "pgprog_data.events" in str(error)
     assert "public.notes" not in str(error)
+
+
+WHOLE = {"public.notes": ["insert", "update", "delete", "truncate"]}
+
+
+@pytest.mark.parametrize(
+    ("alteration", "left_out"),
+    [
+        ("set (publish = 'insert')", "update of public.notes, delete of public.notes, truncate of"),
+        ("set (publish = 'insert, update, delete')", "every truncate of public.notes"),
+        ("set table notes where (id > 0)", "every insert of public.notes, update of public.notes,"),
+        ("set table notes (id)", "leave out public.notes.name"),
+    ],
+)
+async def test_13_what_a_publication_leaves_out_is_named_and_waited_for(
+    noted: str, alteration: str, left_out: str
+) -> None:
+    if "notes " in alteration and _is_before_15(noted):
+        pytest.skip("PostgreSQL 14 has neither lists of columns nor conditions")
+    write(noted, f"alter publication notes {alteration}")
+    async with reading(noted, columns=NOTES, whole=WHOLE) as feed:
+        error = await refused(feed)
+        write(noted, "alter publication notes set table notes")
+        write(noted, "alter publication notes set (publish = 'insert, update, delete, truncate')")
+        await feed.next(m.Connected)
+
+    assert error.reason == "publication"
+    assert left_out in str(error)
+    assert "db migrate --again" in str(error.hint)
+
+
+async def test_13_a_table_that_is_told_by_a_publication_of_less_is_not_told(
+    fresh_db: str,
+) -> None:
+    write(fresh_db, "alter publication pgprog_processes drop table pgprog_data.timers")
+    names = ["pgprog_processes", "pgprog_events", "pgprog_wakeups"]
+    wanted = {"columns": CACHED.columns, "whole": CACHED.whole}
+    async with reading(fresh_db, publications=names, **wanted) as feed:
+        error = await refused(feed)
+
+    assert error.reason == "publication"
+    assert "every update of pgprog_data.timers, delete of pgprog_data.timers" in str(error)
+
+
+async def test_13_what_one_publication_leaves_out_may_be_told_by_another(noted: str) -> None:
+    write(noted, "alter publication notes set (publish = 'insert, truncate')")
+    write(noted, "create publication others for table notes with (publish = 'update, delete')")
+    names = ["notes", "others"]
+    async with reading(noted, publications=names, columns=NOTES, whole=WHOLE) as feed:
+        await feed.next(m.Connected)
+        write(noted, PLAIN, "update notes set name = 'b'", "delete from notes", "truncate notes")
+        told = [type(change) for _ in range(4) for change in await feed.changes()]
+
+    assert told == [m.Insert, m.Update, m.Delete, m.Truncate]
+
+
+async def test_13_a_publication_that_is_altered_while_a_slot_is_made_is_looked_at_again(
+    noted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_slot = opening._Opening._make_slot
+
+    async def meanwhile(self: Any, slot: str) -> int:
+        write(noted, "alter publication notes set (publish = 'insert')")
+        return await make_slot(self, slot)
+
+    monkeypatch.setattr(opening._Opening, "_make_slot", meanwhile)
+    async with reading(noted, columns=NOTES, whole=WHOLE) as feed:
+        first = await anext(feed.events)
+
+    assert isinstance(first, m.Lost)
+    assert "update of public.notes" in str(first.error)
+
+
+def _is_before_15(dsn: str) -> bool:
+    [(is_before,)] = ask(dsn, "select current_setting('server_version_num')::integer < 150000")
+    return bool(is_before)
 
 
 async def test_a_replica_identity_without_the_primary_key_is_named_and_waited_for(

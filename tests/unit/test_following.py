@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pgprog.replication.messages import FeedEvent
     from pgprog.replication.shared import Feed
 
-BEGINS = Connected("slot", "100:100:", "publications", "7", 1, 10)
+BEGINS = Connected("slot", "100:100:", "publications", ("pgprog_processes",), "7", 10)
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PROCESSES = Relation(1, "pgprog_data", "processes", ())
 

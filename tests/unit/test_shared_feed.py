@@ -22,13 +22,16 @@ from pgprog.replication.messages import (
     Truncate,
     Update,
 )
-from pgprog.replication.shared import Feed, Published
+from pgprog.replication.published import Published
+from pgprog.replication.shared import Feed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator
 
-CONNECTED = Connected("slot", "5:5:", "f", "1", 1, 100)
-NOTES = Published(("notes",), {"public.notes": ("id", "name")})
+CONNECTED = Connected("slot", "5:5:", "f", ("notes",), "1", 100)
+NOTES = Published(
+    ("notes",), {"public.notes": ("id", "name")}, {"public.notes": ("insert", "update")}
+)
 NAMES = Published(("names", "more"), {"public.notes": ("name",), "public.more": ("id",)})
 
 
@@ -47,19 +50,14 @@ class Server:
     """Stands in for `follow`: one stream for each that is opened, each told by hand."""
 
     def __init__(self) -> None:
-        self.opened: list[tuple[Sequence[str], Mapping[str, Sequence[str]]]] = []
+        self.opened: list[Published] = []
         self.closed = 0
         self._events: asyncio.Queue[FeedEvent] = asyncio.Queue()
 
     async def follow(
-        self,
-        _dsn: str,
-        *,
-        publications: Sequence[str],
-        columns: Mapping[str, Sequence[str]],
-        **_: Any,
+        self, _dsn: str, published: Published, **_: Any
     ) -> AsyncGenerator[FeedEvent, None]:
-        self.opened.append((publications, columns))
+        self.opened.append(published)
         try:
             yield CONNECTED
             while True:
@@ -97,7 +95,8 @@ async def test_what_all_want_is_followed_together(server: Server, feed: Feed) ->
         await server.tell()
 
     columns = {"public.notes": ("id", "name"), "public.more": ("id",)}
-    assert server.opened == [(["notes", "names", "more"], columns)]
+    whole = {"public.notes": ("insert", "update")}
+    assert server.opened == [(("notes", "names", "more"), columns, whole)]
 
 
 async def test_nothing_is_opened_for_nobody(server: Server, feed: Feed) -> None:

@@ -59,7 +59,7 @@ def data(message: bytes) -> bytes:
 
 def stream_of(*said: bytes, max_bytes: int = 1000) -> tuple[Stream, Wire]:
     pgconn: Any = Wire(deque(said))
-    connected = m.Connected("slot", "1:1:", "", "1", 1, 5)
+    connected = m.Connected("slot", "1:1:", "", (), "1", 5)
     assembler = Assembler(Decoder(), max_bytes=max_bytes)
     return Stream(pgconn, connected=connected, assembler=assembler, report_every=9), pgconn
 
@@ -137,7 +137,7 @@ async def test_a_socket_that_is_closed_while_it_is_waited_for_is_forgotten() -> 
     ours, theirs = socket.socketpair()
     pgconn: Any = Cut(deque(), ours=ours)
     descriptor = ours.fileno()
-    connected = m.Connected("slot", "1:1:", "", "1", 1, 5)
+    connected = m.Connected("slot", "1:1:", "", (), "1", 5)
     assembler = Assembler(Decoder(), max_bytes=1000)
     stream = Stream(pgconn, connected=connected, assembler=assembler, report_every=0.01)
     with theirs, stream, pytest.raises(ReplicationLost, match="reset"):

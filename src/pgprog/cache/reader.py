@@ -26,6 +26,9 @@ log = logs.get(__name__)
 _BEAT_SECONDS: Final = 0.15
 # While something is held back until it is visible.
 _GATE_SECONDS: Final = 0.005
+# Before the servers that answer are compared again.
+_APART_SECONDS: Final = 1.0
+_ELSEWHERE: Final = "another server answers"
 
 
 class Reader:
@@ -42,17 +45,17 @@ class Reader:
         self._gate = Gate(cache)
         self._beats = beats
         self._reopen = reopen
-        self._is_connected = False
-        self._fingerprint = ""
+        self._connected: Connected | None = None
         self._ends = 0  # how many times the cache had to be given up
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
-            if self._is_connected:
+            if (connected := self._connected) is not None:
                 with suppress(PgprogError):  # the lease ends by itself
-                    await (self._beat() if self._cache.is_warm else self._warm_up())
+                    ask = self._beat if self._cache.is_warm else self._warm_up
+                    await ask(connected)
             with suppress(TimeoutError):
                 async with asyncio.timeout(
                     _GATE_SECONDS if self._gate.is_waiting else _BEAT_SECONDS
@@ -77,58 +80,53 @@ class Reader:
             self._go_cold()
             self._cache.lease.restart(event.lsn)
             self.connections += 1
-            self._is_connected = True
+            self._connected = event
             self._hurry.set()
         elif type(event) is Lost:
             self._go_cold()
-            self._is_connected = False
+            self._connected = None
         if self._gate.is_waiting and not was_waiting:
             self._hurry.set()
 
-    async def _warm_up(self) -> None:
+    async def _warm_up(self, connected: Connected) -> None:
         ends = self._ends
         self._cache.listen()
         await self._beats.take_xid()
-        beat = await self._beats.beat()
+        beat = await self._beats.beat(connected.publications)
         if ends != self._ends:
             return  # the stream was lost meanwhile, or told what ends the cache
+        if fault := _fault_of(connected, beat):
+            await self._begin_anew(fault)
+            return
         if beat.server != self.server:
             self._cache.forget_told()
-        self._fingerprint, self.server = beat.fingerprint, beat.server
-        if fault := self._fault_of(beat):
-            self._begin_anew(fault)
-            return
+        self.server = beat.server
         self._gate.is_shut = beat.has_standby
         self._cache.warm_up(Snapshot.parse(beat.snapshot))
         self._hurry.set()  # nothing is served before the first beat
 
-    async def _beat(self) -> None:
+    async def _beat(self, connected: Connected) -> None:
         ends, sent_at = self._ends, time.monotonic()
-        beat = await self._beats.beat()
+        beat = await self._beats.beat(connected.publications)
         if ends != self._ends:
             return
-        if fault := self._fault_of(beat):
-            self._begin_anew(fault)
+        if fault := _fault_of(connected, beat):
+            await self._begin_anew(fault)
             return
         now, snapshot = time.monotonic(), Snapshot.parse(beat.snapshot)
         self._gate.is_shut = beat.has_standby
         self._cache.on_beat(snapshot, beat.lsn, sent_at=sent_at, now=now)
         self._gate.on_snapshot(snapshot, now=now)
 
-    def _fault_of(self, beat: Beat) -> str | None:
-        """Return why nothing that the stream tells can be trusted any longer."""
-        if beat.in_recovery or beat.server != self.server:
-            return "another server answers"
-        if beat.missing or beat.fingerprint != self._fingerprint:
-            return "the publications were altered"
-        return None
-
-    def _begin_anew(self, fault: str) -> None:
+    async def _begin_anew(self, fault: str) -> None:
         """Open another stream, which looks at everything first, and says what is wrong."""
         log.warning("cache_emptied", detail=fault)
         self._go_cold()
-        self._is_connected = False
+        self._connected = None
         self._reopen()
+        if fault == _ELSEWHERE:  # either of the two may be at the wrong one
+            await self._beats.reconnect()
+            await asyncio.sleep(_APART_SECONDS)
 
     def _empty(self, why: str) -> None:
         """Begin to keep anew: of this the stream does not tell enough."""
@@ -140,3 +138,16 @@ class Reader:
         self._ends += 1
         self._gate.clear()
         self._cache.go_cold()
+
+
+def _fault_of(connected: Connected, beat: Beat) -> str | None:
+    """Return why nothing that the stream tells can be trusted any longer.
+
+    What it does is known as of when it was opened: an alteration since then, seen by the first
+    beat or a later one, is one of which nobody has looked at what it leaves out.
+    """
+    if beat.in_recovery or beat.server != connected.server:
+        return _ELSEWHERE
+    if beat.missing or beat.fingerprint != connected.fingerprint:
+        return "the publications were altered"
+    return None

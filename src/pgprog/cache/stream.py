@@ -14,7 +14,7 @@ from pgprog.cache.entries import (
     TimerUnset,
 )
 from pgprog.replication.messages import Delete, Insert, Reshaped, Truncate, Update
-from pgprog.replication.shared import Published
+from pgprog.replication.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from pgprog.cache.entries import Change
     from pgprog.replication import messages
 
-# Rows come as the parameters of ProcessRow and so on.
+# Rows come as the parameters of ProcessRow and so on.  What is not told would be kept for ever, but
+# for events: they never change, and are removed after their process.
 PUBLISHED: Final = Published(
     ("pgprog_processes", "pgprog_events"),
     {
         "pgprog_data.processes": ProcessRow.__struct_fields__,
         "pgprog_data.events": ("incarnation", *EventRow.__struct_fields__),
         "pgprog_data.timers": TimerSet._fields,
+    },
+    {
+        "pgprog_data.processes": ("insert", "update", "delete", "truncate"),
+        "pgprog_data.events": ("insert", "truncate"),
+        "pgprog_data.timers": ("insert", "update", "delete", "truncate"),
     },
 )
 

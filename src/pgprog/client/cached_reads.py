@@ -75,7 +75,7 @@ class CachedReads(Memory):
     @asynccontextmanager
     async def follow(self, feed: Feed, direct_dsn: str, *, name: str) -> AsyncIterator[None]:
         """Listen to *feed* for as long as the block lasts; nothing here waits for it."""
-        beats = Beats(direct_dsn, publications=PUBLISHED.publications, name=name)
+        beats = Beats(direct_dsn, name=name)
         self._reader = Reader(self.cache, beats, reopen=feed.reopen)
         try:
             with feed.told_to(PUBLISHED, self._reader.hear):

@@ -23,7 +23,7 @@ from pgprog.replication.messages import (
     Transaction,
     Update,
 )
-from pgprog.replication.shared import Published
+from pgprog.replication.published import Published
 from pgprog.store.changes import WrittenProcess
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _COLUMNS: Final = ("namespace", *WrittenProcess._fields[:-1])
-_PUBLISHED: Final = Published(("pgprog_processes",), {"pgprog_data.processes": _COLUMNS})
+_PUBLISHED: Final = Published(
+    ("pgprog_processes",),
+    {"pgprog_data.processes": _COLUMNS},
+    {"pgprog_data.processes": ("insert", "update", "delete", "truncate")},
+)
 _PAGE = 5000
 _MOST_HEARD = 100_000
 # Looking at a million processes takes seconds: after a look nine times as long without one.

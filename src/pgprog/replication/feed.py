@@ -16,9 +16,10 @@ from pgprog.replication.opening import MAX_BYTES, open_stream
 from pgprog.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator
 
     from pgprog.replication.messages import FeedEvent
+    from pgprog.replication.published import Published
 
 log = logs.get(__name__)
 
@@ -30,9 +31,8 @@ _SECONDS_TO_SETTLE = 10.0
 
 async def follow(
     dsn: str,
+    published: Published,
     *,
-    publications: Sequence[str],
-    columns: Mapping[str, Sequence[str]],
     name: str = "pgprog reader",
     reconnect: timedelta = timedelta(seconds=5),
     max_bytes: int = MAX_BYTES,
@@ -52,9 +52,7 @@ async def follow(
     attempts = _Attempts(reconnect)
     while True:
         try:
-            async with open_stream(
-                dsn, publications=publications, columns=columns, name=name, max_bytes=max_bytes
-            ) as stream:
+            async with open_stream(dsn, published, name=name, max_bytes=max_bytes) as stream:
                 attempts.succeeded()
                 yield stream.connected
                 while True:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from pgprog.replication.messages import Connected, Insert, Oversized, Transaction
-from pgprog.replication.shared import Published
+from pgprog.replication.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -169,14 +169,16 @@ class Connected(Struct, frozen=True, gc=False):
 
     Every transaction that is not going to be streamed was finished or running in *snapshot*
     (`xmin:xmax:xip`, the text of a pg_snapshot): its xid is below xmax.  *fingerprint* is that of
-    the publications in the same snapshot, as `pgprog.replication_state` tells it.
+    all *publications* that are followed in the same snapshot, as `pgprog.replication_state` tells
+    it: another one means that the stream may leave out what it told before.  *server* names the
+    run of the server, as beats and fills do.
     """
 
     slot: str
     snapshot: str
     fingerprint: str
-    system_id: str
-    timeline: int
+    publications: tuple[str, ...]
+    server: str
     lsn: int
 
 

@@ -13,13 +13,15 @@ from pgprog.errors import PgprogError, ReplicationLost
 from pgprog.replication import refusals
 from pgprog.replication.messages import Connected
 from pgprog.replication.pgoutput import Decoder
+from pgprog.replication.published import Published
 from pgprog.replication.stream import Stream
 from pgprog.replication.transactions import Assembler
+from pgprog.store.beats import SERVER
 from pgprog.store.faults import RolledBack
 from pgprog.store.pool import connect, conninfo, is_pooled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator
 
     from psycopg.rows import TupleRow
 
@@ -37,16 +39,15 @@ set datestyle = 'ISO'; set timezone = 'UTC'; set bytea_output = 'hex'
 @asynccontextmanager
 async def open_stream(
     dsn: str,
+    published: Published,
     *,
-    publications: Sequence[str],
-    columns: Mapping[str, Sequence[str]],
     name: str,
     max_bytes: int = MAX_BYTES,
 ) -> AsyncIterator[Stream]:
-    """Follow *publications* from here on, for as long as the block lasts.
+    """Follow what is wanted from here on, for as long as the block lasts.
 
-    *columns* names the columns wanted of each table, `schema.table`.  The slot is temporary, with
-    the connection it goes, and bears *name*.  Of a transaction over *max_bytes* only that is told.
+    The slot is temporary, with the connection it goes, and bears *name*.  Of a transaction that
+    would take more than *max_bytes* of memory only that is told.
 
     Raises:
         ReplicationRefused: The server cannot be followed until what the hint says is changed.
@@ -62,12 +63,12 @@ async def open_stream(
     except psycopg.OperationalError as e:
         raise await _kept_out(e, dsn=dsn, name=name) from e
     try:
-        opening = _Opening(connection, publications=publications, tables=list(columns))
+        opening = _Opening(connection, published)
         connected, report_every = await opening.run(_slot_name(name))
         stream = Stream(
             connection.pgconn,
             connected=connected,
-            assembler=Assembler(Decoder(columns), max_bytes=max_bytes),
+            assembler=Assembler(Decoder(published.columns), max_bytes=max_bytes),
             report_every=report_every,
         )
         with stream:
@@ -82,7 +83,7 @@ async def _kept_out(error: psycopg.Error, *, dsn: str, name: str) -> Replication
         async with connect(dsn, name=name) as connection:
             if await is_pooled(connection):
                 return refusals.by_pooler(str(error).strip())
-            facts = await refusals.find_facts(connection, publications=[], tables=[])
+            facts = await refusals.find_facts(connection, Published((), {}))
     except (PgprogError, RolledBack, psycopg.Error):
         return ReplicationLost(str(error))
     return refusals.at_the_door(facts) or ReplicationLost(str(error))
@@ -99,16 +100,9 @@ def _slot_name(name: str) -> str:
 class _Opening:
     """The commands that turn a connection into a stream."""
 
-    def __init__(
-        self,
-        connection: psycopg.AsyncConnection,
-        *,
-        publications: Sequence[str],
-        tables: Sequence[str],
-    ) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection, published: Published) -> None:
         self._connection = connection
-        self._publications = publications
-        self._tables = tables
+        self._published = published
 
     async def run(self, slot: str) -> tuple[Connected, float]:
         """Return where the stream begins, and how often the server wants to hear of us."""
@@ -118,15 +112,14 @@ class _Opening:
             report_every = await self._report_interval()
             lsn = await self._make_slot(slot)
             connected = await self._state(slot, lsn=lsn)
+            await self._look()
             await self._start(slot)
         except psycopg.Error as e:
             raise refusals.after(e, user=self._connection.info.user) from e
         return connected, report_every
 
     async def _look(self) -> None:
-        facts = await refusals.find_facts(
-            self._connection, publications=self._publications, tables=self._tables
-        )
+        facts = await refusals.find_facts(self._connection, self._published)
         if (refused := refusals.in_the_way(facts)) is not None:
             raise refused
 
@@ -146,21 +139,20 @@ class _Opening:
     async def _state(self, slot: str, *, lsn: int) -> Connected:
         """Take the snapshot after the slot was made: what the slot leaves out is in it.
 
-        The publications are compared in the same snapshot.  One that is dropped later changes the
-        fingerprint; one that is altered before is what the stream obeys, or is left out by it,
-        with transactions that this snapshot knows of.
+        The fingerprint of the publications is of the same snapshot.  What one of them left out
+        before was written by transactions that this snapshot knows of.  Whether they leave out
+        anything is looked at afterwards: for as long as the fingerprint stays the same, they do
+        what was seen.
         """
-        system_id, timeline, *_ = await self._row(sql.SQL("IDENTIFY_SYSTEM"))
+        publications = (*self._published.publications,)
         query = sql.SQL(
-            "select snapshot, fingerprint, missing from pgprog.replication_state({})"
-        ).format(sql.Literal(list(self._publications)))
-        snapshot, fingerprint, missing = await self._row(query)
-        if missing:
-            await self._look()
-        return Connected(slot, snapshot, fingerprint, system_id, timeline, lsn)
+            "select snapshot, fingerprint, {} from pgprog.replication_state({})"
+        ).format(sql.SQL(SERVER), sql.Literal([*publications]))
+        snapshot, fingerprint, server = await self._row(query)
+        return Connected(slot, snapshot, fingerprint, publications, server, lsn)
 
     async def _start(self, slot: str) -> None:
-        names = sql.SQL(",").join(map(sql.Identifier, self._publications))
+        names = sql.SQL(",").join(map(sql.Identifier, self._published.publications))
         await self._connection.execute(
             sql.SQL(
                 "START_REPLICATION SLOT {} LOGICAL 0/0"

@@ -137,7 +137,7 @@ class Decoder:
             return tuple(present.index(name) for name in self._columns.get(table, present))
         except ValueError as e:
             msg = f"the stream lacks a column of {table}: {e}"
-            raise ReplicationLost(msg, hint="run `pgprog db migrate`") from e
+            raise ReplicationLost(msg, hint="run `pgprog db migrate --again`") from e
 
 
 def _updated(relation: m.Relation, new: m.Row) -> m.Update:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgprog.errors import ReplicationLost, ReplicationRefused
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psycopg
+
+    from pgprog.replication.published import Published
 
 
 class Reason(StrEnum):
@@ -33,7 +36,8 @@ class Facts:
     """What decides whether the server can be followed; *senders* are those at work.
 
     *unpublished* are tables of which the publications tell nothing, *nameless* those of which they
-    tell changes without the primary key of what has changed.
+    tell changes without the primary key of what has changed.  *partial* are operations on tables
+    of which they do not tell all, *lacking* the columns that they leave out.
     """
 
     wal_level: str
@@ -45,10 +49,35 @@ class Facts:
     missing: Sequence[str]
     unpublished: Sequence[str]
     nameless: Sequence[str]
+    partial: Sequence[str]
+    lacking: Sequence[str]
 
+
+_SET_RIGHT: Final = (
+    "run `pgprog db migrate --again`, or sql/publication.sql as the owner of the publications"
+)
 
 # Ordinary SQL, for either kind of connection.  The catalogues are readable by everybody.
+#
+# The stream tells an operation on a table if any of the publications publishes it, and every row
+# if one of these has no condition; conditions and lists of columns are there from PostgreSQL 15 on.
 FACTS = """
+with wanted as (
+  select w.key as name, w.value -> 'columns' as columns, w.value -> 'whole' as whole
+  from jsonb_each(%(wanted)s::jsonb) as w
+),
+published as (
+  select
+    t.schemaname || '.' || t.tablename as name,
+    to_jsonb(t) ->> 'rowfilter' is not null as is_filtered,
+    to_jsonb(t) -> 'attnames' as columns,
+    jsonb_build_object(
+      'insert', p.pubinsert, 'update', p.pubupdate, 'delete', p.pubdelete, 'truncate', p.pubtruncate
+    ) as does
+  from pg_publication_tables as t
+  join pg_publication as p on p.pubname = t.pubname
+  where t.pubname = any (%(publications)s::text[])
+)
 select current_setting('wal_level'), pg_is_in_recovery(), current_user,
   (select r.rolreplication or r.rolsuper from pg_roles as r where r.rolname = current_user),
   (select count(*) from pg_stat_replication), current_setting('max_wal_senders')::integer,
@@ -56,11 +85,9 @@ select current_setting('wal_level'), pg_is_in_recovery(), current_user,
     select n.name from unnest(%(publications)s::text[]) as n(name)
     where not exists (select from pg_publication as p where p.pubname = n.name)),
   array(
-    select n.name from unnest(%(tables)s::text[]) as n(name)
-    where not exists (
-      select from pg_publication_tables as t
-      where t.pubname = any (%(publications)s::text[])
-        and t.schemaname || '.' || t.tablename = n.name)),
+    select w.name from wanted as w
+    where not exists (select from published as p where p.name = w.name)
+    order by w.name),
   array(
     select format('%%I.%%I', t.schemaname, t.tablename)
     from pg_publication_tables as t
@@ -71,18 +98,34 @@ select current_setting('wal_level'), pg_is_in_recovery(), current_user,
     join pg_index as k on k.indrelid = c.oid and k.indisprimary
     left join pg_index as i on i.indrelid = c.oid and i.indisreplident
     where t.pubname = any (%(publications)s::text[])
-      and t.schemaname || '.' || t.tablename = any (%(tables)s::text[])
+      and t.schemaname || '.' || t.tablename in (select w.name from wanted as w)
       and (
         c.relreplident = 'n'
-        or c.relreplident = 'i' and not k.indkey::int2[] <@ i.indkey::int2[]))
+        or c.relreplident = 'i' and not k.indkey::int2[] <@ i.indkey::int2[])),
+  array(
+    select format('%%s of %%s', o.operation, w.name)
+    from wanted as w
+    cross join jsonb_array_elements_text(w.whole) with ordinality as o(operation, number)
+    where not exists (
+      select from published as p
+      where p.name = w.name and not p.is_filtered and (p.does -> o.operation)::boolean)
+    order by w.name, o.number),
+  array(
+    select format('%%s.%%s', w.name, c.name)
+    from wanted as w
+    cross join jsonb_array_elements_text(w.columns) as c(name)
+    where exists (select from published as p where p.name = w.name and not p.columns ? c.name)
+    order by w.name, c.name)
 """
 
 
-async def find_facts(
-    connection: psycopg.AsyncConnection, *, publications: Sequence[str], tables: Sequence[str]
-) -> Facts:
+async def find_facts(connection: psycopg.AsyncConnection, published: Published) -> Facts:
     """Ask the server."""
-    asked = {"publications": list(publications), "tables": list(tables)}
+    wanted = {
+        table: {"columns": [*columns], "whole": [*published.whole.get(table, ())]}
+        for table, columns in published.columns.items()
+    }
+    asked = {"publications": [*published.publications], "wanted": json.dumps(wanted)}
     row = await (await connection.execute(FACTS, asked)).fetchone()
     assert row is not None  # noqa: S101 - a select without from has one row
     names = Facts.__slots__
@@ -99,14 +142,23 @@ def in_the_way(facts: Facts) -> ReplicationRefused | None:
         return ReplicationRefused(
             Reason.STANDBY, "the server is a standby", hint="let direct_dsn name the primary"
         )
+    return _in_the_publications(facts)
+
+
+def _in_the_publications(facts: Facts) -> ReplicationRefused | None:
     if facts.missing:
         msg = f"there is no publication {', '.join(facts.missing)}"
         hint = "run `pgprog db migrate`, or sql/publication.sql as the owner of the tables"
         return ReplicationRefused(Reason.PUBLICATION, msg, hint=hint)
     if facts.unpublished:
         msg = f"no publication that is followed has {', '.join(facts.unpublished)}"
-        hint = "run sql/publication.sql as the owner of the publications"
-        return ReplicationRefused(Reason.PUBLICATION, msg, hint=hint)
+        return ReplicationRefused(Reason.PUBLICATION, msg, hint=_SET_RIGHT)
+    if facts.partial:
+        msg = f"the publications that are followed do not tell every {', '.join(facts.partial)}"
+        return ReplicationRefused(Reason.PUBLICATION, msg, hint=_SET_RIGHT)
+    if facts.lacking:
+        msg = f"the publications that are followed leave out {', '.join(facts.lacking)}"
+        return ReplicationRefused(Reason.PUBLICATION, msg, hint=_SET_RIGHT)
     if facts.nameless:
         msg = f"the replica identity of {', '.join(facts.nameless)} is without the primary key,"
         msg += " so that nothing would say which row was removed"

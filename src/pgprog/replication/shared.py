@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -21,18 +21,12 @@ from pgprog.replication.messages import (
     Truncate,
     Update,
 )
+from pgprog.replication.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pgprog.replication.messages import Change, FeedEvent, Row
-
-
-class Published(NamedTuple):
-    """Publications, and the columns that are wanted of each of their tables, `schema.table`."""
-
-    publications: Sequence[str]
-    columns: Mapping[str, Sequence[str]]
 
 
 class Feed:
@@ -48,8 +42,7 @@ class Feed:
         self._dsn = dsn
         self._name = name
         self._reconnect = reconnect
-        self._publications: list[str] = []
-        self._columns: dict[str, tuple[str, ...]] = {}
+        self._published = Published((), {})
         self._listeners: list[_Listener] = []
         self._is_wanted = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -57,14 +50,9 @@ class Feed:
 
     def expect(self, published: Published) -> None:
         """Follow *published*, too; a stream that is open without it is opened anew."""
-        before = self._publications, self._columns
-        self._publications = _merged(self._publications, published.publications)
-        self._columns = self._columns | {
-            table: tuple(_merged(self._columns.get(table, ()), columns))
-            for table, columns in published.columns.items()
-        }
+        before, self._published = self._published, self._published.joined(published)
         self._is_wanted.set()
-        if before != (self._publications, self._columns):
+        if before != self._published:
             self.reopen()
 
     @property
@@ -111,13 +99,7 @@ class Feed:
                 await asyncio.wait([self._following])
 
     async def _follow(self) -> None:
-        events = follow(
-            self._dsn,
-            publications=self._publications,
-            columns=self._columns,
-            name=self._name,
-            reconnect=self._reconnect,
-        )
+        events = follow(self._dsn, self._published, name=self._name, reconnect=self._reconnect)
         async with aclosing(events):
             async for event in events:
                 self._tell(event)
@@ -199,10 +181,6 @@ class _View:
 
     def _narrow(self, relation: Relation) -> Relation:
         return replace(relation, columns=tuple(relation.columns[p] for p in self._places))
-
-
-def _merged(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    return [*dict.fromkeys([*first, *second])]
 
 
 def _end_of(event: FeedEvent, before: int) -> int:

@@ -45,23 +45,29 @@ class Beat(NamedTuple):
 
 
 class Beats:
-    """Asks, about *publications*, on a direct connection to *dsn*, opened when it is needed."""
+    """Asks on a direct connection to *dsn*, which is opened when it is needed."""
 
-    def __init__(self, dsn: str, *, publications: Sequence[str], name: str) -> None:
-        self._lane = Lane(dsn, name=f"{name} beats")
-        self._publications = [*publications]
+    def __init__(self, dsn: str, *, name: str) -> None:
+        self._dsn = dsn
+        self._name = f"{name} beats"
+        self._lane = Lane(dsn, name=self._name)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._lane.close()
 
-    async def beat(self) -> Beat:
+    async def reconnect(self) -> None:
+        """Ask on another connection from now on: it may lead to another server."""
+        lane, self._lane = self._lane, Lane(self._dsn, name=self._name)
+        await lane.close()
+
+    async def beat(self, publications: Sequence[str]) -> Beat:
         """Return how things are; all that was committed before the call is below its *lsn*.
 
         Raises:
             StoreUnavailable: It cannot be told.
         """
-        [row] = await self._fetch(_BEAT, (self._publications,))
+        [row] = await self._fetch(_BEAT, ([*publications],))
         beat = Beat._make(row)
         in_page = beat.lsn % _PAGE_BYTES
         return beat._replace(lsn=beat.lsn - in_page) if in_page <= _HEADER_BYTES else beat

@@ -233,7 +233,37 @@ def test_a_missing_publication_is_made(patient: Any) -> None:
 def test_a_publication_of_other_tables_is_set_right(patient: Any) -> None:
     patient.sql.execute("alter publication pgprog_processes drop table pgprog_data.timers")
 
-    patient.is_mended("publications", "it has the tables {processes}")
+    patient.is_mended("publications", "it has the tables processes and")
+
+
+@pytest.mark.parametrize(
+    ("publication", "less", "said"),
+    [
+        (
+            "pgprog_events",
+            "pgprog_data.events where (event_id > 5)",
+            "it has the tables events with a condition and",
+        ),
+        (
+            "pgprog_events",
+            "pgprog_data.events (incarnation, event_id)",
+            r"it has the tables events \(incarnation, event_id\) and",
+        ),
+        (
+            "pgprog_wakeups",
+            "pgprog_data.queue, pgprog_data.timers",
+            "it has the tables queue, timers and",
+        ),
+    ],
+)
+def test_a_publication_of_other_rows_or_columns_is_set_right(
+    patient: Any, publication: str, less: str, said: str
+) -> None:
+    if patient.sql.info.server_version < 150000:
+        pytest.skip("PostgreSQL 14 has neither lists of columns nor conditions")
+    patient.sql.execute(f"alter publication {publication} set table {less}")
+
+    patient.is_mended("publications", said)
 
 
 def test_a_replica_identity_that_does_not_name_what_is_removed_is_set_right(patient: Any) -> None:

@@ -8,10 +8,11 @@ from contextlib import aclosing
 
 from pgprog.replication.feed import follow
 from pgprog.replication.messages import Connected
+from pgprog.replication.published import Published
 
 
 async def main(dsn: str) -> None:
-    async with aclosing(follow(dsn, publications=["notes"], columns={})) as events:
+    async with aclosing(follow(dsn, Published(["notes"], {}))) as events:
         async for event in events:
             if type(event) is Connected:
                 print(event.slot, flush=True)

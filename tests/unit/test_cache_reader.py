@@ -1,0 +1,124 @@
+"""When a reader trusts its stream: it and the beats are of one server, and of one set of rules."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.waiting import until_on_loop
+
+from pgprog.cache import reader as reading
+from pgprog.cache.fence import Cache
+from pgprog.cache.reader import Reader
+from pgprog.cache.shelves import Shelf
+from pgprog.replication.messages import Connected, Oversized
+from pgprog.store.beats import Beat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+PUBLICATIONS = ("pgprog_processes", "pgprog_events")
+CONNECTED = Connected("slot", "5:5:", "as opened", PUBLICATIONS, "here", 100)
+BEAT = Beat(100, "7:7:", "as opened", [], False, False, "here")
+
+
+class Answers:
+    """Stands in for `Beats`: answers *beat*, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.beat_now = BEAT
+        self.asked: list[tuple[str, ...]] = []
+        self.reconnects = 0
+
+    async def take_xid(self) -> None:
+        pass
+
+    async def beat(self, publications: Sequence[str]) -> Beat:
+        self.asked.append((*publications,))
+        return self.beat_now
+
+    async def reconnect(self) -> None:
+        self.reconnects += 1
+
+
+class Stage:
+    """A reader, and what it does."""
+
+    def __init__(self) -> None:
+        self.cache = Cache({"orders": Shelf(ttl=60.0, max_bytes=1 << 20, max_lag=1.0)})
+        self.beats = Answers()
+        self.opened = 0
+        fake: Any = self.beats
+        self.reader = Reader(self.cache, fake, reopen=self._reopen)
+
+    def _reopen(self) -> None:
+        self.opened += 1
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.reader.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr(reading, "_BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(reading, "_APART_SECONDS", 0.0)
+    return Stage()
+
+
+async def test_a_stream_is_trusted_where_beats_say_what_was_so_when_it_was_opened(
+    stage: Stage,
+) -> None:
+    async with stage.running():
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.cache.lease.as_of > 0)
+
+    assert stage.opened == 0
+    assert {*stage.beats.asked} == {PUBLICATIONS}
+
+
+async def test_13_publications_altered_before_the_first_beat_have_the_stream_opened_anew(
+    stage: Stage,
+) -> None:
+    stage.beats.beat_now = BEAT._replace(fingerprint="altered")
+    async with stage.running():
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.opened or stage.cache.is_warm)
+
+    assert (stage.opened, stage.cache.is_warm) == (1, False)
+
+
+async def test_13_publications_altered_beside_a_transaction_that_empties_the_cache_are_noticed(
+    stage: Stage,
+) -> None:
+    async with stage.running():
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.cache.is_warm)
+        stage.beats.beat_now = BEAT._replace(fingerprint="altered")
+        stage.reader.hear(Oversized(9, 200, 1 << 30))
+        await until_on_loop(lambda: stage.opened or stage.cache.is_warm)
+
+    assert (stage.opened, stage.cache.is_warm) == (1, False)
+
+
+@pytest.mark.parametrize("elsewhere", [{"server": "there"}, {"in_recovery": True}])
+async def test_beats_of_another_server_than_the_stream_have_both_connect_anew(
+    stage: Stage, elsewhere: dict[str, Any]
+) -> None:
+    stage.beats.beat_now = BEAT._replace(**elsewhere)
+    async with stage.running():
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.beats.reconnects or stage.cache.is_warm)
+        was_warm = stage.cache.is_warm
+        stage.beats.beat_now = BEAT
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.cache.is_warm)
+
+    assert (was_warm, stage.opened, stage.beats.reconnects) == (False, 1, 1)
