@@ -574,13 +574,13 @@ async def test_nothing_is_served_from_memory_of_which_the_publications_do_not_te
         await cached(engine)
         sql.execute(f"alter publication pgprog_processes {alteration}")
         try:
-            process = await engine.get("orders", "o-1")
+            await until_on_loop(lambda: "cache_emptied" in caplog.text)
             async with asyncio.timeout(20):
                 while "replication_refused" not in caplog.text:
-                    if "cache_emptied" in caplog.text and process.source == "cache":
+                    process = await engine.get("orders", "o-1")
+                    if process is not None and process.source == "cache":
                         break
                     await asyncio.sleep(0.01)
-                    process = await engine.get("orders", "o-1")
             await other.call("orders", "o-1", {"tags": ["late"]}, name="tag")
             process = await engine.get("orders", "o-1")
         finally:

@@ -676,11 +676,19 @@ async def test_a_reader_follows_the_settings_of_the_database(
         async with asyncio.timeout(20):
             while (await _source(engine)) == "cache":
                 await asyncio.sleep(0.01)
+        await until_on_loop(lambda: _figures(metrics) == {"pgprog_reader_clients": 1.0})
         sql.execute(change, ("true",))
         await cached(engine)
         figures = [(each.name, each.labels) for each in metrics.samples()]
 
     assert len({*figures}) == len(figures)  # of those who read for it before nothing is left
+
+
+def _figures(metrics: Metrics) -> dict[str, float]:
+    """Return what is told of the reader's clients and its stream."""
+    told = {each.name: each.value for each in metrics.samples()}
+    names = ("pgprog_reader_clients", "pgprog_replication_lag_seconds")
+    return {name: told[name] for name in names if name in told}
 
 
 async def _source(client: AsyncClient) -> str:

@@ -81,8 +81,9 @@ class Serving:
         answerer = self._answerer
         if answerer is None:
             return [Sample("pgprog_reader_clients", (), 0.0)]
-        clients = float(len(answerer.clients))
-        return [Sample("pgprog_reader_clients", (), clients), *answerer.cached.samples()]
+        found = [Sample("pgprog_reader_clients", (), float(len(answerer.clients)))]
+        # Where nothing is to be kept there is no stream, and none that lags.
+        return found + answerer.cached.samples() if answerer.cached.cache.shelves else found
 
     @asynccontextmanager
     async def begun(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -117,7 +118,10 @@ class Serving:
     async def _served(
         self, listener: socket.socket, settings: Mapping[str, CacheSettings], database: str
     ) -> AsyncIterator[None]:
-        """Answer; when the block ends, clients find that they have to come again."""
+        """Answer; when the block ends, clients find that they have to come again.
+
+        Where nothing is to be kept they are told so, and wait for other settings on their lines.
+        """
         config = self._config
         store = ClientStore(
             config.dsn,
@@ -130,17 +134,17 @@ class Serving:
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(store.close)
             await store.open()
+            cached = CachedReads(settings, store)
             if settings:
-                cached = CachedReads(settings, store)
                 reconnect = min(each.reconnect for each in settings.values())
                 feed = Feed(direct_dsn, name=_NAME, reconnect=reconnect)
                 feed.expect(PUBLISHED)
                 await closing.enter_async_context(running("feed", feed.run()))
                 await closing.enter_async_context(cached.follow(feed, direct_dsn, name=_NAME))
-                self._answerer = Answerer(cached, database=database)
-                closing.push_async_callback(self._answerer.close)
-                accepting = accept(listener, self._answerer.client)
-                await closing.enter_async_context(running("accepting", accepting))
+            self._answerer = Answerer(cached, database=database)
+            closing.push_async_callback(self._answerer.close)
+            accepting = accept(listener, self._answerer.client)
+            await closing.enter_async_context(running("accepting", accepting))
             yield
 
     async def _wait_other(
