@@ -92,7 +92,7 @@ def test_a_table_without_a_wanted_column_is_refused_with_the_fix() -> None:
     with pytest.raises(ReplicationLost, match=r"pgprog_data\.processes.*colour") as refused:
         decoder_of(wire.relation(), processes=["namespace", "colour"])
 
-    assert refused.value.hint == "run `pgprog db migrate`"
+    assert refused.value.hint == "run `pgprog db migrate --again`"
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,16 @@ def test_a_transaction_over_the_bound_is_told_without_its_changes_and_holds_no_m
     told = assembler.take(wire.commit(7))
 
     assert told == m.Oversized(7, 57, len(wire.relation()) + 1000 * len(big) + len(wire.commit(7)))
+
+
+def test_many_small_changes_are_over_the_bound_by_what_they_take_in_memory() -> None:
+    small = wire.insert([b"o", None, None, None])
+    changes = [small] * 10_000
+    assert 10_000 * len(small) < 1 << 18
+
+    (told,) = assembled([wire.relation(), *wire.transaction(7, changes)], max_bytes=1 << 20)
+
+    assert isinstance(told, m.Oversized)
 
 
 def test_after_a_transaction_over_the_bound_the_next_is_whole() -> None:

@@ -197,7 +197,10 @@ class Transaction(Struct, frozen=True, gc=False):
 
 
 class Oversized(Struct, frozen=True, gc=False):
-    """A transaction took more bytes than a feed keeps: its changes are lost, the stream goes on."""
+    """A transaction takes more memory than a feed gives it: its changes are lost.
+
+    The stream goes on.  *size* is how many bytes it took on the wire.
+    """
 
     xid: int
     end_lsn: int
