@@ -13,7 +13,9 @@ from pgprog.cache import reader as reading
 from pgprog.cache.fence import Cache
 from pgprog.cache.reader import Reader
 from pgprog.cache.shelves import Shelf
-from pgprog.replication.messages import Connected, Oversized
+from pgprog.client.cache_figures import cache_samples
+from pgprog.errors import ReplicationLost
+from pgprog.replication.messages import Connected, Lost, Oversized
 from pgprog.store.beats import Beat
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ class Stage:
 
     def _reopen(self) -> None:
         self.opened += 1
+
+    def figures(self) -> set[str]:
+        """Return the names of what metrics show."""
+        samples = cache_samples(self.cache, counts={}, connections=1, began_at=0.0)
+        return {each.name for each in samples}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -122,3 +129,16 @@ async def test_beats_of_another_server_than_the_stream_have_both_connect_anew(
         await until_on_loop(lambda: stage.cache.is_warm)
 
     assert (was_warm, stage.opened, stage.beats.reconnects) == (False, 1, 1)
+
+
+async def test_how_far_a_stream_is_behind_is_not_told_while_there_is_none(stage: Stage) -> None:
+    async with stage.running():
+        before = stage.figures()
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.cache.lease.as_of > 0)
+        meanwhile = stage.figures()
+        stage.reader.hear(Lost(ReplicationLost("gone")))
+        after = stage.figures()
+
+    assert "pgprog_replication_lag_bytes" in meanwhile
+    assert before == after == meanwhile - {"pgprog_replication_lag_bytes"}

@@ -26,10 +26,15 @@ class Lease:
         return self._beats[0][1] if self._beats else None
 
     @property
-    def lag_bytes(self) -> int:
-        """How much of the log was not told yet, as of the last beat; any thread may ask."""
+    def lag_bytes(self) -> int | None:
+        """How much of the log was not told yet, as of the last beat; any thread may ask.
+
+        None while there was no beat, as without a stream.
+        """
         beats = self._beats.copy()
-        return beats[-1][0] - self._applied if beats else 0
+        if beats:
+            return beats[-1][0] - self._applied
+        return None if self.as_of == NEVER else 0
 
     def add_beat(self, lsn: int, *, sent_at: float) -> None:
         """Note how far the log reached at a time, by our own clock, not before *sent_at*."""

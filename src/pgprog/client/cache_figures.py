@@ -22,14 +22,16 @@ def cache_samples(
 ) -> list[Sample]:
     """Return the figures; *counts* are reads by namespace and result, but for hits.
 
-    The lag counts from *began_at* as long as the stream has told nothing.
+    The lag counts from *began_at* as long as the stream has told nothing; it has no bytes while
+    there is no stream.
     """
     as_of = max(cache.lease.last_as_of, began_at)
     found = [
         Sample("pgprog_replication_lag_seconds", (), max(0.0, time.monotonic() - as_of)),
-        Sample("pgprog_replication_lag_bytes", (), float(cache.lease.lag_bytes)),
         Sample("pgprog_replication_reconnects_total", (), float(max(0, connections - 1))),
     ]
+    if (behind := cache.lease.lag_bytes) is not None:
+        found.append(Sample("pgprog_replication_lag_bytes", (), float(behind)))
     for name, shelf in cache.shelves.items():
         found += [
             Sample("pgprog_cache_bytes", (name,), float(shelf.bytes)),

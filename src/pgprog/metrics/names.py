@@ -151,7 +151,8 @@ METRICS: Final[Mapping[str, Definition]] = {
         together="most",
     ),
     "pgprog_replication_lag_bytes": _gauge(
-        "How much of the log, as of the last look, the stream had not told.", together="most"
+        "How much of the log, as of the last look, the stream had not told; none while it is lost.",
+        together="most",
     ),
     # ---- Connections.
     "pgprog_pool_max": _gauge("How many connections a pool may hold.", "pool"),
