@@ -15,7 +15,15 @@ from pgprog.cache.reader import Reader
 from pgprog.cache.shelves import Shelf
 from pgprog.client.cache_figures import cache_samples
 from pgprog.errors import ReplicationLost
-from pgprog.replication.messages import Connected, Lost, Oversized
+from pgprog.replication.messages import (
+    Connected,
+    Delete,
+    Lost,
+    Oversized,
+    Relation,
+    Transaction,
+    Update,
+)
 from pgprog.store.beats import Beat
 
 if TYPE_CHECKING:
@@ -142,3 +150,27 @@ async def test_how_far_a_stream_is_behind_is_not_told_while_there_is_none(stage:
 
     assert "pgprog_replication_lag_bytes" in meanwhile
     assert before == after == meanwhile - {"pgprog_replication_lag_bytes"}
+
+
+# Under a replica identity that is not the primary key.
+NAMELESS = (None, None, 5)
+ROWS = {
+    "processes": ("orders", "o-1", 6, *[None] * 11),
+    "timers": (6, "expiry", "orders", "o-1", None),
+}
+
+
+@pytest.mark.parametrize("table", ["processes", "timers"])
+@pytest.mark.parametrize("kind", ["delete", "update"])
+async def test_a_change_that_does_not_name_its_row_empties_the_cache(
+    stage: Stage, table: str, kind: str
+) -> None:
+    relation, row = Relation(1, "pgprog_data", table, ()), ROWS[table]
+    change = Delete(relation, NAMELESS) if kind == "delete" else Update(relation, NAMELESS, row)
+    async with stage.running():
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.cache.is_warm)
+        stage.reader.hear(Transaction(6, 110, 0, (change,), 10))
+        is_warm = stage.cache.is_warm
+
+    assert not is_warm

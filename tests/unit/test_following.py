@@ -48,6 +48,9 @@ def _updated(incarnation: int, version: int, status: str = "running") -> Update:
 
 DELETED = Delete(PROCESSES, ("orders", "o-1", None, None, None, None, None))
 
+# Told under another replica identity.
+NAMELESS = Delete(PROCESSES, (None, None, 1, None, None, None, None))
+
 
 class Server(Changes):
     """A feed and a store: what each look finds, and what the stream tells while it looks."""
@@ -212,6 +215,19 @@ async def test_what_a_removal_may_have_been_of_is_looked_at_where_the_stream_doe
     await watched.aclose()
 
     assert told == [("changed", 2, 9), ("changed", 2, 13)]
+
+
+async def test_a_removal_that_does_not_name_its_process_is_looked_for(server: Server) -> None:
+    server.rows = [_row(2, 9)]
+    watched = _watched(server)
+    told = [await _next(watched)]
+    waiting = await _waiting(watched)
+    server.rows = []
+    server.tell(NAMELESS)
+    told.append(await waiting)
+    await watched.aclose()
+
+    assert told == [("changed", 2, 9), ("removed", 2, 9)]
 
 
 @pytest.mark.parametrize(("status", "what"), [(None, "removed"), ("error", "left")])

@@ -185,6 +185,9 @@ class _Ear:
             return news.of(written)
         if isinstance(change, Delete):
             namespace, process_id, *_ = change.old
+            if namespace is None or process_id is None:
+                self._miss()  # another replica identity: it does not say which one is gone
+                return None
             if namespace != self._namespace:
                 return None
             if self.behind:
