@@ -41,11 +41,13 @@ _END_WRITER = """
 select pg_terminate_backend(pid) from pg_stat_activity where pid = (
   select pid from pg_stat_activity
   where application_name = 'stress writer' order by random() limit 1)"""
-# What the standby holds up is in force for the stream, but not yet for those who look.
-_ALTER = (
-    "set synchronous_commit = local",
-    "alter publication pgprog_processes drop table pgprog_data.processes",
-    "alter publication pgprog_processes add table pgprog_data.processes",
+_ALTERATIONS = (
+    ("drop table pgprog_data.processes", "add table pgprog_data.processes"),
+    ("set (publish = 'insert')", "set (publish = 'insert, update, delete, truncate')"),
+    (
+        "set table pgprog_data.processes where (process_id < 'a'), pgprog_data.timers",
+        "set table pgprog_data.processes, pgprog_data.timers",
+    ),
 )
 
 
@@ -104,14 +106,18 @@ class Faults:
         await asyncio.to_thread(self._ask, _END_WRITER)
 
     async def _alter(self) -> None:
-        pauses = [0.0, self._chance.choice((0.0, 0.05, 0.5)), 0.0]
-        await asyncio.to_thread(self._alter_in, pauses)
+        alterations = self._chance.choice(_ALTERATIONS)
+        pause = self._chance.choice((0.0, 0.05, 0.5, 2.0))
+        await asyncio.to_thread(self._alter_in, alterations, pause)
 
-    def _alter_in(self, pauses: list[float]) -> None:
+    def _alter_in(self, alterations: tuple[str, str], pause: float) -> None:
+        there, back = alterations
         with psycopg.connect(self._server.dsn, autocommit=True) as connection:
-            for statement, pause in zip(_ALTER, pauses, strict=True):
-                connection.execute(statement.encode())
-                time.sleep(pause)
+            # What the standby holds up is in force for the stream, not yet for those who look.
+            connection.execute("set synchronous_commit = local")
+            connection.execute(f"alter publication pgprog_processes {there}".encode())
+            time.sleep(pause)
+            connection.execute(f"alter publication pgprog_processes {back}".encode())
 
     async def _restart(self) -> None:
         await asyncio.to_thread(self._server.restart)
