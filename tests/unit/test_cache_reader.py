@@ -41,9 +41,10 @@ class Answers:
         self.beat_now = BEAT
         self.asked: list[tuple[str, ...]] = []
         self.reconnects = 0
+        self.xids_taken_at: list[str] = []
 
-    async def take_xid(self) -> None:
-        pass
+    async def take_xid(self) -> str:
+        return self.xids_taken_at.pop(0) if self.xids_taken_at else self.beat_now.server
 
     async def beat(self, publications: Sequence[str]) -> Beat:
         self.asked.append((*publications,))
@@ -137,6 +138,16 @@ async def test_beats_of_another_server_than_the_stream_have_both_connect_anew(
         await until_on_loop(lambda: stage.cache.is_warm)
 
     assert (was_warm, stage.opened, stage.beats.reconnects) == (False, 1, 1)
+
+
+async def test_a_transaction_id_of_another_server_is_no_beginning(stage: Stage) -> None:
+    stage.beats.xids_taken_at = ["there", "there"]
+    async with stage.running():
+        stage.reader.hear(CONNECTED)
+        await until_on_loop(lambda: stage.cache.is_warm)
+
+    assert len(stage.beats.asked) > 2
+    assert stage.beats.xids_taken_at == []
 
 
 async def test_how_far_a_stream_is_behind_is_not_told_while_there_is_none(stage: Stage) -> None:

@@ -91,10 +91,12 @@ class Reader:
     async def _warm_up(self, connected: Connected) -> None:
         ends = self._ends
         self._cache.listen()
-        await self._beats.take_xid()
+        taken_at = await self._beats.take_xid()
         beat = await self._beats.beat(connected.publications)
         if ends != self._ends:
             return  # the stream was lost meanwhile, or told what ends the cache
+        if taken_at != beat.server:
+            return  # the connection was lost between the two, and leads elsewhere
         if fault := _fault_of(connected, beat):
             await self._begin_anew(fault)
             return

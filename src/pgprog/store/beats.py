@@ -26,6 +26,7 @@ _BEAT: Final = (
     f" current_setting('synchronous_standby_names') <> '', {SERVER}"
     " from pgprog.replication_state(%s::text[])"
 )
+_TAKE_XID: Final = f"select pg_current_xact_id()::text, {SERVER}"
 
 
 class Beat(NamedTuple):
@@ -72,13 +73,14 @@ class Beats:
         in_page = beat.lsn % _PAGE_BYTES
         return beat._replace(lsn=beat.lsn - in_page) if in_page <= _HEADER_BYTES else beat
 
-    async def take_xid(self) -> None:
-        """Take a transaction id and be done with it.
+    async def take_xid(self) -> str:
+        """Take a transaction id and be done with it; return the server as a beat names it.
 
         A running transaction with the highest id is at or above the xmax of snapshots; once this
         has ended, it is below.
         """
-        await self._fetch("select pg_current_xact_id()::text")
+        [(_, server)] = await self._fetch(_TAKE_XID)
+        return str(server)
 
     async def _fetch(self, statement: LiteralString, values: Sequence[object] = ()) -> list[Any]:
         try:
