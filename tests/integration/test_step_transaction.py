@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from tests.waiting import until, until_on_loop
 
 from pgprog import Engine, Intent, Namespace, Reject, Step
 from pgprog.config import PoolConfig
 from pgprog.errors import Rejected, StepFailed
+from pgprog.store import transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,6 +196,35 @@ async def test_a_connection_cut_inside_a_transaction_runs_the_step_again(
     assert attempts == [1, 1]
 
 
+IDLE = "select from pg_stat_activity where datname = current_database() and state like 'idle in %'"
+
+
+async def test_a_step_whose_worker_stands_still_before_the_commit_runs_again(
+    make_engine: Any,
+    shop: Namespace[Any],
+    rows: Any,
+    sql: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits, stills = iter(["50"]), iter([True])
+    refused = transactions._refused_at_commit
+
+    def stand_still() -> contextlib.AbstractContextManager[None]:
+        if next(stills, False):
+            until(lambda: not sql.execute(IDLE).fetchall())
+        return refused()
+
+    monkeypatch.setattr(transactions, "_milliseconds", lambda _: next(limits, "10000"))
+    monkeypatch.setattr(transactions, "_refused_at_commit", stand_still)
+    async with make_engine(shop) as engine:
+        await engine.init("shop", "s")
+        answer = await engine.call("shop", "s", {"then": "end"}, name="insert", timeout=10)
+        trace = await engine.trace("shop", "s")
+
+    assert (answer, rows()) == (1, 1)
+    assert [task.attempt for task in trace] == [1, 1]
+
+
 @pytest.fixture
 def free() -> Namespace[Any]:
     """A namespace whose broken calls leave the process as it was."""
@@ -204,6 +235,46 @@ def free() -> Namespace[Any]:
         return Intent(state=0)
 
     return namespace
+
+
+LIMITS = ["idle_in_transaction_session_timeout", "transaction_timeout"]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("colour", ["async", "sync", "sync, by an error of its own"])
+async def test_a_step_whose_transaction_postgresql_ends_for_its_length_fails(
+    make_engine: Any, free: Namespace[Any], sql: psycopg.Connection[Any], limit: str, colour: str
+) -> None:
+    if limit == "transaction_timeout" and sql.info.server_version < 170000:
+        pytest.skip("PostgreSQL 17 has it")
+    runs: list[int] = []
+
+    async def idle(step: Step[Any]) -> None:
+        async with step.transaction() as connection:
+            runs.append(step.attempt)
+            await connection.execute(f"set local {limit} = '50ms'")
+            await until_on_loop(lambda: not sql.execute(IDLE).fetchall())
+            await connection.execute("select 1")
+
+    def idle_blocking(step: Step[Any]) -> None:
+        with step.transaction() as connection:
+            runs.append(step.attempt)
+            connection.execute(f"set local {limit} = '50ms'")
+            until(lambda: not sql.execute(IDLE).fetchall())
+            try:
+                connection.execute("select 1")
+            except psycopg.Error as e:
+                if colour != "sync":
+                    raise LookupError from e
+                raise
+
+    free.call("idle")(idle if colour == "async" else idle_blocking)
+    async with make_engine(free) as engine:
+        await engine.init("free", "f")
+        with pytest.raises(StepFailed, match=r"Timeout|LookupError"):
+            await engine.call("free", "f", name="idle", timeout=5)
+
+    assert runs == [1]
 
 
 async def test_two_blocks_of_a_step_at_once_share_one_transaction(

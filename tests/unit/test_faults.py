@@ -12,6 +12,7 @@ from pgprog.store.faults import (
     RolledBack,
     Unforeseen,
     Unreachable,
+    is_overstayed,
     translated,
     translated_for_callers,
     translated_for_people,
@@ -93,3 +94,18 @@ def test_people_are_told_of_a_failure_that_nobody_expects_by_its_sqlstate() -> N
         translated_for_people(),
     ):
         raise error
+
+
+@pytest.mark.parametrize("sqlstate", ["25P03", "25P04"])
+def test_what_ended_a_transaction_for_its_length_is_found_in_what_was_raised_of_it(
+    sqlstate: str,
+) -> None:
+    cut = psycopg.errors.lookup(sqlstate)("it took too long")
+    wrapped = LookupError("an error of the application")
+    wrapped.__cause__ = ExceptionGroup("several", [ValueError("another"), cut])
+    own, other = ValueError("its own"), ValueError("another")
+    own.__cause__, other.__cause__ = other, own
+
+    assert is_overstayed(cut)
+    assert is_overstayed(wrapped)
+    assert not is_overstayed(own)

@@ -18,6 +18,7 @@ from pgprog.errors import (
     PermanentError,
     StoreUnavailable,
 )
+from pgprog.store.faults import is_overstayed
 from pgprog.store.transactions import InThread
 
 if TYPE_CHECKING:
@@ -109,10 +110,12 @@ class Access:
     ) -> None:
         """Note whether the engine is to blame for what leaves a block of *transaction*.
 
-        It may be for a read inside that failed, while the transaction is well.
+        It may be for a read inside that failed, while the transaction is well.  It is not for a
+        transaction that PostgreSQL ended for its length: it would be as long the next time.
         """
         is_ours = self.is_interrupted and isinstance(error, StoreUnavailable | Overloaded)
-        self.is_interrupted = is_ours or transaction.is_lost
+        is_cut = transaction.is_lost and not is_overstayed(error)
+        self.is_interrupted = is_ours or is_cut
 
     def _preloaded(
         self, *, after: int | None, limit: int, direction: Direction

@@ -67,6 +67,8 @@ NOT_SENT = (PgprogError, RolledBack, DataFault, psycopg.Error)
 OUTLIVED = (StoreUnavailable, RolledBack, DataFault)
 # The role has no right, or the server does not know what our SQL names: repeating mends nothing.
 _OUR_SQL = "42"
+# PostgreSQL has ended the session: its transaction idled, or went on, for longer than it allows.
+_OVERSTAYED = ("25P03", "25P04")
 
 
 @contextmanager
@@ -170,6 +172,36 @@ def translated_for_callers() -> Iterator[None]:
         raise StoreUnavailable(str(e), hint="nothing was done; repeat it") from e
     except DataFault as e:
         raise InvalidArgument(str(e)) from e
+
+
+@contextmanager
+def idling_rolls_back() -> Iterator[None]:
+    """Tell a worker that stood still, within a limit that it has set itself, what that means."""
+    try:
+        yield
+    except psycopg.errors.IdleInTransactionSessionTimeout as e:
+        msg = "the worker stood still before the commit of a step"
+        raise RolledBack(msg) from e
+
+
+def is_overstayed(error: BaseException) -> bool:
+    """Return whether a transaction was ended for its length, by what was raised of that.
+
+    Its owner may have raised an error of his own from it, or a group with it.
+    """
+    left: list[BaseException | None] = [error]
+    seen = set[int]()
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:  # what was raised from each other may be a circle
+            continue
+        seen.add(id(each))
+        if isinstance(each, psycopg.Error) and each.sqlstate in _OVERSTAYED:
+            return True
+        left += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+    return False
 
 
 def _told(error: psycopg.Error) -> str:

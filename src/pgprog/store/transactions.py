@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from pgprog.errors import InvalidArgument, PgprogError, StoreUnavailable
 from pgprog.store import completions, packing
-from pgprog.store.faults import Unreachable, translated
+from pgprog.store.faults import Unreachable, idling_rolls_back, translated
 from pgprog.store.pool import RECONNECT_SECONDS, AsyncPool, conninfo, pool_samples
 
 if TYPE_CHECKING:
@@ -203,12 +203,12 @@ class StepTransaction(_Transaction[psycopg.AsyncConnection, AsyncPool]):
         Raises:
             DataFault, InvalidArgument: A deferred constraint or trigger refused it; nothing was
                 committed.
-            RolledBack: Nothing was.
+            RolledBack: Nothing was; the worker may have stood still for a lease since `complete`.
             StoreUnavailable: The outcome is unknown.
         """
         self._is_over = True
         try:
-            with _refused_at_commit():
+            with _refused_at_commit(), idling_rolls_back():
                 await self.connection.execute("commit")
         finally:
             await self._end()
@@ -249,7 +249,7 @@ class BlockingTransaction(_Transaction[psycopg.Connection, ConnectionPool]):
         """Commit all; raises as `StepTransaction.commit` does."""
         self._is_over = True
         try:
-            with _refused_at_commit():
+            with _refused_at_commit(), idling_rolls_back():
                 self.connection.execute("commit")
         finally:
             self._end()
