@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pgprog import Intent, Namespace, Step
-from pgprog.engine.attempt import Attempt, Attempts
+from pgprog.engine.attempt import Attempt, Attempts, NoThread, Threads
 from pgprog.engine.deadlines import Deadlines
 from pgprog.engine.decide import StepTimeout
 from pgprog.errors import LeaseLost, StoreUnavailable
@@ -67,7 +67,7 @@ def _attempt(
         transactions=transactions
         or StepTransactions("", size=1, lease=timedelta(seconds=10), name=""),
         deadlines=Deadlines(),
-        threads=ThreadPoolExecutor(1),
+        threads=Threads(1),
     )
 
 
@@ -128,6 +128,45 @@ async def test_a_handler_is_quick_until_it_has_waited(namespace: Namespace[Any])
     assert attempts.is_quick(_claimed("hang")) is None
     assert attempts.is_quick(_claimed("block")) is False
     attempts.close()
+
+
+async def test_a_sync_handler_that_finds_no_thread_is_never_called() -> None:
+    orders: Namespace[Any] = Namespace("orders", step_timeout="50ms")
+    gate = threading.Event()
+    called: list[str] = []
+
+    @orders.call
+    def hold(step: Step[Any]) -> None:
+        called.append("hold")
+        gate.wait(5)
+
+    @orders.call
+    def come_late(step: Step[Any]) -> None:
+        called.append("come_late")
+
+    @orders.call
+    def go_on(step: Step[Any]) -> None:
+        called.append("go_on")
+
+    attempts = Attempts(
+        {"orders": orders},
+        store=EngineStore("", name=""),
+        transactions=StepTransactions("", size=1, lease=timedelta(seconds=10), name=""),
+        concurrency=1,
+    )
+    holding, late = attempts.make(_claimed("hold")), attempts.make(_claimed("come_late"))
+    with pytest.raises(StepTimeout):
+        await holding.run()
+    with pytest.raises(NoThread):
+        await late.run()
+    gate.set()
+    assert holding.straggler is not None
+    await holding.straggler
+    await attempts.make(_claimed("go_on")).run()
+    attempts.close()
+
+    assert called == ["hold", "go_on"]
+    assert late.straggler is None
 
 
 class Silent(EngineStore):

@@ -28,7 +28,50 @@ if TYPE_CHECKING:
 
 
 class NoThread(Exception):  # noqa: N818 - what happened; it never leaves the engine
-    """There is no thread for a sync handler: the system has no more, or the program ends."""
+    """There is no thread for a sync handler: the system has no more, or the program ends.
+
+    Or those that ran over their time keep all of them.
+    """
+
+
+class Threads:
+    """So many threads for sync handlers; one that runs over its time keeps its own.
+
+    Nothing waits for one: its handler would be called when the step is over for everybody else.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="pgprog step")
+
+    def begin(
+        self, work: Callable[[], object], *, loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Future[object]:
+        """Call *work* in a thread, and return what comes of it.
+
+        Raises:
+            NoThread: It was not called, and will not be.
+        """
+        if not self._left:
+            msg = "handlers that ran over their time keep all threads"
+            raise NoThread(msg)
+        ended: Future[object] = Future()
+        try:
+            self._threads.submit(_fulfil, ended, work)
+        except RuntimeError as e:  # none can be started, or the program ends; the work is queued
+            if ended.cancel():  # no thread that is there has begun with it
+                raise NoThread(str(e)) from e
+        running = asyncio.wrap_future(ended, loop=loop)
+        self._left -= 1
+        running.add_done_callback(self._ended)
+        return running
+
+    def close(self) -> None:
+        """Let them end, stragglers when they like: they cannot be stopped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ended(self, _: asyncio.Future[object]) -> None:
+        self._left += 1
 
 
 class Attempts:
@@ -51,7 +94,7 @@ class Attempts:
         self._transactions = transactions
         self._is_quick: dict[Callable[..., object], bool] = {}
         self._deadlines = Deadlines()
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="pgprog step")
+        self._threads = Threads(concurrency)
 
     def is_quick(self, claimed: Claimed) -> bool | None:
         """Return whether a claim's handler has never waited for anything, None before it has run.
@@ -90,8 +133,8 @@ class Attempts:
         return self._namespaces[claimed.namespace].resolve(claimed.type, claimed.name)
 
     def close(self) -> None:
-        """Let the threads end, stragglers when they like: they cannot be stopped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end."""
+        self._threads.close()
 
 
 class Attempt:
@@ -109,7 +152,7 @@ class Attempt:
         store: EngineStore,
         transactions: StepTransactions,
         deadlines: Deadlines,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         laps: Laps | None = None,
     ) -> None:
         self.straggler: asyncio.Future[object] | None = None
@@ -185,14 +228,8 @@ class Attempt:
 
     async def _run_in_thread(self, handler: Handler[..., Any, Any], step: Step[Any]) -> object:
         context = contextvars.copy_context()
-        ended: Future[object] = Future()
         work = partial(context.run, _run_blocking, handler, step, self._claimed.args)
-        try:
-            self._threads.submit(_fulfil, ended, work)
-        except RuntimeError as e:  # none can be started, or the program ends; the work is queued
-            if ended.cancel():  # no thread that is there has begun with it
-                raise NoThread(str(e)) from e
-        running = asyncio.wrap_future(ended, loop=self._deadlines.loop)
+        running = self._threads.begin(work, loop=self._deadlines.loop)
         self.straggler = running
         await asyncio.wait([running], timeout=self._timeout.total_seconds())
         if not running.done():
