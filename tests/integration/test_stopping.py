@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.waiting import until
+from tests.chaos.relay import Link
+from tests.waiting import until, until_on_loop
 
 from pgprog import AsyncClient, Client, Intent, Namespace, Step
 from pgprog.config import Config, WorkerConfig
@@ -208,6 +210,54 @@ async def test_a_stop_does_not_wait_for_a_lock_of_a_stranger(
         stopping_at = time.monotonic()
 
     assert time.monotonic() - stopping_at < 5
+
+
+@pytest.fixture
+async def link(db: str, tmp_path: Path) -> AsyncIterator[Link]:
+    link = Link(tmp_path / "link", db)
+    await link.open()
+    yield link
+    await link.close()
+
+
+@pytest.mark.slow  # the time that each part of a stop is given
+async def test_a_stop_ends_though_the_database_stands_still(
+    db: str, client: AsyncClient, link: Link
+) -> None:
+    shop = Namespace("shop", step_timeout="10m")
+    begun: list[str] = []
+    gate = threading.Event()
+
+    @shop.init
+    def begin(step: Step[Any]) -> None:
+        with step.transaction() as connection:
+            connection.execute("select 1")
+            begun.append(step.process_id)
+            gate.wait(30)
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    async with Worker(Config(dsn=link.dsn, worker=AT_ONCE), [shop]):
+        for number in range(3):
+            await client.submit("init", "shop", f"s-{number}")
+        await until_on_loop(lambda: len(begun) == 3)
+        link.stall()
+        gate.set()
+        stopping_at = time.monotonic()
+
+    assert time.monotonic() - stopping_at < 9
+
+
+async def test_a_stop_does_not_wait_until_others_are_told(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never_tell(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(EngineStore, "announce", never_tell)
+    worker = Worker(Config(dsn=db, worker=AT_ONCE), [Namespace("shop")])
+    await worker.__aenter__()
+
+    await asyncio.wait_for(worker.__aexit__(None, None, None), 5)
 
 
 async def test_a_worker_that_cannot_start_leaves_nothing_behind(

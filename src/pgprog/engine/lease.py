@@ -29,6 +29,7 @@ _SAFE_SHARE = 0.8
 _TICKS_A_LEASE = 40
 _RETRY_SECONDS = 0.5
 _END_SECONDS = 2.0
+_TELL_SECONDS = 0.5
 
 
 class Owner(Protocol):
@@ -165,7 +166,9 @@ class Lease:
     async def end(self) -> int:
         """Stop to renew, hand back all that is held, and return how many tasks that were.
 
-        Without a database, or behind a stranger's lock, nothing is done; a collector will.
+        Without a database, or behind a stranger's lock, nothing is done; a collector will.  Others
+        are told to look, though nothing was handed back: what was let go since chains ended waits
+        for them.
         """
         self._heartbeat.stop()
         self._has_stopped = True
@@ -174,12 +177,16 @@ class Lease:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self.worker_id:
             return 0
+        handed_back = 0
         try:
             async with asyncio.timeout(_END_SECONDS):
-                return await self._store.deregister_worker(self.worker_id)
+                handed_back = await self._store.deregister_worker(self.worker_id)
         except (*OUTLIVED, TimeoutError) as e:
             log.warning("worker_not_deregistered", worker_id=self.worker_id, detail=str(e))
-            return 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TELL_SECONDS):
+                await self._store.announce(wakeups.DUE, [*self._serves])
+        return handed_back
 
     # ---- What the heartbeat asks and tells ----
 

@@ -26,7 +26,6 @@ from pgprog.engine.settling import end, wait_settled
 from pgprog.engine.upkeep import Role, Upkeep
 from pgprog.errors import LeaseLost
 from pgprog.metrics import Metrics
-from pgprog.store import wakeups
 from pgprog.store.engine_store import EngineStore
 from pgprog.store.faults import translated_for_callers
 from pgprog.store.renewals import Renewals
@@ -345,6 +344,4 @@ class Worker:
 
     async def _hand_back(self) -> None:
         handed_back = await self._lease.end()
-        # Though nothing was handed back: what was let go since chains ended waits for the others.
-        await self._store.announce(wakeups.DUE, self._names)
         log.info("worker_stopped", worker_id=self.worker_id, handed_back=handed_back)

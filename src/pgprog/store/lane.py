@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 _CLOSE_SECONDS = 2.0
+_CUT_SECONDS = 1.0
 # To parse and plan a claim of one task costs the server a fifth of it.
 _PREPARED_AFTER = 2
 
@@ -70,8 +71,9 @@ class Lane:
         try:
             if self._flights:
                 await asyncio.wait([*self._flights], timeout=_CLOSE_SECONDS)
-            if late := self._cut():
-                await asyncio.wait(late)
+            for _ in range(2):  # first the server is asked to give them up, which may not hear it
+                if late := self._cut():
+                    await asyncio.wait(late, timeout=_CUT_SECONDS)
         finally:
             self._cut()
             connection, self._connection = self._connection, None

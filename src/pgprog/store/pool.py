@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager, contextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +45,8 @@ _ALWAYS = {"client_encoding": "UTF8"}
 # For so long a lost connection is tried again, less and less often; then by who needs one.  By the
 # pool's own five minutes it came back as long after the server as that had been away.
 RECONNECT_SECONDS: Final = 5.0
+# How long the end of a program waits for what its pools do by themselves.
+CLOSE_SECONDS: Final = 1.0
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 _HIDDEN = "***"
 # Behind an @ or a / of a password that is not quoted libpq finds a host, and errors tell it.
@@ -193,6 +196,24 @@ class _UntilCancelled:
         if task and task.cancelling():
             raise asyncio.CancelledError
         return await self._queue.get()
+
+
+async def close_blocking(pool: ConnectionPool) -> None:
+    """Close the pool of other threads, as far as that can be done in time.
+
+    In a thread of its own: those of the event loop may all wait for a server that does not answer.
+    """
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+    def close() -> None:
+        pool.close(CLOSE_SECONDS)
+        with suppress(RuntimeError):  # the loop is closed: nobody is interested
+            loop.call_soon_threadsafe(closed.set)
+
+    threading.Thread(target=close, name="pgprog pool end", daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2 * CLOSE_SECONDS):
+            await closed.wait()
 
 
 @asynccontextmanager

@@ -16,7 +16,14 @@ from psycopg_pool import ConnectionPool
 from pgprog.errors import InvalidArgument, PgprogError, StoreUnavailable
 from pgprog.store import completions, packing
 from pgprog.store.faults import Unreachable, idling_rolls_back, translated
-from pgprog.store.pool import RECONNECT_SECONDS, AsyncPool, conninfo, pool_samples
+from pgprog.store.pool import (
+    CLOSE_SECONDS,
+    RECONNECT_SECONDS,
+    AsyncPool,
+    close_blocking,
+    conninfo,
+    pool_samples,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,10 +135,10 @@ class StepTransactions:
 
     async def close(self) -> None:
         """Close both pools; open transactions are rolled back."""
-        if self._pool is not None:
-            await self._pool.close()
+        ends = [] if self._pool is None else [self._pool.close(CLOSE_SECONDS)]
         if self._blocking_pool is not None:
-            await asyncio.to_thread(self._blocking_pool.close)
+            ends.append(close_blocking(self._blocking_pool))
+        await asyncio.gather(*ends)
 
 
 class _Transaction(Generic[C, P]):
