@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.unit.claims import make_claim
+from tests.waiting import until_on_loop
 
 from pgprog import AsyncClient, Engine, Intent, Namespace, Step
 from pgprog.config import Config, WorkerConfig
@@ -307,6 +308,34 @@ async def test_a_worker_that_stands_still_before_a_commit_is_collected(
             answers = [await waits.wait(timeout=20), await stands.wait(timeout=20)]
 
     assert answers == [2, 2]
+
+
+ERASING = """
+select from pg_stat_activity
+where datname = current_database() and query like '%erase_old(%' and state = 'active'
+  and pid <> pg_backend_pid()
+"""
+ERASE_FOR_EVER = """
+create or replace function pgprog_engine.erase_old(key_ttl interval, audit_retention interval)
+returns boolean language plpgsql as $$ begin perform pg_sleep(1.5); return true; end $$
+"""
+
+
+@pytest.mark.slow  # a lease ends
+async def test_a_dead_worker_is_collected_while_much_is_erased(fresh_db: str, session: Any) -> None:
+    sql = session(fresh_db)
+    sql.execute("drop function pgprog_engine.erase_old(interval, interval)")
+    sql.execute(ERASE_FOR_EVER)
+    lease = timedelta(seconds=1)
+    config = WorkerConfig(lease=lease, heartbeat_every=timedelta(milliseconds=100))
+    dead = EngineStore(fresh_db, name="dead")
+    async with Worker(Config(dsn=fresh_db, worker=config), [Namespace("shop")]):
+        await until_on_loop(lambda: sql.execute(ERASING).fetchall())
+        worker_id = await dead.register_worker("dead", {}, lease)
+        await dead.close()
+        gone = "select where not exists (select from pgprog.workers where worker_id = %s)"
+
+        await until_on_loop(lambda: sql.execute(gone, (worker_id,)).fetchall(), within=3)
 
 
 async def test_a_worker_that_stops_hands_its_steps_over_with_no_attempt_burned(

@@ -6,7 +6,7 @@
  * What it erases, how much of it and what stays in any case: see pgprog_engine._erase_old.
  *
  * A row that somebody holds, as an open purge does, ends it after 100 ms with 55P03: the next time is soon, and a
- * worker collects the tasks of dead ones by the same connection.
+ * worker measures the queues by the same connection.
  */
 create or replace function pgprog_engine.erase_old(key_ttl interval = '7 days', audit_retention interval = '365 days')
 returns boolean

@@ -3,8 +3,8 @@
 Lanes of their own for taking requests, claiming and completing, so that these overlap; three more
 for claiming, completing and telling the few steps of a namespace beside the many of another; one
 for requests that come many at once, one for those that wait for a stranger's transaction, one for
-what handlers read, one for what is rare and may be long, one for looks at what claims pass by, one
-for hints to other programs.
+what handlers read, one for what is rare, one for housekeeping, which is long, one for looks at what
+claims pass by, one for hints to other programs.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class EngineStore(Housekeeping):
         self._completions_of_few = lane("complete few")
         self._reads = lane("read")
         self._upkeep = lane("upkeep")
+        self._housekeeping = lane("housekeeping")
         self._looks = lane("look")
         self._hints = lane("hint")
         self._hints_of_few = lane("hint few")
@@ -315,7 +316,7 @@ class EngineStore(Housekeeping):
         """Close the connections after what is in flight has ended."""
         steps = (*self._starts.values(), self._claims, *self._completions)
         few = (self._claims_of_few, self._completions_of_few, self._hints_of_few)
-        others = (self._reads, self._upkeep, self._looks, self._hints)
+        others = (self._reads, self._upkeep, self._housekeeping, self._looks, self._hints)
         await asyncio.gather(*(lane.close() for lane in (*steps, *few, *others)))
 
 
