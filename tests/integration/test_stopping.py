@@ -81,10 +81,10 @@ def workers_of(sql: psycopg.Connection[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def a_program(
-    dsn: str, sql: psycopg.Connection[Any], namespace: str, place: Path, *, stop_timeout: str
+def a_start(
+    dsn: str, namespace: str, place: Path, *, stop_timeout: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `pgprog worker` with a namespace of programs/; what it logs goes to *place*/stderr."""
+    """Start `pgprog worker` with a namespace of programs/; what it logs goes to *place*/stderr."""
     config = place / "pgprog.yaml"
     config.write_text(
         f"dsn: '{dsn}'\nworker: {{stop_timeout: {stop_timeout}}}\n"
@@ -96,11 +96,20 @@ def a_program(
         subprocess.Popen(command, cwd=PROGRAMS, stdout=subprocess.PIPE, stderr=stderr) as running,
     ):
         try:
-            until(lambda: running.poll() is not None or workers_of(sql))
-            assert running.poll() is None
             yield running
         finally:
             running.kill()
+
+
+@contextlib.contextmanager
+def a_program(
+    dsn: str, sql: psycopg.Connection[Any], namespace: str, place: Path, *, stop_timeout: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Do the same, and wait for its worker."""
+    with a_start(dsn, namespace, place, stop_timeout=stop_timeout) as running:
+        until(lambda: running.poll() is not None or workers_of(sql))
+        assert running.poll() is None
+        yield running
 
 
 def heartbeats() -> list[threading.Thread]:
@@ -341,6 +350,17 @@ def test_a_program_ends_though_a_step_will_not_be_cancelled(
 
         assert running.wait(20) == 0
         assert client.result(task.task_id).status == "waiting"
+
+
+@pytest.mark.slow  # a program is started
+def test_a_program_that_is_told_to_stop_while_it_starts_starts_no_more(
+    db: str, tmp_path: Path
+) -> None:
+    with a_start(db, "unready", tmp_path, stop_timeout="1s") as running:
+        assert running.stdout.readline() == b"importing\n"  # type: ignore[union-attr] # a pipe
+        running.terminate()
+
+        assert running.wait(5) == 0
 
 
 @pytest.mark.slow  # a program is started

@@ -52,10 +52,11 @@ async def serve(
 ) -> int:
     """Serve until told to stop; then let the steps end, hand back the rest, return the exit code.
 
-    SIGTERM and SIGINT tell to stop, and with *link* a supervisor, or its death.  A second signal or
-    order cancels the steps and hands all back at once, if it can in eight seconds; a third ends the
-    program as it stands.  The code is 0, or 128 and the number of the second signal, or `RECYCLED`
-    where worker.memory_limit was reached: a supervisor is asked for the stop, to be next in turn.
+    SIGTERM and SIGINT tell to stop, and with *link* a supervisor, or its death; who has not started
+    yet gives that up.  A second signal or order cancels the steps and hands all back at once, if it
+    can in eight seconds; a third ends the program as it stands.  The code is 0, or 128 and the
+    number of the second signal, or `RECYCLED` where worker.memory_limit was reached: a supervisor
+    is asked for the stop, to be next in turn.
 
     At SIGHUP the configuration is read again by *read*, or comes from the supervisor.  That, or
     without one systemd, is told when the worker is ready, that it makes progress, that it stops.
@@ -67,7 +68,7 @@ async def serve(
     manager = Notifier(os.environ) if link is None else link
     stop = _Stop()
     work = _Work(config, namespaces, roles=roles, link=link, metrics=Metrics())
-    working = asyncio.ensure_future(_serve_shown(stop.asked, work, manager))
+    working = asyncio.ensure_future(_serve_shown(stop, work, manager))
     stop.cancels(working)
     reload = Reload(config, namespaces, manager=manager, metrics=work.metrics)
     loop = asyncio.get_running_loop()
@@ -85,7 +86,7 @@ async def serve(
             loop.remove_signal_handler(number)
         reload.close()
         working.cancel()
-    code = 0 if stop.code and working.cancelled() else working.result()
+    code = 0 if stop.asked.is_set() and working.cancelled() else working.result()
     return stop.code or code
 
 
@@ -94,10 +95,14 @@ def _leave_to_supervisor() -> None:
 
 
 class _Stop:
-    """What a worker was told: first to stop, then to stop at once."""
+    """What a worker was told: first to stop, then to stop at once.
+
+    Who waits for *asked* says so by *is_heeded*: until then to stop is to start no further.
+    """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.is_heeded = False
         self.code = 0
         self._working: asyncio.Future[int] | None = None
 
@@ -109,7 +114,7 @@ class _Stop:
         """Take a signal."""
         if not self.asked.is_set():
             log.info("stopping", signal=number.name)
-            self.asked.set()
+            self._ask()
         else:
             self._stop_at_once(number)
 
@@ -120,7 +125,12 @@ class _Stop:
             self._stop_at_once(signal.SIGTERM)
         elif not self.asked.is_set():
             log.info("stopping")
-            self.asked.set()
+            self._ask()
+
+    def _ask(self) -> None:
+        self.asked.set()
+        if self._working is not None and not self.is_heeded:
+            self._working.cancel()
 
     def _stop_at_once(self, number: signal.Signals) -> None:
         if self.code:
@@ -146,18 +156,19 @@ class _Work:
     metrics: Metrics
 
 
-async def _serve_shown(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
+async def _serve_shown(stop: _Stop, work: _Work, manager: Manager) -> int:
     view = None if work.link is None else work.link.view
     with monitored(work.config, work.metrics, roles=work.roles, view=view):
-        return await _serve_until(asked, work, manager)
+        return await _serve_until(stop, work, manager)
 
 
-async def _serve_until(asked: asyncio.Event, work: _Work, manager: Manager) -> int:
+async def _serve_until(stop: _Stop, work: _Work, manager: Manager) -> int:
     """Serve until asked to stop, or until too much memory is held; return the exit code."""
     config = work.config
     async with telling(manager, dsn=config.dsn) as begin, _all_working(work) as (failed, pulse):
+        stop.is_heeded = True
         begin(pulse)
-        stopped: asyncio.Future[Any] = asyncio.ensure_future(asked.wait())
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.asked.wait())
         is_full = asyncio.ensure_future(_is_full(config.worker.memory_limit, work.link))
         try:
             await asyncio.wait([stopped, failed, is_full], return_when=asyncio.FIRST_COMPLETED)
