@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.unit.claims import make_claim
+from tests.waiting import until_on_loop
 
+from pgprog import Namespace, Step
 from pgprog.engine.children import wire
 from pgprog.engine.children.apart import Apart, ChildTransaction
+from pgprog.engine.children.main import _Child
 from pgprog.engine.holdings import Held
 from pgprog.store.faults import RolledBack
+from pgprog.store.rows import Claimed
 
 
 class Engine:
@@ -75,3 +83,42 @@ async def test_a_lock_that_a_child_waited_for_in_vain_is_no_fault_of_its_step() 
 
     with pytest.raises(RolledBack, match="a stranger holds it"):
         await transaction.commit()
+
+
+class Worker:
+    """The socket to a worker, and what tells whether it lives: notes what a child says."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def write(self, packed: bytes) -> None:
+        said = wire.from_child.decode(packed[wire._LENGTH.size :])
+        self.heard.append(type(said).__name__)
+
+    def begin(self) -> None: ...
+
+    def over(self) -> None: ...
+
+
+async def test_a_child_in_which_a_thread_goes_on_says_nothing_and_waits_to_be_killed() -> None:
+    shop: Namespace[Any] = Namespace("shop", step_timeout="20ms")
+    gate = threading.Event()
+
+    @shop.call
+    def hold(step: Step[Any]) -> None:
+        gate.wait(5)
+
+    worker: Any = Worker()
+    level = logging.getLogger("pgprog").getEffectiveLevel()
+    hello = wire.Hello("", timedelta(seconds=10), {}, "console", level, None)
+    child = _Child(hello, {"shop": shop}, worker, worker)
+    at = datetime.now(UTC)
+    process = ("shop", "s", "call", "hold", 1, at, at, b"{}", None, "running", 1, b"{}", None, 0, 1)
+    claimed = Claimed(1, 1, 1, *process)
+    settings = json.dumps(shop.settings.to_json()).encode()
+    child.hear(wire.Run(claimed, settings, level, 1, {}))
+    await until_on_loop(lambda: child._runner.stragglers)
+    await child._runner.wait_idle()
+    gate.set()
+
+    assert worker.heard == ["Begun"]

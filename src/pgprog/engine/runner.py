@@ -115,6 +115,11 @@ class Runner:
         return self._running
 
     @property
+    def stragglers(self) -> int:
+        """How many threads of handlers go on whose steps are over."""
+        return self._stragglers
+
+    @property
     def concurrency(self) -> int:
         """How many handlers may run at once."""
         return self._concurrency

@@ -176,6 +176,9 @@ class _Child:
 
     def _end(self, held: Held, ended: wire.Ended) -> None:
         self._holdings.remove(held)
+        if self._runner.stragglers:
+            _flush()
+            return  # the worker's time for the step is over, too, and it kills us: none may follow
         self._watch.over()  # what is left to do the database guards
         _flush()  # it may be killed at any time from here
         self._say(ended)
