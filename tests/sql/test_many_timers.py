@@ -32,8 +32,10 @@ def test_a_step_reads_as_much_where_its_process_has_thousands_of_later_timers(
         app.execute("vacuum analyze pgprog_data.timers")
 
     blocks_of_step(worker.connection, worker.worker_id, "none")  # the plans are made
+    # The least of three: autovacuum lets plans be made anew, which reads the catalogue.
     many, none = (
-        blocks_of_step(worker.connection, worker.worker_id, process) for process in ("many", "none")
+        min(blocks_of_step(worker.connection, worker.worker_id, process) for _ in range(3))
+        for process in ("many", "none")
     )
 
     assert many <= none + 20
