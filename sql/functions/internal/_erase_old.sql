@@ -4,7 +4,7 @@
  * At most 10 000 expired keys, as many notes of what operators did (none where audit_retention is null, and none of the
  * last day, as no key of the last minute), events and payloads of as many ended tasks of removed processes, and
  * the notes of 1 000 removals; removes 1 000 finished processes whose retention is over.  What has erased for a second
- * leaves the rest to the next call: who collects the tasks of dead workers waits for the same connection.
+ * leaves the rest to the next call: who measures the queues waits for the same connection.
  * The caller holds the lock of housekeeping: a row is erased by its place in the table.
  *
  * Locks: process rows (skip locked).
