@@ -79,7 +79,7 @@ def submitted(request: RawRequest, row: Sequence[Any]) -> Submitted:
         request.name,
         _FIRST_ATTEMPT,
         created_at,
-        request.run_at or created_at,
+        created_at,  # what is started has come due when it was asked for, whatever its run_at
         request.args,
         request.context,
         status,
