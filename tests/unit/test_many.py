@@ -148,8 +148,14 @@ def test_what_is_no_request_is_told_by_its_place() -> None:
 
 @pytest.mark.parametrize(
     "faulty",
-    [call(args="x" * 19), call(context="x" * 9), call(idempotency_key="k" * 6)],
-    ids=["args", "context", "key"],
+    [
+        call(args="x" * 19),
+        call(context="x" * 9),
+        call(idempotency_key="k" * 6),
+        call("p" * 257),
+        call("é" * 129),
+    ],
+    ids=["args", "context", "key", "id", "id of two bytes each"],
 )
 def test_limits_of_a_namespace_that_is_known_are_kept_for_each(faulty: Request) -> None:
     found = made(
